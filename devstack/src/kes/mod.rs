@@ -1,0 +1,1 @@
+//! KES: the key service, as a library and behind HTTPS.

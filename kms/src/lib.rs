@@ -1,0 +1,50 @@
+//! KES behind one trait: the KMS seam.
+
+pub mod error;
+pub mod secret;
+
+use async_trait::async_trait;
+
+pub use error::{KmsError, KmsErrorKind};
+pub use secret::DataKey;
+
+/// What a call to a KMS gives.
+pub type Result<T> = std::result::Result<T, KmsError>;
+
+/// A key management service as KES offers it: named keys that never leave it.
+#[async_trait]
+pub trait Kms: Send + Sync + std::fmt::Debug {
+    /// Makes a key. [`KmsErrorKind::KeyExists`] when there is one of that name.
+    async fn create_key(&self, key: &str) -> Result<()>;
+
+    /// A fresh data key, in clear and sealed under `key` with `context` as associated data. Also the way to ask
+    /// whether a key exists.
+    async fn generate(&self, key: &str, context: &[u8]) -> Result<SealedKey>;
+
+    /// Opens what [`Kms::generate`] or a KMS encrypt sealed. The bytes may be of any length.
+    async fn decrypt(&self, key: &str, ciphertext: &[u8], context: &[u8]) -> Result<secret::Plaintext>;
+
+    /// Names of keys that begin with `prefix`, sorted. May be incomplete on servers with KES's paging defect.
+    async fn list_keys(&self, prefix: &str) -> Result<Vec<String>>;
+
+    /// Whether the service answers and can reach its key store.
+    async fn status(&self) -> Result<Status>;
+}
+
+/// A data key in clear and sealed.
+#[derive(Debug)]
+pub struct SealedKey {
+    /// In clear.
+    pub plaintext: DataKey,
+    /// Sealed; opaque.
+    pub ciphertext: Vec<u8>,
+}
+
+/// What the service says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// Its version, as it says.
+    pub version: String,
+    /// Whether its key store can't be reached.
+    pub keystore_unreachable: bool,
+}

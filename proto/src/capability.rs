@@ -1,0 +1,124 @@
+//! What was proven about a store and a bucket before anybody's object was touched, and the target that follows.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::key::KeyName;
+use crate::outcome::Strategy;
+
+/// Version of [`Frozen`] that this code writes.
+pub const FROZEN_VERSION: u32 = 1;
+
+/// Versioning of a bucket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Versioning {
+    /// Never enabled.
+    #[default]
+    Off,
+    /// On.
+    Enabled,
+    /// Was on: new writes replace the version `null`.
+    Suspended,
+}
+
+impl Versioning {
+    /// Whether the bucket is listed by versions.
+    #[must_use]
+    pub fn has_versions(self) -> bool {
+        !matches!(self, Self::Off)
+    }
+}
+
+/// The target as every write names it: resolved once, never changed for the job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum FrozenTarget {
+    /// The store's own key.
+    SseS3,
+    /// A named KMS key.
+    SseKms {
+        /// The key, as writes name it.
+        key: KeyName,
+        /// The job's encryption context, given to every object.
+        context: Option<BTreeMap<String, String>>,
+    },
+}
+
+/// How an object is encrypted before a strategy is tried on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SourceKind {
+    /// Not at all.
+    Plaintext,
+    /// With the store's own key.
+    SseS3,
+    /// Under a KMS key other than the target.
+    SseKms,
+}
+
+/// Something of an object that a strategy may keep or lose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Property {
+    /// User metadata, content headers, `Cache-Control`, `Expires`.
+    Metadata,
+    /// Tags.
+    Tags,
+    /// The checksum beside the object, of its algorithm and type.
+    Checksum,
+    /// The ETag.
+    Etag,
+    /// Last-Modified (MinIO's in-place form adds one millisecond).
+    LastModified,
+    /// The layout in parts.
+    Parts,
+    /// The version id.
+    Version,
+}
+
+/// One strategy that ran on a probe object of ours in the bucket, with GET giving back the same bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proof {
+    /// The strategy.
+    pub strategy: Strategy,
+    /// How the probe was encrypted before.
+    pub source: SourceKind,
+    /// Whether the probe was made of two parts.
+    pub multipart: bool,
+    /// Whether the same call with a wrong ETag was refused and left the object as it was. `true` for
+    /// `update-encryption`, which changes no content.
+    pub guarded: bool,
+    /// What the probe still had afterwards.
+    pub keeps: BTreeSet<Property>,
+}
+
+/// What the `prepare` pass found; frozen in the job record by its last commit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Frozen {
+    /// [`FROZEN_VERSION`] of the writer.
+    pub version: u32,
+    /// The target as every write names it.
+    pub target: FrozenTarget,
+    /// Versioning of the bucket.
+    pub versioning: Versioning,
+    /// Whether the listing shows encryption, metadata and tags of every entry (MinIO's `metadata=true`).
+    pub listing_facts: bool,
+    /// Whether the probes ran in this very bucket; else `update-encryption` is never used.
+    pub same_bucket: bool,
+    /// Every strategy that worked, per kind of source.
+    pub proofs: Vec<Proof>,
+    /// What did not work and why, one line each, for people.
+    pub notes: Vec<String>,
+    /// Ciphertext (hex) of the KES canary made at the job's start; `None` without a KES.
+    pub canary: Option<String>,
+}
+
+impl Frozen {
+    /// The proof of a strategy for a kind of source.
+    #[must_use]
+    pub fn proof(&self, strategy: Strategy, source: SourceKind, multipart: bool) -> Option<&Proof> {
+        self.proofs.iter().find(|p| p.strategy == strategy && p.source == source && p.multipart == multipart)
+    }
+}

@@ -1,0 +1,345 @@
+//! What became of one object version, and why.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Declares an enum of reasons: each with its stable name and one sentence for people. The same sentences are what
+/// the documentation and error messages show.
+macro_rules! reasons {
+    ($(#[$meta:meta])* $name:ident { $($(#[$vmeta:meta])* $variant:ident = $text:literal, $explain:literal;)* }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(rename_all = "kebab-case")]
+        pub enum $name { $(#[doc = $explain] $(#[$vmeta])* $variant,)* }
+
+        impl $name {
+            /// All of them.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
+
+            /// The stable name, as rows and messages show it.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text),* }
+            }
+
+            /// One sentence for people.
+            #[must_use]
+            pub fn explain(self) -> &'static str {
+                match self { $(Self::$variant => $explain),* }
+            }
+
+            /// The reason of that name.
+            #[must_use]
+            pub fn parse(text: &str) -> Option<Self> {
+                match text { $($text => Some(Self::$variant),)* _ => None }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+    };
+}
+
+reasons! {
+    /// Which of the job file's filters left the version out.
+    FilterReason {
+        NewerThan = "newer-than", "The file's `newerThan` leaves it out: it is older.";
+        OlderThan = "older-than", "The file's `olderThan` leaves it out: it is younger.";
+        CreatedAfter = "created-after", "The file's `createdAfter` leaves it out.";
+        CreatedBefore = "created-before", "The file's `createdBefore` leaves it out.";
+        KmsKey = "kms-key", "It is not under the key that the file's `kmskey` names.";
+        Tags = "tags", "It has none of the tags that the file's filter names.";
+        Metadata = "metadata", "It has none of the metadata that the file's filter names.";
+        PlaintextOnly = "plaintext-only", "It is encrypted, and the file says `plaintextOnly`.";
+    }
+}
+
+reasons! {
+    /// Why a version in scope was not written.
+    SkipReason {
+        Plaintext = "plaintext", "It is not encrypted, and a job file of this dialect leaves plaintext alone.";
+        Downgrade = "downgrade", "It is under a KMS key and the file asks for SSE-S3: that would weaken it.";
+        SseC = "sse-c", "It is encrypted with a key that only its owner has (SSE-C).";
+        DualLayer = "dual-layer", "It has dual-layer encryption (aws:kms:dsse), which keyrotate does not change.";
+        Locked = "locked", "It is under object lock or legal hold; `forceEncryptLocked: true` would include it.";
+        LockedPlaintext = "locked-plaintext", "It is not encrypted and under object lock or legal hold: always left alone.";
+        LockUnsupported = "lock-unsupported", "It is under object lock or legal hold and no proven strategy here keeps that.";
+        Archived = "archived", "Its storage class is an archive: it would have to be restored first.";
+        Noncurrent = "noncurrent", "It is a noncurrent version, which can't be written here without becoming the current one.";
+        Superseded = "superseded", "It is the version that a rotated one replaced; it is kept and still needs its key.";
+        DeleteMarker = "delete-marker", "It is a delete marker: there is nothing to encrypt.";
+        TooLarge = "too-large", "It is over 5 GiB, or in parts that would be lost: not built yet.";
+        BodyTransit = "body-transit", "Only GET + PUT works for it here and its body is over `bodyTransit`.";
+        NoStrategy = "no-strategy", "No strategy is proven on this store for this kind of object.";
+        Unguarded = "unguarded", "No proven strategy guards it against a concurrent write and `allowUnguarded` is not set.";
+        KeepsNot = "keeps-not", "The proven strategies would lose something of it that must be kept.";
+        Gone = "gone", "It was deleted meanwhile.";
+        Own = "own", "It is an object of keyrotate's own.";
+    }
+}
+
+impl SkipReason {
+    /// Whether a version with this reason ends under another key than wanted because it *could* not be done.
+    #[must_use]
+    pub fn is_exception(self) -> bool {
+        !matches!(self, Self::Plaintext | Self::Locked | Self::DeleteMarker | Self::Gone | Self::Own)
+    }
+}
+
+reasons! {
+    /// Why a version could not be rotated although it should have been.
+    FailReason {
+        KeyGone = "key-gone", "The key that it is encrypted with does not exist any more: nobody can read it.";
+        Denied = "denied", "The store denies access to this object.";
+        ReadBack = "read-back", "After the write the store does not show what was written.";
+        BodyChanged = "body-changed", "The body differs before and after: the job stops.";
+        Store = "store", "The store answered with an error that more tries did not end.";
+        Timeout = "timeout", "The store did not answer in time, more than once.";
+        Quarantined = "quarantined", "Three workers in a row came to an end while they worked on it.";
+        Unreadable = "unreadable", "The store's answer about it makes no sense.";
+    }
+}
+
+reasons! {
+    /// What showed that a version is rotated.
+    Evidence {
+        Key = "key", "The read-back showed the wanted key.";
+        Write = "write", "The guarded write succeeded and the store shows no key (SSE-S3).";
+    }
+}
+
+/// What became of one object version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(tag = "outcome", content = "reason", rename_all = "kebab-case")]
+pub enum Outcome {
+    /// Written and read back under the wanted key.
+    Rotated(Evidence),
+    /// Already was as wanted.
+    Current,
+    /// Left out by the file's filters.
+    Filtered(FilterReason),
+    /// Not written, for a reason that is no fault.
+    Skipped(SkipReason),
+    /// Somebody else wrote it meanwhile; their write stands.
+    Conflict,
+    /// Should have been rotated and was not.
+    Failed(FailReason),
+}
+
+impl Outcome {
+    /// `rotated`, `current`, `filtered`, `skipped`, `conflict` or `failed`.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Rotated(_) => "rotated",
+            Self::Current => "current",
+            Self::Filtered(_) => "filtered",
+            Self::Skipped(_) => "skipped",
+            Self::Conflict => "conflict",
+            Self::Failed(_) => "failed",
+        }
+    }
+
+    /// The reason's or evidence's stable name; empty where there is none.
+    #[must_use]
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Rotated(evidence) => evidence.as_str(),
+            Self::Filtered(reason) => reason.as_str(),
+            Self::Skipped(reason) => reason.as_str(),
+            Self::Failed(reason) => reason.as_str(),
+            Self::Current | Self::Conflict => "",
+        }
+    }
+
+    /// The outcome of that word and reason.
+    #[must_use]
+    pub fn parse(word: &str, reason: &str) -> Option<Self> {
+        Some(match word {
+            "rotated" => Self::Rotated(Evidence::parse(reason)?),
+            "current" => Self::Current,
+            "filtered" => Self::Filtered(FilterReason::parse(reason)?),
+            "skipped" => Self::Skipped(SkipReason::parse(reason)?),
+            "conflict" => Self::Conflict,
+            "failed" => Self::Failed(FailReason::parse(reason)?),
+            _ => return None,
+        })
+    }
+
+    /// Whether a retry pass looks at it again.
+    #[must_use]
+    pub fn wants_retry(self) -> bool {
+        matches!(self, Self::Conflict | Self::Failed(_))
+    }
+
+    /// Whether the version is in scope and ends under another key than wanted because it could not be done.
+    #[must_use]
+    pub fn is_exception(self) -> bool {
+        matches!(self, Self::Skipped(reason) if reason.is_exception())
+    }
+}
+
+/// How one object's key was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Strategy {
+    /// `UpdateObjectEncryption`.
+    UpdateEncryption,
+    /// CopyObject onto itself, `If-Match` on the destination.
+    Copy,
+    /// Multipart copy onto itself, source guarded, `If-Match` at complete.
+    CopyMultipart,
+    /// GET + PutObject with `If-Match`.
+    Rewrite,
+    /// GET + PutObject with `If-Match` and MinIO's source date and ETag.
+    RewriteInPlace,
+}
+
+impl Strategy {
+    /// All of them.
+    pub const ALL: &'static [Self] =
+        &[Self::UpdateEncryption, Self::Copy, Self::CopyMultipart, Self::Rewrite, Self::RewriteInPlace];
+
+    /// The stable name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::UpdateEncryption => "update-encryption",
+            Self::Copy => "copy",
+            Self::CopyMultipart => "copy-multipart",
+            Self::Rewrite => "rewrite",
+            Self::RewriteInPlace => "rewrite-in-place",
+        }
+    }
+
+    /// The strategy of that name.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|s| s.as_str() == text)
+    }
+}
+
+impl fmt::Display for Strategy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// How many versions ended how. `scanned` is always the sum of the outcomes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// By outcome and reason, zero entries left out.
+    #[serde(with = "by_name")]
+    pub by_outcome: BTreeMap<Outcome, u64>,
+    /// Bytes of the bodies of rotated versions.
+    pub rotated_bytes: u64,
+    /// Versions that a rotated one replaced and that are kept under their old key.
+    pub superseded: u64,
+}
+
+impl Counts {
+    /// Versions with any outcome.
+    #[must_use]
+    pub fn scanned(&self) -> u64 {
+        self.by_outcome.values().sum()
+    }
+
+    /// Versions whose outcome has that [`Outcome::word`].
+    #[must_use]
+    pub fn of(&self, word: &str) -> u64 {
+        self.by_outcome.iter().filter(|(o, _)| o.word() == word).map(|(_, n)| n).sum()
+    }
+
+    /// Versions in scope that could not be done, superseded ones that are kept included.
+    #[must_use]
+    pub fn exceptions(&self) -> u64 {
+        let skipped: u64 = self.by_outcome.iter().filter(|(o, _)| o.is_exception()).map(|(_, n)| n).sum();
+        skipped + self.superseded
+    }
+
+    /// Adds all of `other`.
+    pub fn add(&mut self, other: &Self) {
+        for (outcome, n) in &other.by_outcome {
+            *self.by_outcome.entry(*outcome).or_default() += n;
+        }
+        self.rotated_bytes += other.rotated_bytes;
+        self.superseded += other.superseded;
+    }
+
+    /// Takes away all of `other`, which was added before: rows that later rows replace.
+    pub fn subtract(&mut self, other: &Self) {
+        for (outcome, n) in &other.by_outcome {
+            let entry = self.by_outcome.entry(*outcome).or_default();
+            *entry = entry.saturating_sub(*n);
+        }
+        self.by_outcome.retain(|_, n| *n > 0);
+        self.rotated_bytes = self.rotated_bytes.saturating_sub(other.rotated_bytes);
+        self.superseded = self.superseded.saturating_sub(other.superseded);
+    }
+}
+
+/// Outcomes as the keys of a JSON object: `"skipped/sse-c"`.
+mod by_name {
+    use super::{BTreeMap, Outcome};
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(map: &BTreeMap<Outcome, u64>, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_map(map.iter().filter(|(_, n)| **n > 0).map(|(o, n)| {
+            let name = if o.reason().is_empty() { o.word().to_owned() } else { format!("{}/{}", o.word(), o.reason()) };
+            (name, n)
+        }))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<BTreeMap<Outcome, u64>, D::Error> {
+        let names = BTreeMap::<String, u64>::deserialize(d)?;
+        let parse = |(name, n): (String, u64)| {
+            let (word, reason) = name.split_once('/').unwrap_or((&name, ""));
+            let outcome = Outcome::parse(word, reason).ok_or_else(|| D::Error::custom(format!("unknown outcome `{name}`")))?;
+            Ok((outcome, n))
+        };
+        names.into_iter().map(parse).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all() -> Vec<Outcome> {
+        let mut all = vec![Outcome::Current, Outcome::Conflict];
+        all.extend(Evidence::ALL.iter().map(|e| Outcome::Rotated(*e)));
+        all.extend(FilterReason::ALL.iter().map(|r| Outcome::Filtered(*r)));
+        all.extend(SkipReason::ALL.iter().map(|r| Outcome::Skipped(*r)));
+        all.extend(FailReason::ALL.iter().map(|r| Outcome::Failed(*r)));
+        all
+    }
+
+    #[test]
+    fn every_outcome_reads_back_from_its_name() {
+        for outcome in all() {
+            assert_eq!(Outcome::parse(outcome.word(), outcome.reason()), Some(outcome));
+        }
+    }
+
+    #[test]
+    fn counts_survive_json_and_add_and_subtract() {
+        let counts = Counts {
+            by_outcome: all().into_iter().map(|o| (o, 2)).collect(),
+            rotated_bytes: 5,
+            superseded: 1,
+        };
+        let text = serde_json::to_string(&counts).unwrap();
+        assert!(text.contains(r#""skipped/sse-c":2"#), "{text}");
+        assert_eq!(serde_json::from_str::<Counts>(&text).unwrap(), counts);
+        let mut sum = counts.clone();
+        sum.add(&counts);
+        assert_eq!(sum.scanned(), 2 * counts.scanned());
+        sum.subtract(&counts);
+        assert_eq!(sum, counts);
+    }
+}

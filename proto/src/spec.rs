@@ -1,0 +1,240 @@
+//! What a job file means, once read: immutable, hashed, the same for every dialect.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::key::KeyName;
+
+/// Version of [`JobSpec`] that this code writes.
+pub const SPEC_VERSION: u32 = 1;
+
+/// One rotation as its job file asks for it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct JobSpec {
+    /// [`SPEC_VERSION`] of the writer.
+    pub version: u32,
+    /// Whose rules hold.
+    pub dialect: Dialect,
+    /// The bucket.
+    pub bucket: String,
+    /// Only keys that begin with it; empty: all.
+    pub prefix: String,
+    /// What the objects shall be encrypted with.
+    pub target: Target,
+    /// Which objects are left out.
+    pub filter: Filter,
+    /// Whom to tell about the end.
+    pub notify: Option<Notify>,
+    /// Further passes over what failed.
+    pub retry: Retry,
+    /// keyrotate's own additions.
+    pub options: Options,
+}
+
+impl JobSpec {
+    /// Lower-case hex SHA-256 of the spec as JSON, the notify token left out: two files that mean the same job have
+    /// the same hash.
+    #[must_use]
+    pub fn hash(&self) -> String {
+        let mut visible = self.clone();
+        if let Some(notify) = &mut visible.notify {
+            notify.token = None;
+        }
+        hex::encode(Sha256::digest(serde_json::to_vec(&visible).unwrap_or_default()))
+    }
+}
+
+/// Whose rules a job file follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Dialect {
+    /// MinIO since 2023: `keyrotate:` with `encryption.type`.
+    Minio,
+    /// The flat form of the 2023 announcement, MinIO's rules.
+    MinioFlat,
+    /// AIStor: always SSE-KMS, plaintext too.
+    Aistor,
+}
+
+impl Dialect {
+    /// Whether plaintext objects get encrypted (AIStor) or left alone (MinIO).
+    #[must_use]
+    pub fn encrypts_plaintext(self) -> bool {
+        matches!(self, Self::Aistor)
+    }
+}
+
+/// What the objects shall be encrypted with.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum Target {
+    /// The store's own key.
+    SseS3,
+    /// A key of the store's KMS.
+    SseKms {
+        /// The key; `None`: the store's default, resolved by the `prepare` pass.
+        key: Option<KeyName>,
+        /// Encryption context that every object gets.
+        context: Option<BTreeMap<String, String>>,
+    },
+}
+
+impl Target {
+    /// The encryption context, if the file gives one.
+    #[must_use]
+    pub fn context(&self) -> Option<&BTreeMap<String, String>> {
+        match self {
+            Self::SseKms { context, .. } => context.as_ref(),
+            Self::SseS3 => None,
+        }
+    }
+}
+
+/// Which objects are left out. Categories are ANDed; entries inside `tags`, and inside `metadata`, are ORed.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Filter {
+    /// Only objects younger than this, counted back from the job's start.
+    pub newer_than: Option<Duration>,
+    /// Only objects older than this, counted back from the job's start.
+    pub older_than: Option<Duration>,
+    /// Only objects last modified after this moment (exclusive).
+    pub created_after: Option<Timestamp>,
+    /// Only objects last modified before this moment (exclusive).
+    pub created_before: Option<Timestamp>,
+    /// Only objects with one of these tags.
+    pub tags: Vec<KeyPattern>,
+    /// Only objects with one of these metadata entries or headers.
+    pub metadata: Vec<KeyPattern>,
+    /// Only SSE-KMS objects under this key.
+    pub kms_key: Option<KeyName>,
+    /// Only objects without encryption.
+    pub plaintext_only: bool,
+    /// Also encrypted objects under object lock or legal hold.
+    pub force_encrypt_locked: bool,
+}
+
+/// A name, compared without case, and a wildcard pattern for its value (`*` any run, `?` one character), compared
+/// with case.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyPattern {
+    /// The name, as given.
+    pub key: String,
+    /// The pattern.
+    pub value: String,
+}
+
+/// Whom to tell about the end of a job.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notify {
+    /// Where to POST.
+    pub endpoint: String,
+    /// Sent as it is in the `Authorization` header. Only ever stored sealed; see [`JobSpec::hash`].
+    pub token: Option<String>,
+}
+
+impl std::fmt::Debug for Notify {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Notify").field("endpoint", &self.endpoint).finish_non_exhaustive()
+    }
+}
+
+/// Further passes over what failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retry {
+    /// How many.
+    pub attempts: u32,
+    /// The least wait before each.
+    pub delay: Duration,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self { attempts: 3, delay: Duration::from_millis(25) }
+    }
+}
+
+/// How large a body may pass through a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BodyTransit {
+    /// Up to so many bytes; 0 forbids it.
+    UpTo(u64),
+    /// Any body.
+    Any,
+}
+
+impl BodyTransit {
+    /// Whether a body of `size` bytes may pass.
+    #[must_use]
+    pub fn allows(self, size: u64) -> bool {
+        match self {
+            Self::UpTo(0) => false,
+            Self::UpTo(limit) => size <= limit,
+            Self::Any => true,
+        }
+    }
+}
+
+/// keyrotate's own additions to a job file. A file without them means exactly what it means to MinIO or AIStor.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Options {
+    /// How large a body may pass through a worker. Default: 1 MiB.
+    pub body_transit: BodyTransit,
+    /// Whether MinIO's in-place form may be used where it is proven. Default: yes.
+    pub in_place: bool,
+    /// Whether to work on a store that guards no write against a concurrent one. Default: no.
+    pub allow_unguarded: bool,
+    /// Share of the bodies that are hashed before and after, 0 to 1; at least 100 per strategy unless 0.
+    /// Default: 0.001.
+    pub verify_bodies: f64,
+    /// How long a job may stay paused before it fails. Default: 24 h.
+    pub pause_limit: Duration,
+    /// Whether probe objects may be left behind where the bucket's default retention keeps them. Default: no.
+    pub retained_probes: bool,
+    /// Objects per second for the whole job; `None`: no limit.
+    pub rate: Option<f64>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            body_transit: BodyTransit::UpTo(1024 * 1024),
+            in_place: true,
+            allow_unguarded: false,
+            verify_bodies: 0.001,
+            pause_limit: Duration::from_secs(24 * 3600),
+            retained_probes: false,
+            rate: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hash_does_not_depend_on_the_token_and_the_token_is_not_shown() {
+        let mut spec = JobSpec {
+            version: SPEC_VERSION,
+            dialect: Dialect::Aistor,
+            bucket: "b".into(),
+            prefix: String::new(),
+            target: Target::SseKms { key: None, context: None },
+            filter: Filter::default(),
+            notify: Some(Notify { endpoint: "https://n.example".into(), token: Some("Bearer s3cr3t".into()) }),
+            retry: Retry::default(),
+            options: Options::default(),
+        };
+        let with = spec.hash();
+        assert!(!format!("{spec:?}").contains("s3cr3t"));
+        spec.notify.as_mut().unwrap().token = None;
+        assert_eq!(with, spec.hash());
+        spec.prefix.push('a');
+        assert_ne!(with, spec.hash());
+    }
+}
