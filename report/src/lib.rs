@@ -1,0 +1,1 @@
+//! The report store: parts, intents, and what is read back from them.
