@@ -64,6 +64,8 @@ pub enum SourceKind {
 pub enum Property {
     /// User metadata, content headers, `Cache-Control`, `Expires`.
     Metadata,
+    /// `x-amz-website-redirect-location`.
+    WebsiteRedirect,
     /// Tags.
     Tags,
     /// The checksum beside the object, of its algorithm and type.
@@ -105,6 +107,13 @@ pub struct Frozen {
     pub versioning: Versioning,
     /// Whether the listing shows encryption, metadata and tags of every entry (MinIO's `metadata=true`).
     pub listing_facts: bool,
+    /// Whether HEAD and GET announce the number of tags; else tags are asked for wherever they matter.
+    #[serde(default)]
+    pub tags_announced: bool,
+    /// Kinds of source that could be made as a probe. Another kind borrows the proofs of the nearest one, and its
+    /// first objects go one at a time.
+    #[serde(default)]
+    pub probed: BTreeSet<SourceKind>,
     /// Whether the probes ran in this very bucket; else `update-encryption` is never used.
     pub same_bucket: bool,
     /// Every strategy that worked, per kind of source.

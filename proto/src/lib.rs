@@ -4,6 +4,7 @@
 
 pub mod capability;
 pub mod id;
+pub mod intent;
 pub mod job;
 pub mod key;
 pub mod outcome;
