@@ -52,7 +52,7 @@ impl ObjectAt {
 }
 
 /// Server-side encryption as a request asks for it or an answer shows it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Sse {
     /// No header: plaintext in an answer; the bucket's default in a request.
     #[default]
@@ -93,7 +93,7 @@ impl Sse {
 }
 
 /// Headers and user metadata of an object, kept as they are.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Headers {
     /// `Content-Type`.
     pub content_type: Option<String>,
@@ -117,7 +117,7 @@ pub struct Headers {
 pub type Tags = Vec<(String, String)>;
 
 /// Object lock of a version.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lock {
     /// `GOVERNANCE` or `COMPLIANCE`, and until when.
     pub retention: Option<(String, Timestamp)>,
@@ -134,7 +134,7 @@ impl Lock {
 }
 
 /// A checksum that the store keeps beside the object.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checksum {
     /// `CRC32`, `CRC32C`, `CRC64NVME`, `SHA1` or `SHA256`.
     pub algorithm: String,
