@@ -10,7 +10,7 @@ use flate2::{Compression, GzBuilder, bufread::GzDecoder};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::id::{Epoch, ShardRef};
+use crate::id::{Epoch, PassId, ShardRef};
 use crate::outcome::{Counts, Outcome, Strategy};
 use crate::position::Position;
 use crate::row::{Row, Seal};
@@ -20,8 +20,20 @@ pub const PART_VERSION: u32 = 1;
 
 /// Columns of the CSV, in order.
 pub const COLUMNS: [&str; 14] = [
-    "bucket", "key", "version", "version_after", "size", "outcome", "reason", "strategy", "before", "after", "etag",
-    "last_modified", "detail", "pass",
+    "bucket",
+    "key",
+    "version",
+    "version_after",
+    "size",
+    "outcome",
+    "reason",
+    "strategy",
+    "before",
+    "after",
+    "etag",
+    "last_modified",
+    "detail",
+    "pass",
 ];
 
 /// What a part covers, and the part before it.
@@ -105,7 +117,7 @@ pub fn encode(header: &PartHeader, rows: &[Row]) -> Result<Vec<u8>, PartError> {
     let failed = |e: csv::Error| PartError::Gzip(std::io::Error::other(e));
     csv.write_record(COLUMNS).map_err(failed)?;
     for row in rows {
-        csv.write_record(fields(header, row)).map_err(failed)?;
+        csv.write_record(fields(&header.bucket, header.shard.pass, row)).map_err(failed)?;
     }
     let mut gzip = csv.into_inner().map_err(|e| PartError::Gzip(std::io::Error::other(e.to_string())))?;
     gzip.flush().map_err(PartError::Gzip)?;
@@ -164,10 +176,12 @@ fn ascii_json(header: &PartHeader) -> Result<String, serde_json::Error> {
     Ok(ascii)
 }
 
-fn fields(header: &PartHeader, row: &Row) -> [String; 14] {
+/// A row as the fields of [`COLUMNS`].
+#[must_use]
+pub fn fields(bucket: &str, pass: PassId, row: &Row) -> [String; 14] {
     let text = |o: &Option<String>| o.clone().unwrap_or_default();
     [
-        header.bucket.clone(),
+        bucket.to_owned(),
         row.key.clone(),
         text(&row.version),
         text(&row.version_after),
@@ -180,7 +194,7 @@ fn fields(header: &PartHeader, row: &Row) -> [String; 14] {
         row.etag.clone(),
         row.last_modified.to_string(),
         row.detail.clone(),
-        header.shard.pass.to_string(),
+        pass.to_string(),
     ]
 }
 
