@@ -1,0 +1,111 @@
+//! Intents: what a window will write, put down before its first write, beside the parts.
+
+use std::io::{BufRead, BufReader, Write};
+
+use flate2::read::GzDecoder;
+use flate2::{Compression, GzBuilder};
+use keyrotate_proto::id::{Epoch, ShardRef};
+use keyrotate_proto::part::part_name;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::{ReportError, ReportStore};
+
+/// Version of [`IntentsHeader`] that this code writes.
+pub const INTENTS_VERSION: u32 = 1;
+
+/// Whose intents a file holds: the first line of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IntentsHeader {
+    /// [`INTENTS_VERSION`] of the writer.
+    pub version: u32,
+    /// The shard.
+    #[serde(flatten)]
+    pub shard: ShardRef,
+    /// The epoch of the lease that will write.
+    pub epoch: Epoch,
+    /// Counts the intents files of that lease's shard; with the epoch it makes the name.
+    pub number: u64,
+    /// The number of the part that the window will end with.
+    pub window: u64,
+}
+
+impl IntentsHeader {
+    /// The name to store it under, relative to the job's folder.
+    #[must_use]
+    pub fn name(&self) -> String {
+        part_name("intents", &self.shard, &self.epoch, self.number, "json.gz")
+    }
+}
+
+/// Packs intents, one JSON line each after the header's.
+///
+/// # Errors
+/// When an intent can't be written as JSON.
+pub fn encode<I: Serialize>(header: &IntentsHeader, intents: &[I]) -> Result<Vec<u8>, ReportError> {
+    let failed = |e: serde_json::Error| ReportError::damaged(&header.name(), e);
+    let io_failed = |e: std::io::Error| ReportError::damaged(&header.name(), e);
+    let mut gzip = GzBuilder::new().write(Vec::new(), Compression::fast());
+    let mut line = serde_json::to_vec(header).map_err(failed)?;
+    line.push(b'\n');
+    gzip.write_all(&line).map_err(io_failed)?;
+    for intent in intents {
+        let mut line = serde_json::to_vec(intent).map_err(failed)?;
+        line.push(b'\n');
+        gzip.write_all(&line).map_err(io_failed)?;
+    }
+    gzip.finish().map_err(io_failed)
+}
+
+/// Unpacks what [`encode`] made; `name` is for the error.
+///
+/// # Errors
+/// When the file is damaged, cut short, or of a newer version.
+pub fn decode<I: DeserializeOwned>(name: &str, bytes: &[u8]) -> Result<(IntentsHeader, Vec<I>), ReportError> {
+    let mut lines = BufReader::new(GzDecoder::new(bytes)).lines();
+    let first = lines.next().ok_or_else(|| ReportError::damaged(name, "it is empty"))?;
+    let first = first.map_err(|e| ReportError::damaged(name, e))?;
+    let header: IntentsHeader = serde_json::from_str(&first).map_err(|e| ReportError::damaged(name, e))?;
+    if header.version > INTENTS_VERSION {
+        let what = format!("it has version {}, this keyrotate reads up to {INTENTS_VERSION}", header.version);
+        return Err(ReportError::damaged(name, what));
+    }
+    let mut intents = Vec::new();
+    for line in lines {
+        let line = line.map_err(|e| ReportError::damaged(name, e))?;
+        intents.push(serde_json::from_str(&line).map_err(|e| ReportError::damaged(name, e))?);
+    }
+    Ok((header, intents))
+}
+
+/// Names of all intents files of a shard, of every epoch, in the order of their bytes (within one nonce: of their
+/// writing).
+///
+/// # Errors
+/// When the store can't be listed.
+pub async fn list_for_shard(store: &dyn ReportStore, shard: &ShardRef) -> Result<Vec<String>, ReportError> {
+    store.list(&format!("intents/{}/{}/", shard.pass, shard.shard)).await
+}
+
+/// Names of all intents files of the job.
+///
+/// # Errors
+/// When the store can't be listed.
+pub async fn list_all(store: &dyn ReportStore) -> Result<Vec<String>, ReportError> {
+    store.list("intents/").await
+}
+
+/// Reads one intents file.
+///
+/// # Errors
+/// When it is missing or damaged, or holds another file's intents.
+pub async fn read<I: DeserializeOwned>(
+    store: &dyn ReportStore,
+    name: &str,
+) -> Result<(IntentsHeader, Vec<I>), ReportError> {
+    let (header, intents) = decode(name, &store.get(name).await?)?;
+    if header.name() != name {
+        return Err(ReportError::damaged(name, format!("its header belongs under `{}`", header.name())));
+    }
+    Ok((header, intents))
+}
