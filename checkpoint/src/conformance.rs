@@ -1,0 +1,1 @@
+//! What every back-end must do, as one suite that all of them run.

@@ -1,0 +1,215 @@
+//! The checkpoint as workers and the coordinator see it.
+//!
+//! Each call reads the records that it needs, asks a pure [`transition`], and swaps. Where another came first it
+//! reads again; where an answer was lost it looks whether its own values stand, and only then decides.
+
+mod lease;
+mod passes;
+mod transact;
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use keyrotate_env::Env;
+use keyrotate_proto::capability::Frozen;
+use keyrotate_proto::id::{JobId, Nonce};
+
+pub use self::lease::{HeldLease, LeaseRefusal, Signal};
+use self::transact::{Change, View, encode};
+use crate::backend::{Backend, BackendError, RecordKey};
+use crate::record::{BucketRecord, JOBS, JobRecord, JobResult, bucket_key, job_key};
+pub use crate::transition::shard::Commit;
+use crate::transition::{self, Refusal, bucket};
+
+/// A call failed.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// A rule forbids it.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// A record that must be there is not: the checkpoint lost something, or never had it.
+    #[error("the checkpoint has no record `{0}`")]
+    Lost(RecordKey),
+    /// A record can't be read.
+    #[error("the record `{key}` can't be read")]
+    Corrupt {
+        /// Its name.
+        key: RecordKey,
+        /// What is wrong.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A record was written by a newer keyrotate.
+    #[error("the record `{key}` has version {version}, this keyrotate reads up to {}", crate::record::RECORD_VERSION)]
+    Newer {
+        /// Its name.
+        key: RecordKey,
+        /// Its version.
+        version: u32,
+    },
+    /// Others changed the same records again and again.
+    #[error("the record `{0}` changes too often")]
+    Busy(RecordKey),
+    /// The back-end could not answer, for all our patience.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+}
+
+/// Typed access to the checkpoint. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Ledger {
+    backend: Arc<dyn Backend>,
+    env: Env,
+}
+
+impl Ledger {
+    /// On a back-end.
+    #[must_use]
+    pub fn new(backend: Arc<dyn Backend>, env: Env) -> Self {
+        Self { backend, env }
+    }
+
+    /// The back-end's time, by which all leases are judged.
+    ///
+    /// # Errors
+    /// When the back-end does not answer.
+    pub async fn now(&self) -> Result<Timestamp, LedgerError> {
+        Ok(self.backend.read(&[]).await?.now)
+    }
+
+    /// Name of the back-end's run. Where it changes, values may have been lost.
+    ///
+    /// # Errors
+    /// When the back-end does not answer.
+    pub async fn run_id(&self) -> Result<String, LedgerError> {
+        Ok(self.backend.run_id().await?)
+    }
+
+    /// Writes down a new job and its claim on its keys; failed jobs that it overlaps can't be resumed any more.
+    ///
+    /// # Errors
+    /// [`Refusal::Overlap`] names the live job that works on some of the same keys.
+    pub async fn begin_job(&self, job: JobRecord) -> Result<(), LedgerError> {
+        if job.spec.notify.as_ref().is_some_and(|notify| notify.token.is_some()) {
+            return Err(Refusal::SecretInSpec.into());
+        }
+        let (job_key, bucket_key) = (job_key(&job.id), bucket_key(&job.store, &job.spec.bucket));
+        let keys = [job_key.clone(), bucket_key.clone()];
+        self.transact(&keys, |view| {
+            if let Some(there) = view.find::<JobRecord>(&job_key)? {
+                let same = there.created == job.created && there.spec_hash == job.spec_hash && there.nonce == job.nonce;
+                return if same { Ok(Change::none(())) } else { Err(Refusal::Exists.into()) };
+            }
+            let claims = bucket::begin(&view.find(&bucket_key)?.unwrap_or_default(), &job)?;
+            Change::none(()).write(&job_key, &job)?.write(&bucket_key, &claims)
+        })
+        .await
+    }
+
+    /// One job.
+    ///
+    /// # Errors
+    /// [`LedgerError::Lost`] when there is none of that name.
+    pub async fn job(&self, id: &JobId) -> Result<JobRecord, LedgerError> {
+        let key = job_key(id);
+        self.view(std::slice::from_ref(&key)).await?.get(&key)
+    }
+
+    /// All jobs, in the order of their making.
+    ///
+    /// # Errors
+    /// When the back-end does not answer, or a record can't be read.
+    pub async fn jobs(&self) -> Result<Vec<JobRecord>, LedgerError> {
+        self.scan_all(JOBS).await
+    }
+
+    /// Which jobs have a claim on keys of a bucket.
+    ///
+    /// # Errors
+    /// When the back-end does not answer, or the record can't be read.
+    pub async fn bucket(&self, store: &str, bucket: &str) -> Result<BucketRecord, LedgerError> {
+        let key = bucket_key(store, bucket);
+        Ok(self.view(std::slice::from_ref(&key)).await?.find(&key)?.unwrap_or_default())
+    }
+
+    /// Changes a job by one of [`transition::job`]'s functions; `change` may be asked more than once and gets the
+    /// back-end's time. Ends and resumes of failed jobs have calls of their own: they touch the bucket's record.
+    ///
+    /// # Errors
+    /// What `change` refuses.
+    pub async fn update_job(
+        &self,
+        id: &JobId,
+        change: impl Fn(&JobRecord, Timestamp) -> Result<JobRecord, Refusal> + Send + Sync,
+    ) -> Result<JobRecord, LedgerError> {
+        let key = job_key(id);
+        self.transact(std::slice::from_ref(&key), |view| {
+            let job: JobRecord = view.get(&key)?;
+            let next = change(&job, view.now)?;
+            if next == job { Ok(Change::none(next)) } else { Change::none(next.clone()).write(&key, &next) }
+        })
+        .await
+    }
+
+    /// The job's last step, to `completed`, `cancelled` or `failed`; gives its keys free.
+    ///
+    /// # Errors
+    /// When it is not that far.
+    pub async fn end_job(&self, id: &JobId, result: &JobResult) -> Result<JobRecord, LedgerError> {
+        self.with_bucket(id, |job, claims, now| {
+            let next = transition::job::end(job, result, now)?;
+            let failed = matches!(next.state, keyrotate_proto::state::JobState::Failed { .. });
+            Ok((next, bucket::end(claims, id, failed)))
+        })
+        .await
+    }
+
+    /// An operator resumes a failed job, under a new nonce.
+    ///
+    /// # Errors
+    /// When it has not failed, or another job began on its keys since.
+    pub async fn resume_job(&self, id: &JobId) -> Result<JobRecord, LedgerError> {
+        let nonce = Nonce(self.env.random_hex(8));
+        self.with_bucket(id, |job, claims, now| {
+            // Only this call drew this nonce: it is already done.
+            if job.nonce == nonce {
+                return Ok((job.clone(), claims.clone()));
+            }
+            Ok((transition::job::resume_failed(job, nonce.clone(), now)?, bucket::resume(claims, id)?))
+        })
+        .await
+    }
+
+    async fn with_bucket(
+        &self,
+        id: &JobId,
+        change: impl Fn(&JobRecord, &BucketRecord, Timestamp) -> Result<(JobRecord, BucketRecord), Refusal> + Send + Sync,
+    ) -> Result<JobRecord, LedgerError> {
+        // Store and bucket of a job never change.
+        let job = self.job(id).await?;
+        let (job_key, bucket_key) = (job_key(id), bucket_key(&job.store, &job.spec.bucket));
+        self.transact(&[job_key.clone(), bucket_key.clone()], |view| {
+            let job: JobRecord = view.get(&job_key)?;
+            let (next, claims) = change(&job, &view.get(&bucket_key)?, view.now)?;
+            Change::none(next.clone()).write(&job_key, &next)?.write(&bucket_key, &claims)
+        })
+        .await
+    }
+
+    /// Keys, values and time as one view; for reading only.
+    async fn view(&self, keys: &[RecordKey]) -> Result<View, LedgerError> {
+        Ok(View::new(keys, self.patient_read(keys).await?))
+    }
+}
+
+/// What a `prepare` pass hands over with its last commit.
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    /// What was proven, and the target.
+    pub frozen: Frozen,
+    /// Whether a person must confirm before anything is written.
+    pub must_confirm: bool,
+}
+
+#[cfg(test)]
+mod tests;

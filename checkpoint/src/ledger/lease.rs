@@ -1,0 +1,384 @@
+//! Leases: asked for, held, and consumed by whatever ends them.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use keyrotate_proto::id::{Epoch, ShardRef};
+use keyrotate_proto::state::{JobState, PassKind};
+use keyrotate_proto::ticket::Ticket;
+
+use super::transact::{Change, View};
+use super::{Commit, Ledger, LedgerError, Prepared};
+use crate::backend::RecordKey;
+use crate::record::{JobRecord, ShardRecord, ShardState, job_key, shard_key};
+use crate::transition::shard::{self, End, Fence, LeaseAsk};
+use crate::transition::{self, Refusal, may_lease};
+
+/// The right to work on a shard, until a time. Ended by [`Ledger::finish`], [`Ledger::give_back`],
+/// [`Ledger::freeze`] or [`Ledger::abandon`]; dropped without a word it runs out by itself.
+#[derive(Debug)]
+pub struct HeldLease {
+    record: ShardRecord,
+    job: JobRecord,
+    kind: PassKind,
+    fence: Fence,
+    ttl: Duration,
+    until: Timestamp,
+    deadline: Duration,
+}
+
+impl HeldLease {
+    /// The shard as the last answer showed it.
+    #[must_use]
+    pub fn record(&self) -> &ShardRecord {
+        &self.record
+    }
+
+    /// Which shard.
+    #[must_use]
+    pub fn shard(&self) -> &ShardRef {
+        &self.record.shard
+    }
+
+    /// The job as it was when the lease was given.
+    #[must_use]
+    pub fn job(&self) -> &JobRecord {
+        &self.job
+    }
+
+    /// What the shard's pass does.
+    #[must_use]
+    pub fn kind(&self) -> PassKind {
+        self.kind
+    }
+
+    /// The fencing token.
+    #[must_use]
+    pub fn epoch(&self) -> &Epoch {
+        &self.fence.epoch
+    }
+
+    /// When it ends, by the back-end's time.
+    #[must_use]
+    pub fn until(&self) -> Timestamp {
+        self.until
+    }
+
+    /// When it ends by [`keyrotate_env::Env::boottime`], counted from before the request was sent: no write may start
+    /// that could land later.
+    #[must_use]
+    pub fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
+    /// How long each renewal makes it.
+    #[must_use]
+    pub fn ttl(&self) -> Duration {
+        self.ttl
+    }
+}
+
+/// What the answer to a renewal or commit tells its holder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signal {
+    /// Where the job stands.
+    pub job_state: JobState,
+    /// The job's state does not allow this work any more: commit what is in flight and give back. The lease was not
+    /// made longer.
+    pub must_stop: bool,
+    /// The shard's end, which a split may have brought nearer.
+    pub end: Option<String>,
+    /// The coordinator wants the shard split: the next commit may name a key.
+    pub split_asked: bool,
+    /// Something urgent waits: give back after this window.
+    pub yield_now: bool,
+}
+
+/// A lease was not given.
+#[derive(Debug, thiserror::Error)]
+pub enum LeaseRefusal {
+    /// The shard, its pass or its job is over: the ticket is done with.
+    #[error("nothing is left to do")]
+    Over,
+    /// Somebody holds it: the ticket is done with, the sweeper sends another when that lease ran out.
+    #[error("leased by somebody else until {until}")]
+    Held {
+        /// Till when.
+        until: Timestamp,
+    },
+    /// Not in the job's present state, or not yet: the ticket is done with, the dispatcher sends another in time.
+    #[error("not now")]
+    NotNow(#[source] Refusal),
+    /// The ticket was made for another spec: it belongs to the dead letters.
+    #[error("the ticket is for a spec with hash `{ticket}`, the job's is `{job}`")]
+    Foreign {
+        /// The ticket's.
+        ticket: String,
+        /// The job's.
+        job: String,
+    },
+    /// It is not known.
+    #[error(transparent)]
+    Failed(#[from] LedgerError),
+}
+
+impl From<Refusal> for LeaseRefusal {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::ShardOver | Refusal::JobOver(_) | Refusal::NoPass(_) => Self::Over,
+            Refusal::Held { until } => Self::Held { until },
+            Refusal::WrongState { .. } | Refusal::NotBefore(_) => Self::NotNow(refusal),
+            other => Self::Failed(other.into()),
+        }
+    }
+}
+
+struct Step {
+    job: JobRecord,
+    shard: ShardRecord,
+}
+
+impl Ledger {
+    /// Leases the ticket's shard under the next epoch. `redelivered`: the broker says that this ticket was delivered
+    /// before, so its holder's connection is gone.
+    ///
+    /// # Errors
+    /// Why not, and with it what to do with the ticket.
+    pub async fn lease(
+        &self,
+        ticket: &Ticket,
+        owner: &str,
+        ttl: Duration,
+        redelivered: bool,
+    ) -> Result<HeldLease, LeaseRefusal> {
+        let token = self.env.random_hex(6);
+        let keys = keys(&ticket.shard);
+        let job: JobRecord = self.view(&keys[..1]).await?.get(&keys[0])?;
+        if job.spec_hash != ticket.spec_hash {
+            return Err(LeaseRefusal::Foreign { ticket: ticket.spec_hash.clone(), job: job.spec_hash });
+        }
+        let ask = LeaseAsk { owner, token: &token, ticket_epoch: &ticket.epoch, redelivered, ttl };
+        let sent = self.env.boottime();
+        let step = self.step(&keys, |job, record, now| shard::lease(job, record, &ask, now)).await;
+        let Step { job, shard: record } = match step {
+            Ok(step) => step,
+            Err(LedgerError::Refused(refusal)) => return Err(refusal.into()),
+            Err(error) => return Err(error.into()),
+        };
+        let kind = shard::kind(&job, &record)?;
+        let fence = Fence { epoch: record.epoch.clone(), token };
+        let until = until(&record).unwrap_or(Timestamp::MIN);
+        Ok(HeldLease { record, job, kind, fence, ttl, until, deadline: sent + ttl })
+    }
+
+    /// Makes the lease longer.
+    ///
+    /// # Errors
+    /// [`Refusal::Stale`] or [`Refusal::Expired`]: drop the shard at once.
+    pub async fn renew(&self, held: &mut HeldLease) -> Result<Signal, LedgerError> {
+        let sent = self.env.boottime();
+        let (fence, ttl) = (held.fence.clone(), held.ttl);
+        let step = self.fenced(held.shard(), |job, record, now| shard::renew(job, record, &fence, ttl, now)).await?;
+        Ok(held.learn(step, sent))
+    }
+
+    /// Records a window, splits if that was asked and the commit names a key, and makes the lease longer.
+    ///
+    /// # Errors
+    /// [`Refusal::Stale`] or [`Refusal::Expired`]: drop the shard at once. [`Refusal::CursorOutside`]: somebody split
+    /// the shard.
+    pub async fn commit(&self, held: &mut HeldLease, commit: Commit) -> Result<Signal, LedgerError> {
+        let sent = self.env.boottime();
+        let step = if commit.split_at.is_some() {
+            self.commit_and_split(held, &commit).await?
+        } else {
+            let (fence, ttl) = (held.fence.clone(), held.ttl);
+            let change =
+                |job: &JobRecord, record: &ShardRecord, now| shard::commit(job, record, &fence, &commit, ttl, now);
+            self.fenced(held.shard(), change).await?
+        };
+        Ok(held.learn(step, sent))
+    }
+
+    async fn commit_and_split(&self, held: &HeldLease, commit: &Commit) -> Result<Step, LedgerError> {
+        let keys = keys(held.shard());
+        self.transact(&keys, |view| {
+            let (job, record) = read(view, &keys)?;
+            let next = shard::commit(&job, &record, &held.fence, commit, held.ttl, view.now)?;
+            let change = Change::none(()).not_after(until(&record).unwrap_or(view.now));
+            match &commit.split_at {
+                Some(at) if record.split_asked => split(change, &keys, &job, &next, at, &commit.listed_to),
+                // Nobody asks any more, or it was done by the try whose answer was lost.
+                _ => change.write(&keys[1], &next)?.with(Step { job, shard: next }),
+            }
+        })
+        .await
+    }
+
+    /// Ends a shard whose cursor is at its end.
+    ///
+    /// # Errors
+    /// When the lease is gone or the cursor is elsewhere: the shard is leased again then, and nothing is lost.
+    pub async fn finish(&self, held: HeldLease) -> Result<(), LedgerError> {
+        let change = |job: &JobRecord, record: &ShardRecord, now| shard::finish(job, record, &held.fence, now);
+        self.fenced(held.shard(), change).await.map(drop)
+    }
+
+    /// The last commit of a `prepare` pass: ends the shard and freezes in the job what was found, at once.
+    ///
+    /// # Errors
+    /// When the lease is gone, or the job was frozen otherwise.
+    pub async fn freeze(&self, held: HeldLease, prepared: &Prepared) -> Result<JobRecord, LedgerError> {
+        let keys = keys(held.shard());
+        self.transact(&keys, |view| {
+            let (job, mut record) = read(view, &keys)?;
+            let change = Change::none(()).not_after(until(&record).unwrap_or(view.now));
+            record.cursor = record.range.end_position();
+            let done = shard::finish(&job, &record, &held.fence, view.now)?;
+            let next = transition::job::prepared(&job, &prepared.frozen, prepared.must_confirm, view.now)?;
+            change.write(&keys[0], &next)?.write(&keys[1], &done)?.with(next)
+        })
+        .await
+    }
+
+    /// Ends the lease so that the shard waits again; charges nothing. That another took it over meanwhile is no error.
+    ///
+    /// # Errors
+    /// When the back-end does not answer: the lease then runs out by itself.
+    pub async fn give_back(&self, held: HeldLease) -> Result<(), LedgerError> {
+        self.end_lease(&held, End::GivenBack).await.map(drop)
+    }
+
+    /// Ends the lease because the source itself could not be listed: charges the shard, the third time it is
+    /// abandoned. Says what became of it.
+    ///
+    /// # Errors
+    /// When the back-end does not answer.
+    pub async fn abandon(&self, held: HeldLease) -> Result<ShardState, LedgerError> {
+        self.end_lease(&held, End::Unlisted).await
+    }
+
+    async fn end_lease(&self, held: &HeldLease, end: End) -> Result<ShardState, LedgerError> {
+        let change = |job: &JobRecord, record: &ShardRecord, _| match shard::give_back(job, record, &held.fence, end) {
+            Err(Refusal::Stale | Refusal::NoPass(_) | Refusal::JobOver(_)) => Ok(record.clone()),
+            other => other,
+        };
+        self.step(&keys(held.shard()), change).await.map(|step| step.shard.state)
+    }
+
+    /// Changes a shard under the job's eyes.
+    async fn step(
+        &self,
+        keys: &[RecordKey; 2],
+        change: impl Fn(&JobRecord, &ShardRecord, Timestamp) -> Result<ShardRecord, Refusal> + Send + Sync,
+    ) -> Result<Step, LedgerError> {
+        self.step_until(keys, change, |_| None).await
+    }
+
+    /// Like [`Self::step`], but nothing happens after the end of the lease that stands.
+    async fn fenced(
+        &self,
+        shard: &ShardRef,
+        change: impl Fn(&JobRecord, &ShardRecord, Timestamp) -> Result<ShardRecord, Refusal> + Send + Sync,
+    ) -> Result<Step, LedgerError> {
+        self.step_until(&keys(shard), change, until).await
+    }
+
+    async fn step_until(
+        &self,
+        keys: &[RecordKey; 2],
+        change: impl Fn(&JobRecord, &ShardRecord, Timestamp) -> Result<ShardRecord, Refusal> + Send + Sync,
+        not_after: impl Fn(&ShardRecord) -> Option<Timestamp> + Send + Sync,
+    ) -> Result<Step, LedgerError> {
+        self.transact(keys, |view| {
+            let (job, record) = read(view, keys)?;
+            let next = change(&job, &record, view.now)?;
+            let mut plan = Change::none(());
+            plan.not_after = not_after(&record);
+            if next != record {
+                plan = plan.write(&keys[1], &next)?;
+            }
+            plan.with(Step { job, shard: next })
+        })
+        .await
+    }
+
+    /// Splits a shard that nobody holds at key `at`; answers the new shard.
+    ///
+    /// # Errors
+    /// When somebody holds it, or `at` is not between cursor and end.
+    pub async fn split_waiting(&self, shard: &ShardRef, at: &str) -> Result<ShardRef, LedgerError> {
+        let keys = keys(shard);
+        self.transact(&keys, |view| {
+            let (job, record) = read(view, &keys)?;
+            if let ShardState::Leased { until, .. } = record.state {
+                return Err(Refusal::Held { until }.into());
+            }
+            let cursor = record.cursor.clone();
+            let number = job.pass(shard.pass).map_or(0, |pass| pass.shards);
+            let new = ShardRef { shard: keyrotate_proto::id::ShardId(number), ..shard.clone() };
+            split(Change::none(()), &keys, &job, &record, at, &cursor)?.with(new)
+        })
+        .await
+    }
+}
+
+impl HeldLease {
+    fn learn(&mut self, step: Step, sent: Duration) -> Signal {
+        let must_stop = !may_lease(&step.job.state, self.kind);
+        if let Some(until) = until(&step.shard) {
+            // A lease that was not made longer keeps its old end.
+            if until > self.until {
+                self.deadline = sent + self.ttl;
+            }
+            self.until = until;
+        }
+        let signal = Signal {
+            job_state: step.job.state,
+            must_stop,
+            end: step.shard.range.end.clone(),
+            split_asked: step.shard.split_asked,
+            yield_now: false,
+        };
+        self.record = step.shard;
+        signal
+    }
+}
+
+impl<T> Change<T> {
+    pub(super) fn with<V>(self, value: V) -> Result<Change<V>, LedgerError> {
+        Ok(Change { value, not_after: self.not_after, writes: self.writes })
+    }
+}
+
+fn split(
+    change: Change<()>,
+    keys: &[RecordKey; 2],
+    job: &JobRecord,
+    record: &ShardRecord,
+    at: &str,
+    listed_to: &keyrotate_proto::position::Position,
+) -> Result<Change<Step>, LedgerError> {
+    let pass = record.shard.pass;
+    let mut job = job.clone();
+    let held = job.passes.iter_mut().find(|p| p.id == pass && p.open).ok_or(Refusal::NoPass(pass))?;
+    let (kept, new) = shard::split(record, at, listed_to, keyrotate_proto::id::ShardId(held.shards))?;
+    held.shards += 1;
+    let change = change.write(&keys[0], &job)?.write(&keys[1], &kept)?.write(&shard_key(&new.shard), &new)?;
+    change.with(Step { job, shard: kept })
+}
+
+fn read(view: &View, keys: &[RecordKey; 2]) -> Result<(JobRecord, ShardRecord), LedgerError> {
+    Ok((view.get(&keys[0])?, view.get(&keys[1])?))
+}
+
+fn keys(shard: &ShardRef) -> [RecordKey; 2] {
+    [job_key(&shard.job), shard_key(shard)]
+}
+
+fn until(record: &ShardRecord) -> Option<Timestamp> {
+    match record.state {
+        ShardState::Leased { until, .. } => Some(until),
+        _ => None,
+    }
+}

@@ -1,0 +1,213 @@
+//! Passes and their shards, as the coordinator handles them.
+
+use jiff::Timestamp;
+use keyrotate_proto::id::{JobId, PassId, ShardId, ShardRef};
+use keyrotate_proto::outcome::Counts;
+use keyrotate_proto::position::KeyRange;
+use keyrotate_proto::state::PassKind;
+
+use super::transact::Change;
+use super::{Ledger, LedgerError, encode};
+use crate::backend::RecordKey;
+use crate::record::{JobRecord, PassRecord, ShardRecord, ShardState, job_key, shard_key, shards_prefix};
+use crate::transition::{self, Refusal, shard};
+
+/// Shard rows per swap.
+const BATCH: usize = 200;
+
+impl Ledger {
+    /// Opens a pass with a shard per range: the rows are written first, then the pass becomes visible. What a process
+    /// left that died in between is written over.
+    ///
+    /// # Errors
+    /// When the job's state has no use for the pass, or another process opens one right now.
+    pub async fn open_pass(
+        &self,
+        job: &JobId,
+        kind: PassKind,
+        ranges: Vec<KeyRange>,
+        not_before: Option<Timestamp>,
+    ) -> Result<PassId, LedgerError> {
+        let word = self.env.random_hex(8);
+        let record = self
+            .update_job(job, |job, now| {
+                // Asked for its refusals only.
+                transition::job::open_pass(job, kind, 0, not_before, now)?;
+                Ok(JobRecord { opening: Some(word.clone()), ..job.clone() })
+            })
+            .await?;
+        let pass = transition::job::next_pass(&record);
+        self.remove_leftovers(job, pass, &word).await?;
+        let shards: Vec<ShardRecord> = ranges
+            .into_iter()
+            .zip(0..)
+            .map(|(range, n)| {
+                let shard = ShardRef { job: job.clone(), pass, shard: ShardId(n) };
+                ShardRecord::new(shard, range, record.nonce.clone())
+            })
+            .collect();
+        for batch in shards.chunks(BATCH) {
+            let mut writes = Vec::with_capacity(batch.len());
+            for shard in batch {
+                let key = shard_key(&shard.shard);
+                writes.push((key.clone(), Some(encode(&key, shard)?)));
+            }
+            self.while_opening(job, &word, writes).await?;
+        }
+        let count = u32::try_from(shards.len()).unwrap_or(u32::MAX);
+        let visible = |job: &JobRecord, now| {
+            if job.passes.iter().any(|p| p.id == pass) && job.opening.is_none() {
+                return Ok(job.clone());
+            }
+            mine(job, &word)?;
+            transition::job::open_pass(job, kind, count, not_before, now)
+        };
+        self.update_job(job, visible).await.map(|_| pass)
+    }
+
+    async fn remove_leftovers(&self, job: &JobId, pass: PassId, word: &str) -> Result<(), LedgerError> {
+        let prefix = shards_prefix(job, pass);
+        loop {
+            let page = self.page(&prefix, None).await?;
+            if page.is_empty() {
+                return Ok(());
+            }
+            self.while_opening(job, word, page.into_iter().map(|listed| (listed.key, None)).collect()).await?;
+        }
+    }
+
+    /// Writes rows that nobody sees yet, while the job still carries our word.
+    async fn while_opening(
+        &self,
+        job: &JobId,
+        word: &str,
+        writes: Vec<(RecordKey, Option<Vec<u8>>)>,
+    ) -> Result<(), LedgerError> {
+        let mut keys = vec![job_key(job)];
+        keys.extend(writes.iter().map(|(key, _)| key.clone()));
+        self.transact(&keys, |view| {
+            mine(&view.get(&keys[0])?, word)?;
+            Ok(Change { value: (), not_after: None, writes: writes.clone() })
+        })
+        .await
+    }
+
+    /// Closes a pass whose shards are all over and sums them up.
+    ///
+    /// # Errors
+    /// [`Refusal::OpenShards`], or [`LedgerError::Lost`] when a shard's record is missing.
+    pub async fn close_pass(&self, job: &JobId, pass: PassId) -> Result<PassRecord, LedgerError> {
+        loop {
+            let before = self.job(job).await?;
+            let record = before.pass(pass).ok_or(Refusal::NoPass(pass))?;
+            if !record.open {
+                return Ok(record.clone());
+            }
+            let (expected, shards) = (record.shards, self.shards(job, pass).await?);
+            if !shards.iter().map(|s| s.shard.shard).eq((0..expected).map(ShardId)) {
+                // Either a split came between the two reads, or records are gone: never close what is not whole.
+                if self.job(job).await?.pass(pass).is_some_and(|p| p.shards == expected) {
+                    return Err(LedgerError::Lost(RecordKey(shards_prefix(job, pass))));
+                }
+                continue;
+            }
+            if shards.iter().any(|s| !s.state.is_over()) {
+                return Err(Refusal::OpenShards(pass).into());
+            }
+            let (mut counts, mut replaced) = (Counts::default(), Counts::default());
+            shards.iter().for_each(|s| counts.add(&s.counts));
+            shards.iter().for_each(|s| replaced.add(&s.replaced));
+            let abandoned = shards.iter().map(|s| u32::from(s.state == ShardState::Abandoned)).sum();
+            // Shards that are all over can't be split any more: the sums stand.
+            let close =
+                |job: &JobRecord, now| transition::job::close_pass(job, pass, &counts, &replaced, abandoned, now);
+            let closed = self.update_job(job, close).await?;
+            return closed.pass(pass).cloned().ok_or(Refusal::NoPass(pass).into());
+        }
+    }
+
+    /// All shards of a pass, by number.
+    ///
+    /// # Errors
+    /// When the back-end does not answer, or a record can't be read.
+    pub async fn shards(&self, job: &JobId, pass: PassId) -> Result<Vec<ShardRecord>, LedgerError> {
+        self.scan_all(&shards_prefix(job, pass)).await
+    }
+
+    /// One shard.
+    ///
+    /// # Errors
+    /// [`LedgerError::Lost`] when there is none.
+    pub async fn shard(&self, shard: &ShardRef) -> Result<ShardRecord, LedgerError> {
+        let key = shard_key(shard);
+        self.view(std::slice::from_ref(&key)).await?.get(&key)
+    }
+
+    /// Writes down that a ticket for the shard was confirmed, and when it is to be taken for lost.
+    ///
+    /// # Errors
+    /// When the record is missing or the back-end does not answer.
+    pub async fn ticket_published(&self, shard: &ShardRef, lost_after: std::time::Duration) -> Result<(), LedgerError> {
+        self.update_shard(shard, |record, now| {
+            Ok(shard::ticket_published(record, now.checked_add(lost_after).unwrap_or(Timestamp::MAX)))
+        })
+        .await
+        .map(drop)
+    }
+
+    /// Asks the shard's holder to split it at its next commit.
+    ///
+    /// # Errors
+    /// When the record is missing or the back-end does not answer.
+    pub async fn ask_split(&self, shard: &ShardRef) -> Result<(), LedgerError> {
+        self.update_shard(shard, |record, _| Ok(shard::ask_split(record))).await.map(drop)
+    }
+
+    /// Takes a lease that ran out, charging the shard unless it got on. A lease that stands is left alone.
+    ///
+    /// # Errors
+    /// When the record is missing or the back-end does not answer.
+    pub async fn expire(&self, shard: &ShardRef) -> Result<ShardRecord, LedgerError> {
+        self.update_shard(shard, |record, now| Ok(shard::void(record, Some(now)))).await
+    }
+
+    /// Takes every lease of a job's open passes, whether or not it ran out, and forgets tickets under way. Only for
+    /// whoever knows that no holder lives: the owner of a local lock. Answers how many there were.
+    ///
+    /// # Errors
+    /// When a record is missing or the back-end does not answer.
+    pub async fn void_leases(&self, job: &JobId) -> Result<usize, LedgerError> {
+        let mut taken = 0;
+        for pass in self.job(job).await?.passes.iter().filter(|pass| pass.open) {
+            for record in self.shards(job, pass.id).await? {
+                let leased = matches!(record.state, ShardState::Leased { .. });
+                if leased || record.ticket_out_until.is_some() {
+                    self.update_shard(&record.shard, |record, _| {
+                        Ok(ShardRecord { ticket_out_until: None, ..shard::void(record, None) })
+                    })
+                    .await?;
+                    taken += usize::from(leased);
+                }
+            }
+        }
+        Ok(taken)
+    }
+
+    async fn update_shard(
+        &self,
+        shard: &ShardRef,
+        change: impl Fn(&ShardRecord, Timestamp) -> Result<ShardRecord, Refusal> + Send + Sync,
+    ) -> Result<ShardRecord, LedgerError> {
+        let key = shard_key(shard);
+        self.transact(std::slice::from_ref(&key), |view| {
+            let record: ShardRecord = view.get(&key)?;
+            let next = change(&record, view.now)?;
+            if next == record { Ok(Change::none(next)) } else { Change::none(next.clone()).write(&key, &next) }
+        })
+        .await
+    }
+}
+
+fn mine(job: &JobRecord, word: &str) -> Result<(), Refusal> {
+    if job.opening.as_deref() == Some(word) { Ok(()) } else { Err(Refusal::Superseded) }
+}

@@ -1,0 +1,195 @@
+//! Read, decide, swap, and what to do when that does not go smoothly.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{Ledger, LedgerError};
+use crate::backend::{BackendError, Listed, RecordKey, Revision, Snapshot, Stored, Swap, SwapAnswer};
+use crate::record::{RECORD_VERSION, Record};
+use crate::transition::Refusal;
+
+/// So often a swap may find that another came first.
+const CONFLICTS: u32 = 100;
+/// So often a call is sent to a back-end that does not answer: about 3 s in all.
+const TRIES: u32 = 7;
+/// Records per page of a listing.
+const PAGE: usize = 500;
+
+/// Records at one moment, typed.
+pub(super) struct View {
+    pub(super) now: Timestamp,
+    records: BTreeMap<RecordKey, Option<Stored>>,
+}
+
+impl View {
+    pub(super) fn new(keys: &[RecordKey], snapshot: Snapshot) -> Self {
+        // Records keep milliseconds: what is computed from this time must read back as it was.
+        let now = Timestamp::from_millisecond(snapshot.now.as_millisecond()).unwrap_or(snapshot.now);
+        Self { now, records: keys.iter().cloned().zip(snapshot.records).collect() }
+    }
+
+    /// A record that may be missing.
+    pub(super) fn find<T: Record>(&self, key: &RecordKey) -> Result<Option<T>, LedgerError> {
+        self.records.get(key).and_then(Option::as_ref).map(|stored| decode(key, &stored.bytes)).transpose()
+    }
+
+    /// A record that must be there.
+    pub(super) fn get<T: Record>(&self, key: &RecordKey) -> Result<T, LedgerError> {
+        self.find(key)?.ok_or_else(|| LedgerError::Lost(key.clone()))
+    }
+
+    fn revision(&self, key: &RecordKey) -> Option<Revision> {
+        self.records.get(key).and_then(Option::as_ref).map(|stored| stored.revision)
+    }
+
+    /// Whether each write stands as it was meant.
+    fn shows(&self, writes: &[(RecordKey, Option<Vec<u8>>)]) -> bool {
+        writes
+            .iter()
+            .all(|(key, bytes)| self.records.get(key).is_some_and(|r| r.as_ref().map(|r| &r.bytes) == bytes.as_ref()))
+    }
+}
+
+/// What a transition wants to happen.
+pub(super) struct Change<T> {
+    pub(super) value: T,
+    pub(super) not_after: Option<Timestamp>,
+    pub(super) writes: Vec<(RecordKey, Option<Vec<u8>>)>,
+}
+
+impl<T> Change<T> {
+    /// Nothing is to be written.
+    pub(super) fn none(value: T) -> Self {
+        Self { value, not_after: None, writes: Vec::new() }
+    }
+
+    pub(super) fn write<R: Record>(mut self, key: &RecordKey, record: &R) -> Result<Self, LedgerError> {
+        self.writes.push((key.clone(), Some(encode(key, record)?)));
+        Ok(self)
+    }
+
+    pub(super) fn not_after(mut self, time: Timestamp) -> Self {
+        self.not_after = Some(time);
+        self
+    }
+}
+
+enum Swapped {
+    Done,
+    Conflict,
+    TooLate,
+    /// Nobody knows.
+    Lost(BackendError),
+}
+
+impl Ledger {
+    /// Reads `keys`, lets `decide` say what shall be written, and swaps against all that was read; a key that is
+    /// written without having been read must not exist. `decide` is asked again after a conflict.
+    pub(super) async fn transact<T: Send>(
+        &self,
+        keys: &[RecordKey],
+        decide: impl Fn(&View) -> Result<Change<T>, LedgerError> + Send + Sync,
+    ) -> Result<T, LedgerError> {
+        let mut lost: Option<(Change<T>, u32)> = None;
+        for round in 0..CONFLICTS {
+            let mut asked = keys.to_vec();
+            if let Some((change, _)) = &lost {
+                asked.extend(change.writes.iter().map(|(key, _)| key.clone()));
+            }
+            let view = self.view(&asked).await?;
+            let mut tries = 0;
+            if let Some((change, t)) = lost.take() {
+                if view.shows(&change.writes) {
+                    return Ok(change.value);
+                }
+                tries = t;
+            }
+            let change = decide(&view)?;
+            if change.writes.is_empty() {
+                return Ok(change.value);
+            }
+            match self.swap_once(keys, &view, &change).await? {
+                Swapped::Done => return Ok(change.value),
+                Swapped::TooLate => return Err(Refusal::Expired.into()),
+                Swapped::Conflict => self.pause(round.min(4), Duration::from_millis(1)).await,
+                Swapped::Lost(error) if tries + 1 >= TRIES => return Err(error.into()),
+                Swapped::Lost(_) => {
+                    self.pause(tries, Duration::from_millis(50)).await;
+                    lost = Some((change, tries + 1));
+                }
+            }
+        }
+        Err(keys.first().map_or_else(|| Refusal::Superseded.into(), |key| LedgerError::Busy(key.clone())))
+    }
+
+    async fn swap_once<T>(&self, keys: &[RecordKey], view: &View, change: &Change<T>) -> Result<Swapped, LedgerError> {
+        let mut expect: Vec<_> = keys.iter().map(|key| (key.clone(), view.revision(key))).collect();
+        let new = change.writes.iter().map(|(key, _)| key).filter(|key| !keys.contains(key));
+        expect.extend(new.map(|key| (key.clone(), None)));
+        let swap = Swap { expect, not_after: change.not_after, writes: change.writes.clone() };
+        Ok(match self.backend.swap(swap).await {
+            Ok(SwapAnswer::Done { .. }) => Swapped::Done,
+            Ok(SwapAnswer::Conflict) => Swapped::Conflict,
+            Ok(SwapAnswer::TooLate { .. }) => Swapped::TooLate,
+            Err(error @ (BackendError::Unknown(_) | BackendError::Unavailable(_))) => Swapped::Lost(error),
+            Err(error) => return Err(error.into()),
+        })
+    }
+
+    /// A read that goes on trying for about 3 s.
+    pub(super) async fn patient_read(&self, keys: &[RecordKey]) -> Result<Snapshot, LedgerError> {
+        for tries in 0.. {
+            match self.backend.read(keys).await {
+                Ok(snapshot) => return Ok(snapshot),
+                Err(BackendError::Unknown(_) | BackendError::Unavailable(_)) if tries + 1 < TRIES => {
+                    self.pause(tries, Duration::from_millis(50)).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        unreachable!("the loop ends by returning")
+    }
+
+    /// One page of records behind `after`, still as bytes.
+    pub(super) async fn page(&self, prefix: &str, after: Option<&RecordKey>) -> Result<Vec<Listed>, LedgerError> {
+        Ok(self.backend.scan(prefix, after, PAGE).await?)
+    }
+
+    /// All records below a prefix.
+    pub(super) async fn scan_all<T: Record>(&self, prefix: &str) -> Result<Vec<T>, LedgerError> {
+        let mut all = Vec::new();
+        let mut after: Option<RecordKey> = None;
+        loop {
+            let page = self.page(prefix, after.as_ref()).await?;
+            for listed in &page {
+                all.push(decode(&listed.key, &listed.bytes)?);
+            }
+            match page.last() {
+                Some(last) if page.len() == PAGE => after = Some(last.key.clone()),
+                _ => return Ok(all),
+            }
+        }
+    }
+
+    /// Waits between a half and the whole of `unit * 2^n`.
+    async fn pause(&self, n: u32, unit: Duration) {
+        let share = 0.5 + self.env.random_fraction() / 2.0;
+        tokio::time::sleep((unit * (1 << n.min(6))).mul_f64(share)).await;
+    }
+}
+
+pub(super) fn encode<T: Record>(key: &RecordKey, record: &T) -> Result<Vec<u8>, LedgerError> {
+    serde_json::to_vec(record).map_err(|source| LedgerError::Corrupt { key: key.clone(), source })
+}
+
+fn decode<T: Record>(key: &RecordKey, bytes: &[u8]) -> Result<T, LedgerError> {
+    match serde_json::from_slice::<T>(bytes) {
+        Ok(record) if record.version() > RECORD_VERSION => {
+            Err(LedgerError::Newer { key: key.clone(), version: record.version() })
+        }
+        Ok(record) => Ok(record),
+        Err(source) => Err(LedgerError::Corrupt { key: key.clone(), source }),
+    }
+}

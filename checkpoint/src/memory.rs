@@ -1,0 +1,82 @@
+//! Records for the life of a process: for tests and simulations.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use keyrotate_env::Env;
+
+use crate::backend::{Backend, BackendError, Listed, RecordKey, Revision, Snapshot, Stored, Swap, SwapAnswer};
+
+/// Records in memory.
+#[derive(Debug)]
+pub struct MemoryBackend {
+    env: Env,
+    run_id: String,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    records: BTreeMap<RecordKey, Stored>,
+    last_revision: u64,
+}
+
+impl MemoryBackend {
+    /// Without any record.
+    #[must_use]
+    pub fn new(env: Env) -> Self {
+        Self { run_id: env.random_hex(16), env, inner: Mutex::default() }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl Backend for MemoryBackend {
+    async fn run_id(&self) -> Result<String, BackendError> {
+        Ok(self.run_id.clone())
+    }
+
+    async fn read(&self, keys: &[RecordKey]) -> Result<Snapshot, BackendError> {
+        let inner = self.inner();
+        let records = keys.iter().map(|key| inner.records.get(key).cloned()).collect();
+        Ok(Snapshot { now: self.env.now(), records })
+    }
+
+    async fn swap(&self, swap: Swap) -> Result<SwapAnswer, BackendError> {
+        let mut inner = self.inner();
+        let now = self.env.now();
+        if swap.not_after.is_some_and(|limit| now > limit) {
+            return Ok(SwapAnswer::TooLate { now });
+        }
+        if swap.expect.iter().any(|(key, revision)| inner.records.get(key).map(|r| r.revision) != *revision) {
+            return Ok(SwapAnswer::Conflict);
+        }
+        inner.last_revision += 1;
+        let revision = Revision(inner.last_revision);
+        for (key, value) in swap.writes {
+            match value {
+                Some(bytes) => inner.records.insert(key, Stored { revision, bytes }),
+                None => inner.records.remove(&key),
+            };
+        }
+        Ok(SwapAnswer::Done { now })
+    }
+
+    async fn scan(&self, prefix: &str, after: Option<&RecordKey>, limit: usize) -> Result<Vec<Listed>, BackendError> {
+        let inner = self.inner();
+        let from = RecordKey(prefix.to_owned());
+        let listed = inner
+            .records
+            .range(from..)
+            .take_while(|(key, _)| key.as_str().starts_with(prefix))
+            .filter(|(key, _)| after.is_none_or(|after| *key > after))
+            .take(limit)
+            .map(|(key, stored)| Listed { key: key.clone(), revision: stored.revision, bytes: stored.bytes.clone() })
+            .collect();
+        Ok(listed)
+    }
+}

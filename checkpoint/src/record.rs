@@ -1,0 +1,408 @@
+//! What is written down, and under which names. Every record carries the version of its writer.
+
+use jiff::Timestamp;
+use keyrotate_proto::capability::Frozen;
+use keyrotate_proto::id::{Epoch, JobId, Nonce, PassId, ShardId, ShardRef};
+use keyrotate_proto::outcome::Counts;
+use keyrotate_proto::position::{KeyRange, Position};
+use keyrotate_proto::spec::JobSpec;
+use keyrotate_proto::state::{JobState, PassKind, Phase};
+use serde::{Deserialize, Serialize};
+
+use crate::backend::RecordKey;
+
+/// Version of the records that this code writes.
+pub const RECORD_VERSION: u32 = 1;
+
+/// So many leases without progress, and the shard must be split, or its one object set aside.
+pub const MAX_CHARGES: u32 = 3;
+
+/// A record that knows its version.
+pub trait Record: Serialize + for<'de> Deserialize<'de> {
+    /// Version of its writer.
+    fn version(&self) -> u32;
+}
+
+/// One job.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct JobRecord {
+    /// [`RECORD_VERSION`] of the writer.
+    pub version: u32,
+    /// Its name.
+    pub id: JobId,
+    /// What it shall do. The notify token is never in here: see `sealed_token`.
+    pub spec: JobSpec,
+    /// The notify token, sealed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealed_token: Option<String>,
+    /// [`JobSpec::hash`] of `spec`.
+    pub spec_hash: String,
+    /// Identity of the store: scheme, host and port, or partition and account.
+    pub store: String,
+    /// New after any loss or roll-back: fences off everything leased before.
+    pub nonce: Nonce,
+    /// When it was submitted.
+    pub created: Timestamp,
+    /// When it began; relative times of its filters count from here.
+    pub started: Timestamp,
+    /// When this record last changed.
+    pub updated: Timestamp,
+    /// Where it stands.
+    pub state: JobState,
+    /// What the first `prepare` pass found; set once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frozen: Option<Frozen>,
+    /// Its passes, by number.
+    #[serde(default)]
+    pub passes: Vec<PassRecord>,
+    /// Whoever opens a pass right now leaves a random word here, and stops when it finds another's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub opening: Option<String>,
+    /// Retry passes opened so far, since the last resume.
+    #[serde(default)]
+    pub attempts_used: u32,
+    /// Milliseconds it was paused for reasons that a probe can end, the present pause left out.
+    #[serde(default)]
+    pub paused_ms: u64,
+    /// Its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<JobResult>,
+    /// Who submitted it.
+    pub user: String,
+}
+
+impl JobRecord {
+    /// A job that has not begun. Takes the notify token out of the spec: whoever submits seals it first.
+    #[must_use]
+    pub fn new(id: JobId, mut spec: JobSpec, store: String, nonce: Nonce, user: String, now: Timestamp) -> Self {
+        let spec_hash = spec.hash();
+        if let Some(notify) = &mut spec.notify {
+            notify.token = None;
+        }
+        Self {
+            version: RECORD_VERSION,
+            id,
+            spec,
+            sealed_token: None,
+            spec_hash,
+            store,
+            nonce,
+            created: now,
+            started: now,
+            updated: now,
+            state: JobState::Live { phase: Phase::Queued },
+            frozen: None,
+            passes: Vec::new(),
+            opening: None,
+            attempts_used: 0,
+            paused_ms: 0,
+            result: None,
+            user,
+        }
+    }
+
+    /// The keys it works on.
+    #[must_use]
+    pub fn scope(&self) -> KeyRange {
+        KeyRange::of_prefix(&self.spec.prefix)
+    }
+
+    /// One of its passes.
+    #[must_use]
+    pub fn pass(&self, id: PassId) -> Option<&PassRecord> {
+        self.passes.iter().find(|p| p.id == id)
+    }
+}
+
+impl Record for JobRecord {
+    fn version(&self) -> u32 {
+        self.version
+    }
+}
+
+/// How a job ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobResult {
+    /// Each version's last outcome, counted once.
+    pub counts: Counts,
+    /// When.
+    pub ended: Timestamp,
+    /// Name of the valid summary in the report store; `None` when none could be written.
+    pub report: Option<String>,
+}
+
+/// One walk over the scope or part of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PassRecord {
+    /// Its number.
+    pub id: PassId,
+    /// What it does.
+    pub kind: PassKind,
+    /// How many shards it has, which is the number that the next one gets.
+    pub shards: u32,
+    /// Whether shards may still be leased.
+    pub open: bool,
+    /// Nothing of it is leased earlier.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_before: Option<Timestamp>,
+    /// When it was opened.
+    pub started: Timestamp,
+    /// When it was closed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<Timestamp>,
+    /// Sum over its shards, filled when it is closed.
+    #[serde(default)]
+    pub counts: Counts,
+    /// Sum of the earlier rows that its rows replace, filled when it is closed.
+    #[serde(default)]
+    pub replaced: Counts,
+    /// How many of its shards were given up, filled when it is closed.
+    #[serde(default)]
+    pub abandoned: u32,
+}
+
+/// One shard of a pass. Field names are short on the wire: one shard shall fit into 1 KiB.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardRecord {
+    /// [`RECORD_VERSION`] of the writer.
+    #[serde(rename = "v")]
+    pub version: u32,
+    /// Which one.
+    #[serde(flatten)]
+    pub shard: ShardRef,
+    /// Its keys. The end may come nearer by a split.
+    #[serde(rename = "r")]
+    pub range: KeyRange,
+    /// Who works on it.
+    #[serde(rename = "st")]
+    pub state: ShardState,
+    /// Grows by one at each lease.
+    #[serde(rename = "e")]
+    pub epoch: Epoch,
+    /// Everything of the shard up to here has a recorded outcome.
+    #[serde(rename = "c")]
+    pub cursor: Position,
+    /// Sum of its rows.
+    #[serde(rename = "n", default, skip_serializing_if = "is_default")]
+    pub counts: Counts,
+    /// Sum of the rows of earlier passes that its rows replace.
+    #[serde(rename = "x", default, skip_serializing_if = "is_default")]
+    pub replaced: Counts,
+    /// Name of its last part; the others are found from there.
+    #[serde(rename = "lp", default, skip_serializing_if = "Option::is_none")]
+    pub last_part: Option<String>,
+    /// How many parts it has.
+    #[serde(rename = "ps", default, skip_serializing_if = "is_default")]
+    pub parts: u64,
+    /// Leases in a row that ended without progress and were not given back.
+    #[serde(rename = "ch", default, skip_serializing_if = "is_default")]
+    pub charges: u32,
+    /// Those of the charges in which the source itself could not be listed.
+    #[serde(rename = "ul", default, skip_serializing_if = "is_default")]
+    pub unlisted: u32,
+    /// A ticket is under way, and is taken for lost at this time.
+    #[serde(rename = "to", default, skip_serializing_if = "Option::is_none", with = "millis::option")]
+    pub ticket_out_until: Option<Timestamp>,
+    /// The coordinator wants it split at the holder's next commit.
+    #[serde(rename = "sa", default, skip_serializing_if = "is_default")]
+    pub split_asked: bool,
+    /// Multipart uploads of ours that are neither completed nor aborted.
+    #[serde(rename = "up", default, skip_serializing_if = "Vec::is_empty")]
+    pub uploads: Vec<OpenUpload>,
+    /// Who held it last.
+    #[serde(rename = "lh", default, skip_serializing_if = "Option::is_none")]
+    pub last_holder: Option<String>,
+}
+
+impl ShardRecord {
+    /// A shard that nobody has touched.
+    #[must_use]
+    pub fn new(shard: ShardRef, range: KeyRange, nonce: Nonce) -> Self {
+        Self {
+            version: RECORD_VERSION,
+            shard,
+            cursor: Position::Before(range.start.clone()),
+            range,
+            state: ShardState::Waiting,
+            epoch: Epoch { nonce, counter: 0 },
+            counts: Counts::default(),
+            replaced: Counts::default(),
+            last_part: None,
+            parts: 0,
+            charges: 0,
+            unlisted: 0,
+            ticket_out_until: None,
+            split_asked: false,
+            uploads: Vec::new(),
+            last_holder: None,
+        }
+    }
+
+    /// Whether leases ended on it without progress so often that it must be split, or its one object set aside.
+    #[must_use]
+    pub fn needs_split(&self) -> bool {
+        self.charges >= MAX_CHARGES && !self.state.is_over()
+    }
+
+    /// Whether nobody works on it at `now` and no ticket for it is under way.
+    #[must_use]
+    pub fn wants_ticket(&self, now: Timestamp) -> bool {
+        let free = match &self.state {
+            ShardState::Waiting => true,
+            ShardState::Leased { until, .. } => *until < now,
+            ShardState::Done | ShardState::Abandoned => false,
+        };
+        free && self.ticket_out_until.is_none_or(|until| until < now)
+    }
+}
+
+impl Record for ShardRecord {
+    fn version(&self) -> u32 {
+        self.version
+    }
+}
+
+/// State of a shard.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ShardState {
+    /// Nobody works on it.
+    Waiting,
+    /// Somebody may work on it.
+    Leased {
+        /// Who.
+        owner: String,
+        /// Random, made for this lease: after an answer that was lost, it tells whether the lease is ours.
+        token: String,
+        /// Till when, by the back-end's time.
+        #[serde(with = "millis")]
+        until: Timestamp,
+        /// Whether its cursor moved, or a part of a recorded upload was added, under this lease.
+        #[serde(default, skip_serializing_if = "is_default")]
+        progressed: bool,
+    },
+    /// Its cursor is at its end.
+    Done,
+    /// Its source could not be listed; what lies behind the cursor is for a retry pass.
+    Abandoned,
+}
+
+impl ShardState {
+    /// Whether nobody will work on it any more.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        matches!(self, Self::Done | Self::Abandoned)
+    }
+}
+
+/// A multipart upload of ours that outlives its slice.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenUpload {
+    /// The object's key.
+    pub key: String,
+    /// The store's name of the upload.
+    pub upload_id: String,
+    /// Version that is read; `None` in a bucket without versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// ETag that was read: the upload goes on only while it stands.
+    pub etag: String,
+    /// Size of each part but the last, in bytes.
+    pub part_size: u64,
+    /// Parts that the store has.
+    pub parts: u32,
+}
+
+/// Which scopes of one bucket are worked on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BucketRecord {
+    /// [`RECORD_VERSION`] of the writer.
+    pub version: u32,
+    /// Each live job and each failed one that could be resumed.
+    pub entries: Vec<ScopeEntry>,
+}
+
+impl Default for BucketRecord {
+    fn default() -> Self {
+        Self { version: RECORD_VERSION, entries: Vec::new() }
+    }
+}
+
+impl Record for BucketRecord {
+    fn version(&self) -> u32 {
+        self.version
+    }
+}
+
+/// A job's claim on keys of a bucket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScopeEntry {
+    /// The job.
+    pub job: JobId,
+    /// Its keys.
+    pub range: KeyRange,
+    /// It failed: an operator may resume it until another job begins on these keys.
+    pub failed: bool,
+}
+
+/// Prefix of all jobs' names.
+pub const JOBS: &str = "job/";
+
+/// Name of a job's record.
+#[must_use]
+pub fn job_key(job: &JobId) -> RecordKey {
+    RecordKey(format!("{JOBS}{job}"))
+}
+
+/// Name of a bucket's record. A bucket's name has no slash, so no two of them meet.
+#[must_use]
+pub fn bucket_key(store: &str, bucket: &str) -> RecordKey {
+    RecordKey(format!("bucket/{bucket}/{store}"))
+}
+
+/// Name of a shard's record.
+#[must_use]
+pub fn shard_key(shard: &ShardRef) -> RecordKey {
+    let ShardId(number) = shard.shard;
+    RecordKey(format!("{}{number:010}", shards_prefix(&shard.job, shard.pass)))
+}
+
+/// Prefix of the names of a pass's shards: they sort by number.
+#[must_use]
+pub fn shards_prefix(job: &JobId, pass: PassId) -> String {
+    format!("shard/{job}/{:010}/", pass.0)
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+/// Times as milliseconds since 1970, half as long as text.
+mod millis {
+    use jiff::Timestamp;
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(time: &Timestamp, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_i64(time.as_millisecond())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Timestamp, D::Error> {
+        Timestamp::from_millisecond(i64::deserialize(d)?).map_err(D::Error::custom)
+    }
+
+    pub(super) mod option {
+        use super::{Deserialize, Deserializer, Error, Serializer, Timestamp};
+
+        pub(in super::super) fn serialize<S: Serializer>(time: &Option<Timestamp>, s: S) -> Result<S::Ok, S::Error> {
+            match time {
+                Some(time) => s.serialize_some(&time.as_millisecond()),
+                None => s.serialize_none(),
+            }
+        }
+
+        pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Timestamp>, D::Error> {
+            let millis = Option::<i64>::deserialize(d)?;
+            millis.map(|ms| Timestamp::from_millisecond(ms).map_err(D::Error::custom)).transpose()
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! What may happen to a job.
+
+use jiff::Timestamp;
+use keyrotate_proto::capability::Frozen;
+use keyrotate_proto::id::{Nonce, PassId};
+use keyrotate_proto::outcome::Counts;
+use keyrotate_proto::state::{JobState, PassKind, PauseReason, Phase, StopReason};
+
+use super::{Refusal, may_lease};
+use crate::record::{JobRecord, JobResult, PassRecord};
+
+type Next = Result<JobRecord, Refusal>;
+
+/// `queued -> preparing`.
+///
+/// # Errors
+/// In any other state but `preparing`.
+pub fn begin(job: &JobRecord, now: Timestamp) -> Next {
+    match job.state {
+        JobState::Live { phase: Phase::Preparing } => Ok(job.clone()),
+        JobState::Live { phase: Phase::Queued } => Ok(in_phase(job, Phase::Preparing, now)),
+        _ => refuse(job, "begin"),
+    }
+}
+
+/// The first `prepare` pass is through: the target is frozen, never to change.
+///
+/// # Errors
+/// When the job is not preparing, or was frozen otherwise.
+pub fn prepared(job: &JobRecord, frozen: &Frozen, must_confirm: bool, now: Timestamp) -> Next {
+    let again = job.frozen.as_ref() == Some(frozen);
+    let phase = if must_confirm { Phase::AwaitingConfirmation } else { Phase::Running };
+    match &job.state {
+        JobState::Live { phase: Phase::Preparing } if again || job.frozen.is_none() => {
+            let mut next = in_phase(job, phase, now);
+            next.frozen = Some(frozen.clone());
+            Ok(next)
+        }
+        JobState::Live { phase: Phase::AwaitingConfirmation | Phase::Running } if again => Ok(job.clone()),
+        _ => refuse(job, "freeze"),
+    }
+}
+
+/// Somebody confirmed what `prepare` found.
+///
+/// # Errors
+/// When nothing waits for that.
+pub fn confirm(job: &JobRecord, now: Timestamp) -> Next {
+    match job.state {
+        JobState::Live { phase: Phase::AwaitingConfirmation } => Ok(in_phase(job, Phase::Running, now)),
+        JobState::Live { phase: Phase::Running } => Ok(job.clone()),
+        _ => refuse(job, "confirm"),
+    }
+}
+
+/// Walk and retry passes are through: the scope is listed again.
+///
+/// # Errors
+/// When the job is not running, or a walk or retry pass is open.
+pub fn verify(job: &JobRecord, now: Timestamp) -> Next {
+    match job.state {
+        JobState::Live { phase: Phase::Verifying } => Ok(job.clone()),
+        JobState::Live { phase: Phase::Running } => {
+            let work = |p: &&PassRecord| p.open && matches!(p.kind, PassKind::Walk | PassKind::Retry);
+            match job.passes.iter().find(work) {
+                Some(pass) => Err(Refusal::OpenShards(pass.id)),
+                None => Ok(in_phase(job, Phase::Verifying, now)),
+            }
+        }
+        _ => refuse(job, "verify"),
+    }
+}
+
+/// Something outside must be mended first, or an operator says so. An operator's pause stands over any other.
+///
+/// # Errors
+/// When the job is not live.
+pub fn pause(job: &JobRecord, reason: PauseReason, detail: &str, now: Timestamp) -> Next {
+    let phase = match &job.state {
+        JobState::Live { phase } => *phase,
+        JobState::Paused { reason: PauseReason::Operator, .. } => return Ok(job.clone()),
+        // The time of the first reason counts on.
+        JobState::Paused { .. } if reason != PauseReason::Operator => return Ok(job.clone()),
+        JobState::Paused { phase, .. } => *phase,
+        _ => return refuse(job, "pause"),
+    };
+    let mut next = with_pause_counted(job, now);
+    next.state = JobState::Paused { phase, reason, detail: detail.to_owned(), since: now };
+    Ok(next)
+}
+
+/// It goes on where it was. A probe does not end an operator's pause.
+///
+/// # Errors
+/// When it is not live.
+pub fn resume(job: &JobRecord, by_operator: bool, now: Timestamp) -> Next {
+    match &job.state {
+        JobState::Live { .. } => Ok(job.clone()),
+        JobState::Paused { reason: PauseReason::Operator, .. } if !by_operator => refuse(job, "resume by a probe"),
+        JobState::Paused { phase, .. } => Ok(in_phase(&with_pause_counted(job, now), *phase, now)),
+        _ => refuse(job, "resume"),
+    }
+}
+
+/// How long it was paused in all for reasons that a probe can end.
+#[must_use]
+pub fn paused_for(job: &JobRecord, now: Timestamp) -> std::time::Duration {
+    std::time::Duration::from_millis(with_pause_counted(job, now).paused_ms)
+}
+
+/// A new pass, with so many shards.
+///
+/// # Errors
+/// When the job's state has no use for it.
+pub fn open_pass(job: &JobRecord, kind: PassKind, shards: u32, not_before: Option<Timestamp>, now: Timestamp) -> Next {
+    if !may_lease(&job.state, kind) {
+        return refuse(job, "open a pass");
+    }
+    let mut next = touched(job, now);
+    next.attempts_used += u32::from(kind == PassKind::Retry);
+    next.opening = None;
+    next.passes.push(PassRecord {
+        id: next_pass(job),
+        kind,
+        shards,
+        open: true,
+        not_before,
+        started: now,
+        ended: None,
+        counts: Counts::default(),
+        replaced: Counts::default(),
+        abandoned: 0,
+    });
+    Ok(next)
+}
+
+/// The number that the next pass gets.
+#[must_use]
+pub fn next_pass(job: &JobRecord) -> PassId {
+    PassId(job.passes.last().map_or(0, |pass| pass.id.0 + 1))
+}
+
+/// A pass whose shards are all over.
+///
+/// # Errors
+/// When there is no such pass, or the job has ended.
+pub fn close_pass(
+    job: &JobRecord,
+    pass: PassId,
+    counts: &Counts,
+    replaced: &Counts,
+    abandoned: u32,
+    now: Timestamp,
+) -> Next {
+    if job.state.is_ended() {
+        return Err(Refusal::JobOver(job.state.word()));
+    }
+    let mut next = touched(job, now);
+    let record = next.passes.iter_mut().find(|p| p.id == pass).ok_or(Refusal::NoPass(pass))?;
+    if !record.open {
+        return Ok(job.clone());
+    }
+    record.open = false;
+    record.ended = Some(now);
+    record.counts = counts.clone();
+    record.replaced = replaced.clone();
+    record.abandoned = abandoned;
+    Ok(next)
+}
+
+/// Somebody cancels it, in whatever state it is.
+///
+/// # Errors
+/// When it has ended.
+pub fn cancel(job: &JobRecord, now: Timestamp) -> Next {
+    match &job.state {
+        JobState::Cancelling | JobState::Cancelled => Ok(job.clone()),
+        state if state.is_ended() => Err(Refusal::JobOver(state.word())),
+        _ => {
+            let mut next = with_pause_counted(job, now);
+            next.state = JobState::Cancelling;
+            Ok(next)
+        }
+    }
+}
+
+/// It can't go on.
+///
+/// # Errors
+/// When it has ended or is being cancelled.
+pub fn fail(job: &JobRecord, reason: StopReason, detail: &str, now: Timestamp) -> Next {
+    match &job.state {
+        // The first reason is the one that people need.
+        JobState::Failing { .. } => Ok(job.clone()),
+        JobState::Live { .. } | JobState::Paused { .. } => {
+            let mut next = with_pause_counted(job, now);
+            next.state = JobState::Failing { reason, detail: detail.to_owned() };
+            Ok(next)
+        }
+        state if state.is_ended() => Err(Refusal::JobOver(state.word())),
+        _ => refuse(job, "fail"),
+    }
+}
+
+/// Its last step: `cancelling -> cancelled`, `failing -> failed`, `verifying -> completed`.
+///
+/// # Errors
+/// When it is not that far, or, to be completed, a pass is open.
+pub fn end(job: &JobRecord, result: &JobResult, now: Timestamp) -> Next {
+    let state = match &job.state {
+        JobState::Cancelling => JobState::Cancelled,
+        JobState::Failing { reason, detail } => JobState::Failed { reason: *reason, detail: detail.clone() },
+        JobState::Live { phase: Phase::Verifying } => match job.passes.iter().find(|p| p.open) {
+            Some(pass) => return Err(Refusal::OpenShards(pass.id)),
+            None => JobState::Completed,
+        },
+        state if state.is_ended() && job.result.as_ref() == Some(result) => return Ok(job.clone()),
+        state if state.is_ended() => return Err(Refusal::JobOver(state.word())),
+        _ => return refuse(job, "end"),
+    };
+    let mut next = touched(job, now);
+    next.state = state;
+    next.result = Some(result.clone());
+    Ok(next)
+}
+
+/// An operator resumes a failed job: it goes on like an interrupted one, under a new nonce that fences off whatever
+/// was leased before. What was frozen stays.
+///
+/// # Errors
+/// When it has not failed.
+pub fn resume_failed(job: &JobRecord, nonce: Nonce, now: Timestamp) -> Next {
+    let JobState::Failed { .. } = job.state else { return refuse(job, "resume") };
+    let phase = if job.frozen.is_some() { Phase::Running } else { Phase::Preparing };
+    let mut next = in_phase(job, phase, now);
+    next.nonce = nonce;
+    next.result = None;
+    next.attempts_used = 0;
+    next.paused_ms = 0;
+    // What a clean pass left is listed in the report; the next end opens a new one.
+    next.passes.iter_mut().filter(|p| p.kind == PassKind::Clean && p.open).for_each(|p| p.open = false);
+    Ok(next)
+}
+
+fn with_pause_counted(job: &JobRecord, now: Timestamp) -> JobRecord {
+    let mut next = touched(job, now);
+    if let JobState::Paused { reason, since, .. } = &job.state
+        && *reason != PauseReason::Operator
+    {
+        let millis = now.as_millisecond() - since.as_millisecond();
+        next.paused_ms += u64::try_from(millis).unwrap_or(0);
+    }
+    next
+}
+
+fn in_phase(job: &JobRecord, phase: Phase, now: Timestamp) -> JobRecord {
+    let mut next = touched(job, now);
+    next.state = JobState::Live { phase };
+    next
+}
+
+fn touched(job: &JobRecord, now: Timestamp) -> JobRecord {
+    let mut next = job.clone();
+    next.updated = now;
+    next
+}
+
+fn refuse(job: &JobRecord, what: &'static str) -> Next {
+    Err(Refusal::WrongState { state: job.state.word(), what })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,365 @@
+//! What may happen to a shard: lease, renew, commit, give back, finish, split, expire, abandon.
+
+use std::cmp::Ordering;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use keyrotate_proto::id::{Epoch, ShardId, ShardRef};
+use keyrotate_proto::outcome::Counts;
+use keyrotate_proto::position::{KeyRange, Position};
+use keyrotate_proto::state::PassKind;
+
+use super::{Refusal, may_lease, order, within};
+use crate::record::{JobRecord, MAX_CHARGES, OpenUpload, PassRecord, ShardRecord, ShardState};
+
+/// Somebody asks for a lease.
+#[derive(Clone, Debug)]
+pub struct LeaseAsk<'a> {
+    /// Who.
+    pub owner: &'a str,
+    /// Random, for this ask only.
+    pub token: &'a str,
+    /// The epoch that the ticket carries.
+    pub ticket_epoch: &'a Epoch,
+    /// Whether the broker says that the ticket was delivered before.
+    pub redelivered: bool,
+    /// How long.
+    pub ttl: Duration,
+}
+
+/// What a holder shows with everything it asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fence {
+    /// The epoch of its lease.
+    pub epoch: Epoch,
+    /// The random word of its lease.
+    pub token: String,
+}
+
+/// What a window made of the shard. All values are the shard's totals after it, so that committing it twice counts
+/// once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Commit {
+    /// Everything up to here has a row in a part.
+    pub cursor: Position,
+    /// Sum of all rows of the shard.
+    pub counts: Counts,
+    /// Sum of all earlier rows that they replace.
+    pub replaced: Counts,
+    /// Name of the shard's last part.
+    pub last_part: Option<String>,
+    /// How many parts the shard has.
+    pub parts: u64,
+    /// Uploads that are open now.
+    pub uploads: Vec<OpenUpload>,
+    /// How far the holder has listed.
+    pub listed_to: Position,
+    /// Where to split, if that was asked and the holder knows a good key beyond `listed_to`.
+    pub split_at: Option<String>,
+}
+
+impl Commit {
+    /// A commit that changes nothing yet.
+    #[must_use]
+    pub fn of(record: &ShardRecord) -> Self {
+        Self {
+            cursor: record.cursor.clone(),
+            counts: record.counts.clone(),
+            replaced: record.replaced.clone(),
+            last_part: record.last_part.clone(),
+            parts: record.parts,
+            uploads: record.uploads.clone(),
+            listed_to: record.cursor.clone(),
+            split_at: None,
+        }
+    }
+
+    /// Whether the record already says just this.
+    fn stands_in(&self, record: &ShardRecord) -> bool {
+        self.cursor == record.cursor
+            && self.counts == record.counts
+            && self.replaced == record.replaced
+            && self.last_part == record.last_part
+            && self.parts == record.parts
+            && self.uploads == record.uploads
+    }
+}
+
+/// Why a lease ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The slice is over, or something outside keeps it from going on: charges nothing.
+    GivenBack,
+    /// It ran out, or the process is gone: charges the shard unless it got on.
+    Lost,
+    /// The source itself could not be listed: charges the shard; the third time it is abandoned.
+    Unlisted,
+}
+
+/// Gives the shard to somebody: epoch + 1.
+///
+/// # Errors
+/// When it is over, held by a lease that stands, or the job's state or pass does not allow it.
+pub fn lease(job: &JobRecord, shard: &ShardRecord, ask: &LeaseAsk<'_>, now: Timestamp) -> Result<ShardRecord, Refusal> {
+    let pass = open_pass(job, shard)?;
+    if shard.state.is_over() {
+        return Err(Refusal::ShardOver);
+    }
+    if !may_lease(&job.state, pass.kind) {
+        return Err(Refusal::WrongState { state: job.state.word(), what: "lease" });
+    }
+    if let Some(at) = pass.not_before.filter(|at| now < *at) {
+        return Err(Refusal::NotBefore(at));
+    }
+    let mut next = match &shard.state {
+        ShardState::Leased { until, token, .. } if token != ask.token => {
+            if now <= *until && !holder_is_gone(job, shard, ask) {
+                return Err(Refusal::Held { until: *until });
+            }
+            ended(shard, End::Lost)
+        }
+        ShardState::Leased { .. } => return Ok(shard.clone()),
+        _ => shard.clone(),
+    };
+    if next.state.is_over() {
+        return Err(Refusal::ShardOver);
+    }
+    next.epoch = Epoch { nonce: job.nonce.clone(), counter: shard.epoch.counter + 1 };
+    next.state = ShardState::Leased {
+        owner: ask.owner.to_owned(),
+        token: ask.token.to_owned(),
+        until: later(now, ask.ttl),
+        progressed: false,
+    };
+    next.ticket_out_until = None;
+    next.last_holder = Some(ask.owner.to_owned());
+    Ok(next)
+}
+
+/// Whether the standing lease's holder lost its connection: the broker delivers again the very ticket that it took
+/// the lease with. Only where every write is guarded, for it may still be writing.
+fn holder_is_gone(job: &JobRecord, shard: &ShardRecord, ask: &LeaseAsk<'_>) -> bool {
+    ask.redelivered
+        && !job.spec.options.allow_unguarded
+        && ask.ticket_epoch.nonce == shard.epoch.nonce
+        && ask.ticket_epoch.counter + 1 == shard.epoch.counter
+}
+
+/// Makes the lease longer, if the job's state still allows the work.
+///
+/// # Errors
+/// When the lease is not the newest, or ran out.
+pub fn renew(
+    job: &JobRecord,
+    shard: &ShardRecord,
+    fence: &Fence,
+    ttl: Duration,
+    now: Timestamp,
+) -> Result<ShardRecord, Refusal> {
+    check(job, shard, fence, now)?;
+    Ok(extended(job, shard, ttl, now))
+}
+
+/// Records a window: the only way a cursor moves.
+///
+/// # Errors
+/// When the lease is not the newest or ran out, the cursor goes back or leaves the range, or the counts do not
+/// follow from the parts.
+pub fn commit(
+    job: &JobRecord,
+    shard: &ShardRecord,
+    fence: &Fence,
+    commit: &Commit,
+    ttl: Duration,
+    now: Timestamp,
+) -> Result<ShardRecord, Refusal> {
+    check(job, shard, fence, now)?;
+    if commit.stands_in(shard) {
+        return Ok(extended(job, shard, ttl, now));
+    }
+    if order(&commit.cursor, &shard.cursor) == Some(Ordering::Less) {
+        return Err(Refusal::CursorBack);
+    }
+    if !within(&commit.cursor, &shard.range) {
+        return Err(Refusal::CursorOutside);
+    }
+    check_counts(shard, commit)?;
+    let got_on = commit.cursor != shard.cursor || has_new_part(&shard.uploads, &commit.uploads);
+    let mut next = extended(job, shard, ttl, now);
+    if let ShardState::Leased { progressed, .. } = &mut next.state {
+        *progressed |= got_on;
+    }
+    if got_on {
+        (next.charges, next.unlisted) = (0, 0);
+    }
+    next.cursor = commit.cursor.clone();
+    next.counts = commit.counts.clone();
+    next.replaced = commit.replaced.clone();
+    next.last_part.clone_from(&commit.last_part);
+    next.parts = commit.parts;
+    next.uploads.clone_from(&commit.uploads);
+    Ok(next)
+}
+
+fn check_counts(shard: &ShardRecord, commit: &Commit) -> Result<(), Refusal> {
+    let new_part = commit.parts > shard.parts;
+    let same_rows = commit.counts == shard.counts && commit.replaced == shard.replaced;
+    let fewer =
+        commit.counts.scanned() < shard.counts.scanned() || commit.replaced.scanned() < shard.replaced.scanned();
+    let named = commit.last_part != shard.last_part && commit.last_part.is_some();
+    if fewer || commit.parts < shard.parts || new_part != named || !(new_part || same_rows) {
+        return Err(Refusal::Counts);
+    }
+    // A cursor that stands still has no new rows.
+    if commit.cursor == shard.cursor && !same_rows { Err(Refusal::Counts) } else { Ok(()) }
+}
+
+fn has_new_part(old: &[OpenUpload], new: &[OpenUpload]) -> bool {
+    let before = |id: &str| old.iter().find(|u| u.upload_id == id).map_or(0, |u| u.parts);
+    new.iter().any(|u| u.parts > before(&u.upload_id))
+}
+
+/// Ends a lease before the shard is worked through. A shard that this lease no longer holds stays as it is.
+///
+/// # Errors
+/// When the lease is not the newest.
+pub fn give_back(job: &JobRecord, shard: &ShardRecord, fence: &Fence, end: End) -> Result<ShardRecord, Refusal> {
+    check_fence(job, shard, fence)?;
+    Ok(ended(shard, end))
+}
+
+/// Ends a shard that is worked through.
+///
+/// # Errors
+/// When the lease is not the newest or ran out, or the cursor is not at the end.
+pub fn finish(job: &JobRecord, shard: &ShardRecord, fence: &Fence, now: Timestamp) -> Result<ShardRecord, Refusal> {
+    // Its lease is gone with the first answer: who made the shard's last lease may hear it again.
+    if shard.state == ShardState::Done && shard.epoch == fence.epoch {
+        return Ok(shard.clone());
+    }
+    check(job, shard, fence, now)?;
+    if shard.cursor != shard.range.end_position() {
+        return Err(Refusal::NotAtEnd);
+    }
+    let mut next = shard.clone();
+    next.state = ShardState::Done;
+    next.split_asked = false;
+    next.charges = 0;
+    Ok(next)
+}
+
+/// Takes the lease of a holder that is gone: after its time, or, with `now` unknown, by whoever knows that no holder
+/// lives (the owner of a local lock).
+#[must_use]
+pub fn void(shard: &ShardRecord, now: Option<Timestamp>) -> ShardRecord {
+    match &shard.state {
+        ShardState::Leased { until, .. } if now.is_none_or(|now| now > *until) => ended(shard, End::Lost),
+        _ => shard.clone(),
+    }
+}
+
+/// A ticket for the shard was confirmed by the broker.
+#[must_use]
+pub fn ticket_published(shard: &ShardRecord, until: Timestamp) -> ShardRecord {
+    let mut next = shard.clone();
+    if !shard.state.is_over() {
+        next.ticket_out_until = Some(until);
+    }
+    next
+}
+
+/// Asks the holder to split at its next commit.
+#[must_use]
+pub fn ask_split(shard: &ShardRecord) -> ShardRecord {
+    let mut next = shard.clone();
+    next.split_asked = matches!(shard.state, ShardState::Leased { .. });
+    next
+}
+
+/// Splits at key `at`: the shard keeps what lies before, a new one gets the rest. `listed_to` is how far the holder
+/// has listed, the cursor where nobody holds it.
+///
+/// # Errors
+/// When `at` is not strictly behind cursor, listing and open uploads and before the end.
+pub fn split(
+    shard: &ShardRecord,
+    at: &str,
+    listed_to: &Position,
+    new: ShardId,
+) -> Result<(ShardRecord, ShardRecord), Refusal> {
+    let behind = |p: &Position| p.key().is_some_and(|key| key < at);
+    let in_range = at > shard.range.start.as_str() && shard.range.contains(at);
+    let uploads = shard.uploads.iter().all(|u| u.key.as_str() < at);
+    if shard.state.is_over() || !in_range || !behind(&shard.cursor) || !behind(listed_to) || !uploads {
+        return Err(Refusal::BadSplit);
+    }
+    let id = ShardRef { shard: new, ..shard.shard.clone() };
+    let range = KeyRange { start: at.to_owned(), end: shard.range.end.clone() };
+    let mut kept = shard.clone();
+    kept.range.end = Some(at.to_owned());
+    kept.split_asked = false;
+    (kept.charges, kept.unlisted) = (0, 0);
+    Ok((kept, ShardRecord::new(id, range, shard.epoch.nonce.clone())))
+}
+
+/// The kind of the shard's pass.
+///
+/// # Errors
+/// When the job has no such pass or it is closed.
+pub fn kind(job: &JobRecord, shard: &ShardRecord) -> Result<PassKind, Refusal> {
+    open_pass(job, shard).map(|pass| pass.kind)
+}
+
+fn open_pass<'a>(job: &'a JobRecord, shard: &ShardRecord) -> Result<&'a PassRecord, Refusal> {
+    if job.state.is_ended() {
+        return Err(Refusal::JobOver(job.state.word()));
+    }
+    let id = shard.shard.pass;
+    job.pass(id).filter(|pass| pass.open).ok_or(Refusal::NoPass(id))
+}
+
+fn check_fence(job: &JobRecord, shard: &ShardRecord, fence: &Fence) -> Result<(), Refusal> {
+    open_pass(job, shard)?;
+    let ours = matches!(&shard.state, ShardState::Leased { token, .. } if *token == fence.token);
+    if ours && shard.epoch == fence.epoch && job.nonce == fence.epoch.nonce { Ok(()) } else { Err(Refusal::Stale) }
+}
+
+fn check(job: &JobRecord, shard: &ShardRecord, fence: &Fence, now: Timestamp) -> Result<(), Refusal> {
+    check_fence(job, shard, fence)?;
+    match &shard.state {
+        ShardState::Leased { until, .. } if now <= *until => Ok(()),
+        _ => Err(Refusal::Expired),
+    }
+}
+
+fn extended(job: &JobRecord, shard: &ShardRecord, ttl: Duration, now: Timestamp) -> ShardRecord {
+    let mut next = shard.clone();
+    let allowed = kind(job, shard).is_ok_and(|kind| may_lease(&job.state, kind));
+    if let ShardState::Leased { until, .. } = &mut next.state
+        && allowed
+    {
+        *until = later(now, ttl).max(*until);
+    }
+    next
+}
+
+fn ended(shard: &ShardRecord, end: End) -> ShardRecord {
+    let ShardState::Leased { progressed, .. } = &shard.state else { return shard.clone() };
+    let mut next = shard.clone();
+    if end != End::GivenBack && !progressed {
+        next.charges += 1;
+    }
+    if end == End::Unlisted && !progressed {
+        next.unlisted += 1;
+    }
+    next.state = if next.unlisted >= MAX_CHARGES { ShardState::Abandoned } else { ShardState::Waiting };
+    next.split_asked = false;
+    next
+}
+
+fn later(now: Timestamp, ttl: Duration) -> Timestamp {
+    now.checked_add(ttl).unwrap_or(Timestamp::MAX)
+}
+
+#[cfg(test)]
+mod tests;
