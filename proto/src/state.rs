@@ -24,6 +24,8 @@ pub enum PauseReason {
     KmsDown,
     /// The target key is gone, or was deleted and made anew under its name.
     TargetKeyGone,
+    /// The report store can't be read or written.
+    ReportStore,
 }
 
 impl PauseReason {
@@ -37,6 +39,7 @@ impl PauseReason {
         Self::StoreDown,
         Self::KmsDown,
         Self::TargetKeyGone,
+        Self::ReportStore,
     ];
 
     /// The stable name.
@@ -51,6 +54,7 @@ impl PauseReason {
             Self::StoreDown => "store-down",
             Self::KmsDown => "kms-down",
             Self::TargetKeyGone => "target-key-gone",
+            Self::ReportStore => "report-store",
         }
     }
 }
