@@ -1,0 +1,175 @@
+//! What is known about one object version while it is decided about.
+
+use jiff::Timestamp;
+use keyrotate_proto::capability::SourceKind;
+use keyrotate_proto::row::Seal;
+use keyrotate_store::{Checksum, Entry, Headers, Lock, Object, ObjectAt, Sse, Tags};
+
+/// What is known about one object version. A listing gives the first part, HEAD (or a listing that shows facts) the
+/// rest.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Facts {
+    /// Which object, and which version of it in a bucket that is listed by versions.
+    pub at: ObjectAt,
+    /// Whether it is the key's newest version.
+    pub latest: bool,
+    /// Whether it is a delete marker.
+    pub delete_marker: bool,
+    /// Bytes of the body.
+    pub size: u64,
+    /// ETag as listings show it, without quotes.
+    pub etag: String,
+    /// Last-Modified, as precise as known.
+    pub last_modified: Timestamp,
+    /// Last-Modified to the millisecond, where a listing showed it. MinIO's in-place form needs it.
+    pub listed: Option<Timestamp>,
+    /// Storage class; `None` is the standard one.
+    pub storage_class: Option<String>,
+    /// Encryption, headers and the like; `None`: nobody looked yet.
+    pub shown: Option<Shown>,
+    /// Tags, where they were asked for or listed.
+    pub tags: Option<Tags>,
+}
+
+/// What HEAD shows, or a listing with facts.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Shown {
+    /// Encryption.
+    pub sse: Sse,
+    /// Headers and user metadata.
+    pub headers: Headers,
+    /// How many tags there are; `None`: not said.
+    pub tag_count: Option<u32>,
+    /// Object lock.
+    pub lock: Lock,
+    /// Checksums; `None` where a listing showed the rest, which never shows them.
+    pub checksums: Option<Vec<Checksum>>,
+    /// The ETag as HEAD shows it, which on MinIO is another one for encrypted keys that end in `/`, and the only one
+    /// that guards there.
+    pub head_etag: Option<String>,
+}
+
+impl Facts {
+    /// What a line of a listing says.
+    #[must_use]
+    pub fn listed(bucket: &str, entry: &Entry) -> Self {
+        let at = ObjectAt { bucket: bucket.to_owned(), key: entry.key.clone(), version: entry.version.clone() };
+        // HEAD and listing never agree about the ETag of a key that ends in `/`, so its facts come from HEAD.
+        let facts = entry.facts.as_deref().filter(|_| !is_marker(&entry.key));
+        Self {
+            at,
+            latest: entry.latest,
+            delete_marker: entry.delete_marker,
+            size: entry.size,
+            etag: entry.etag.clone(),
+            last_modified: entry.last_modified,
+            listed: Some(entry.last_modified),
+            storage_class: entry.storage_class.clone(),
+            shown: facts.map(|f| Shown {
+                sse: f.sse.clone(),
+                headers: f.headers.clone(),
+                tag_count: u32::try_from(f.tags.len()).ok(),
+                ..Shown::default()
+            }),
+            tags: facts.map(|f| f.tags.clone()),
+        }
+    }
+
+    /// What HEAD says, of the current version.
+    #[must_use]
+    pub fn headed(at: &ObjectAt, object: &Object) -> Self {
+        let mut facts = Self {
+            at: at.clone(),
+            latest: true,
+            delete_marker: false,
+            size: object.size,
+            etag: object.etag.clone(),
+            last_modified: object.last_modified,
+            listed: None,
+            storage_class: object.storage_class.clone(),
+            shown: None,
+            tags: None,
+        };
+        facts.add(object);
+        facts
+    }
+
+    /// Takes over what HEAD shows. Gives `false`, and takes the newer facts, when the object is not the one that was
+    /// listed.
+    pub fn add(&mut self, object: &Object) -> bool {
+        let same = self.size == object.size
+            && self.last_modified.as_second() == object.last_modified.as_second()
+            && (self.etag == object.etag || is_marker(&self.at.key));
+        if !same {
+            self.size = object.size;
+            self.etag.clone_from(&object.etag);
+            self.last_modified = object.last_modified;
+            self.listed = None;
+            self.tags = None;
+        }
+        // Only a listing ever shows a context: HEAD must not wipe it off.
+        let mut sse = object.sse.clone();
+        if let (Sse::Kms { context: new, .. }, Some(known)) = (&mut sse, self.own_context().filter(|_| same)) {
+            new.get_or_insert_with(|| known.clone());
+        }
+        self.storage_class.clone_from(&object.storage_class);
+        self.shown = Some(Shown {
+            sse,
+            headers: object.headers.clone(),
+            tag_count: object.tag_count,
+            lock: object.lock.clone(),
+            checksums: Some(object.checksums.clone()),
+            head_etag: Some(object.etag.clone()),
+        });
+        same
+    }
+
+    /// The object's own encryption context, where it is known.
+    #[must_use]
+    pub fn own_context(&self) -> Option<&std::collections::BTreeMap<String, String>> {
+        match self.shown.as_ref().map(|s| &s.sse) {
+            Some(Sse::Kms { context, .. }) => context.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// Encryption as a row shows it.
+    #[must_use]
+    pub fn seal(&self) -> Seal {
+        self.shown.as_ref().map_or(Seal::Unknown, |s| s.sse.seal())
+    }
+
+    /// The ETag that a guard must name.
+    #[must_use]
+    pub fn guard(&self) -> &str {
+        self.shown.as_ref().and_then(|s| s.head_etag.as_deref()).filter(|_| is_marker(&self.at.key)).unwrap_or(&self.etag)
+    }
+
+    /// Whether the ETag says that it was uploaded in parts.
+    #[must_use]
+    pub fn is_multipart(&self) -> bool {
+        has_parts(&self.etag)
+    }
+}
+
+/// Whether a key names a directory marker, about which MinIO's HEAD, GET and listing do not agree.
+#[must_use]
+pub(crate) fn is_marker(key: &str) -> bool {
+    key.ends_with('/')
+}
+
+/// Whether an ETag has the form `…-N` of an object in parts.
+fn has_parts(etag: &str) -> bool {
+    etag.rsplit_once('-').is_some_and(|(_, n)| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+}
+
+/// The kind of source, for encryption that a strategy may be tried on.
+#[must_use]
+pub fn kind_of(sse: &Sse) -> Option<SourceKind> {
+    match sse {
+        Sse::None => Some(SourceKind::Plaintext),
+        Sse::S3 => Some(SourceKind::SseS3),
+        Sse::Kms { .. } => Some(SourceKind::SseKms),
+        Sse::DualLayer { .. } | Sse::Customer => None,
+    }
+}
