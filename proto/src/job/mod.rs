@@ -4,14 +4,33 @@
 //! its line; `serde_yaml` does the typed read of what passed. What either refuses, or what they read differently, is
 //! refused.
 
+mod check;
+mod describe;
+mod endpoint;
+mod fields;
+mod findings;
 mod pattern;
 mod problem;
+mod schema;
+mod start;
+mod template;
+mod tree;
+mod values;
+mod yaml;
 
 use jiff::Timestamp;
 
 use crate::spec::JobSpec;
+pub use describe::describe;
 pub use pattern::{HEADERS, any_metadata_matches, any_tag_matches, wildcard};
 pub use problem::{JobFileErrors, Problem};
+pub use schema::schema;
+pub use start::check_at_start;
+pub use template::template;
+
+use fields::Fields;
+use findings::{At, Findings, Places};
+use yaml::{JobFile, Layout};
 
 /// A job file that was read.
 #[derive(Clone, Debug)]
@@ -20,6 +39,29 @@ pub struct Parsed {
     pub spec: JobSpec,
     /// What is taken, but should be looked at.
     pub warnings: Vec<Problem>,
+    file: String,
+    layout: Layout,
+    places: Places,
+}
+
+impl Parsed {
+    /// [`check_at_start`], with the lines and paths of the file.
+    #[must_use]
+    pub fn at_start(&self, now: Timestamp) -> Vec<Problem> {
+        let mut problems = check_at_start(&self.spec, now);
+        for problem in &mut problems {
+            if self.layout == Layout::Nested {
+                problem.path.insert_str(0, "keyrotate.");
+            }
+            let spelled = format!("{}id", problem.path);
+            if !self.places.has(&problem.path) && self.places.has(&spelled) {
+                problem.path = spelled;
+            }
+            let At { line, column } = self.places.find(&problem.path);
+            (problem.file, problem.line, problem.column) = (self.file.clone(), line, column);
+        }
+        problems
+    }
 }
 
 /// What the installation allows a job file to say.
@@ -41,26 +83,41 @@ pub fn parse(text: &[u8], file: &str) -> Result<Parsed, JobFileErrors> {
 ///
 /// # Errors
 /// Everything that is wrong with it, at once.
-pub fn parse_with(_text: &[u8], file: &str, _options: ParseOptions) -> Result<Parsed, JobFileErrors> {
-    Err(JobFileErrors(vec![Problem {
-        file: file.to_owned(),
-        line: 1,
-        column: 1,
-        path: String::new(),
-        message: "job files are not read yet".into(),
-        hint: None,
-    }]))
+pub fn parse_with(text: &[u8], file: &str, options: ParseOptions) -> Result<Parsed, JobFileErrors> {
+    let mut findings = Findings::new(file);
+    let parsed = read(text, options, &mut findings);
+    findings.sort();
+    match parsed {
+        Some((spec, layout, places)) if findings.errors.is_empty() => {
+            Ok(Parsed { spec, warnings: findings.warnings, file: file.to_owned(), layout, places })
+        }
+        _ => Err(JobFileErrors(findings.errors)),
+    }
 }
 
-/// What the spec asks for that can match no object at this moment, or under its target: a warning in `validate`, an
-/// error at the start.
-#[must_use]
-pub fn check_at_start(_spec: &JobSpec, _now: Timestamp) -> Vec<Problem> {
-    Vec::new()
+/// The spec, where the file got as far; `None` never comes without an error noted.
+fn read(bytes: &[u8], options: ParseOptions, findings: &mut Findings) -> Option<(JobSpec, Layout, Places)> {
+    let text = tree::text(bytes, findings)?;
+    let root = tree::read(text, findings)?;
+    let Fields { layout, file, places } = fields::read(&root, findings)?;
+    let spec = check::spec(&file, &places, options, findings);
+    if findings.errors.is_empty() {
+        second_opinion(text, layout, &file, findings);
+    }
+    Some((spec, layout, places))
 }
 
-/// What the job will do, as `validate` prints it: rules, target, and one line per kind of source object.
-#[must_use]
-pub fn describe(_spec: &JobSpec) -> Vec<(String, String)> {
-    Vec::new()
+/// Lets `serde_yaml` read the file, and refuses it where it reads something else. No file is known for which it does.
+fn second_opinion(text: &str, layout: Layout, file: &JobFile, findings: &mut Findings) {
+    let (at, message) = match JobFile::from_yaml(text, layout) {
+        Ok(second) if second == *file => return,
+        Ok(_) => (At::START, "two YAML readers understand this file differently"),
+        Err(yaml::Refusal { line, column }) => (At { line, column }, "only one of two YAML readers can read this"),
+    };
+    let hint = "write it more simply: one field per line, values with unusual signs in double quotes";
+    let hint = if text.contains('\t') { "there are tabs in the file: use spaces" } else { hint };
+    findings.error(at, "", message.into(), Some(hint.into()));
 }
+
+#[cfg(test)]
+mod tests;

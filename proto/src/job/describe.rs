@@ -1,0 +1,105 @@
+//! What a job will do, in words for `keyrotate validate`.
+
+use crate::spec::{Dialect, JobSpec, Target};
+
+/// Rules, target, and one line per kind of source object, each with its heading.
+#[must_use]
+pub fn describe(spec: &JobSpec) -> Vec<(String, String)> {
+    let mut lines = vec![("rules".to_owned(), rules(spec.dialect).to_owned()), ("target".to_owned(), target(spec))];
+    let mut add = |name: &str, text: &str| lines.push((name.to_owned(), text.to_owned()));
+    add("plaintext", plaintext(spec));
+    add("SSE-S3", sse_s3(spec));
+    add("SSE-KMS, another key", other_key(spec));
+    add("SSE-KMS, the target key", target_key(spec));
+    add("SSE-C", "skipped: only its owner has the key");
+    add("locked, plaintext", locked_plaintext(spec.dialect));
+    add("locked, encrypted", locked_encrypted(spec));
+    add("context", context(&spec.target));
+    if spec.target == Target::SseS3 {
+        let text = "no store shows which key seals an SSE-S3 object: a later job with this file writes all again";
+        add("note", text);
+    }
+    lines
+}
+
+fn rules(dialect: Dialect) -> &'static str {
+    match dialect {
+        Dialect::Minio => "MinIO",
+        Dialect::MinioFlat => "MinIO, in the flat form of 2023",
+        Dialect::Aistor => "AIStor",
+    }
+}
+
+fn target(spec: &JobSpec) -> String {
+    match (&spec.target, spec.dialect) {
+        (Target::SseS3, _) => "SSE-S3, the store's own key".to_owned(),
+        (Target::SseKms { key: Some(key), .. }, Dialect::Aistor) => {
+            format!("SSE-KMS under {key} (AIStor itself refuses a key that is not its default)")
+        }
+        (Target::SseKms { key: Some(key), .. }, _) => format!("SSE-KMS under {key}"),
+        (Target::SseKms { key: None, .. }, _) => {
+            "SSE-KMS under the store's default key, which the start finds out, shows and asks about".to_owned()
+        }
+    }
+}
+
+fn plaintext(spec: &JobSpec) -> &'static str {
+    match (spec.dialect.encrypts_plaintext(), spec.filter.kms_key.is_some()) {
+        (true, true) => "left out (`kmskey`)",
+        (true, false) => "will be encrypted",
+        (false, _) => "skipped: MinIO's rules leave it alone",
+    }
+}
+
+fn sse_s3(spec: &JobSpec) -> &'static str {
+    match (&spec.target, spec.filter.plaintext_only, spec.filter.kms_key.is_some()) {
+        (_, true, _) => "left out (`plaintextOnly`)",
+        (_, _, true) => "left out (`kmskey`)",
+        (Target::SseS3, ..) => "will be sealed anew",
+        (Target::SseKms { .. }, ..) => "will be converted to SSE-KMS",
+    }
+}
+
+fn other_key(spec: &JobSpec) -> &'static str {
+    match (&spec.target, spec.filter.plaintext_only, spec.filter.kms_key.is_some()) {
+        (_, true, _) => "left out (`plaintextOnly`)",
+        (Target::SseS3, ..) => "skipped: SSE-S3 would weaken it",
+        (Target::SseKms { .. }, _, true) => "will be rotated where it is under the key that `kmskey` names",
+        (Target::SseKms { .. }, _, false) => "will be rotated",
+    }
+}
+
+/// Whether it is already right is asked before the filters, except in a job with a context.
+fn target_key(spec: &JobSpec) -> &'static str {
+    match (&spec.target, spec.filter.plaintext_only, spec.filter.kms_key.is_some()) {
+        (Target::SseS3, ..) => other_key(spec),
+        (Target::SseKms { context: None, .. }, ..) => "already right, not written",
+        (_, true, _) => "left out (`plaintextOnly`)",
+        (_, _, true) => "left out, unless `kmskey` names this very key",
+        (_, _, false) => "will be written once, so that it gets the context",
+    }
+}
+
+fn locked_plaintext(dialect: Dialect) -> &'static str {
+    if dialect.encrypts_plaintext() { "always skipped" } else { "skipped, like all plaintext" }
+}
+
+fn locked_encrypted(spec: &JobSpec) -> &'static str {
+    match (spec.dialect, spec.filter.plaintext_only, spec.filter.force_encrypt_locked) {
+        (_, true, _) => "left out (`plaintextOnly`)",
+        (Dialect::Aistor, _, false) => "skipped (`forceEncryptLocked: true` would include it)",
+        _ => "like the others, where a way that keeps the lock is proven; else skipped",
+    }
+}
+
+fn context(target: &Target) -> &'static str {
+    match target {
+        Target::SseS3 => "none: SSE-S3 has no context",
+        Target::SseKms { context: Some(_), .. } => {
+            "every object gets the file's context; whoever reads it has to give the same"
+        }
+        Target::SseKms { context: None, .. } => {
+            "none given: an object's own context is kept only where the store's listing shows it (MinIO), else a copy drops it"
+        }
+    }
+}

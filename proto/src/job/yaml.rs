@@ -1,0 +1,253 @@
+//! The job file as typed structs, and the one place that calls `serde_yaml`.
+//!
+//! `serde_yaml` is no longer maintained: it only ever sees text of at most 64 KiB that another reader has taken, a
+//! panic of it is caught, and nothing outside this file knows it. Text fields take a single value as it is written
+//! (`key: 123` is the key `123`, `bucket: yes` the bucket `yes`), as MinIO's reader does; `null`, `~` and nothing
+//! mean that the field is absent.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// A job file in one of its two layouts.
+#[derive(Debug, PartialEq, JsonSchema)]
+#[schemars(untagged, title = "keyrotate job file")]
+pub(super) enum JobFile {
+    /// Under `keyrotate:`, as MinIO and AIStor write it.
+    Nested(NestedFile),
+    /// Without it, as MinIO announced it in 2023.
+    Flat(FlatFile),
+}
+
+/// Which layout a file has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Layout {
+    Nested,
+    Flat,
+}
+
+/// A job file with `keyrotate:` at its top.
+#[derive(Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NestedFile {
+    /// The job.
+    pub(super) keyrotate: Job,
+    /// Another kind of job: always empty here.
+    #[schemars(extend("type" = "null"))]
+    pub(super) replicate: Option<()>,
+    /// Another kind of job: always empty here.
+    #[schemars(extend("type" = "null"))]
+    pub(super) expire: Option<()>,
+    /// Another kind of job: always empty here.
+    #[schemars(extend("type" = "null"))]
+    pub(super) catalog: Option<()>,
+}
+
+/// Changes the encryption key of the objects of a bucket.
+#[derive(Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[schemars(extend("required" = ["apiVersion", "bucket", "encryption"]))]
+pub(super) struct Job {
+    /// Version of the format: `v1`.
+    #[schemars(extend("const" = "v1"))]
+    pub(super) api_version: Option<String>,
+    /// The bucket.
+    pub(super) bucket: Option<String>,
+    /// Only objects whose key begins with it; empty or absent: all.
+    pub(super) prefix: Option<String>,
+    /// What the objects shall be encrypted with. Without `type` AIStor's rules hold: always SSE-KMS, plaintext
+    /// objects too; `{}` takes the store's default key.
+    pub(super) encryption: Option<Encryption>,
+    /// Filters, notification, retries.
+    pub(super) flags: Option<Flags>,
+    /// keyrotate's own additions; other tools do not know them.
+    pub(super) options: Option<OptionsBlock>,
+}
+
+/// The flat layout: `type`, `key` and `context` may stand beside `bucket`.
+#[derive(Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[schemars(extend("required" = ["apiVersion", "bucket"]))]
+pub(super) struct FlatFile {
+    /// Empty, as in the template of the announcement.
+    #[schemars(extend("type" = "null"))]
+    pub(super) keyrotate: Option<()>,
+    /// Version of the format: `v1`.
+    #[schemars(extend("const" = "v1"))]
+    pub(super) api_version: Option<String>,
+    /// The bucket.
+    pub(super) bucket: Option<String>,
+    /// Only objects whose key begins with it; empty or absent: all.
+    pub(super) prefix: Option<String>,
+    /// What the objects shall be encrypted with, where it does not stand beside `bucket`.
+    pub(super) encryption: Option<Encryption>,
+    /// `sse-s3` or `sse-kms`.
+    #[serde(rename = "type")]
+    #[schemars(extend("enum" = ["sse-s3", "sse-kms"]))]
+    pub(super) kind: Option<String>,
+    /// The KMS key, only for `sse-kms`; absent: the store's default key.
+    pub(super) key: Option<String>,
+    /// Encryption context, only for `sse-kms`: base64 of a JSON object of strings.
+    pub(super) context: Option<String>,
+    /// Filters, notification, retries.
+    pub(super) flags: Option<Flags>,
+    /// keyrotate's own additions; other tools do not know them.
+    pub(super) options: Option<OptionsBlock>,
+}
+
+/// What the objects shall be encrypted with.
+#[derive(Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Encryption {
+    /// `sse-s3` or `sse-kms`; absent: AIStor's rules, always SSE-KMS, plaintext objects too.
+    #[serde(rename = "type")]
+    #[schemars(extend("enum" = ["sse-s3", "sse-kms"]))]
+    pub(super) kind: Option<String>,
+    /// The KMS key, only for SSE-KMS; absent: the store's default key. An `arn:aws:kms:` in front is tolerated.
+    pub(super) key: Option<String>,
+    /// Encryption context, only for SSE-KMS: base64 of a JSON object of strings. Readers need the same.
+    pub(super) context: Option<String>,
+}
+
+/// Filters, notification, retries.
+#[derive(Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Flags {
+    /// Which objects are left out. Fields are ANDed.
+    pub(super) filter: Option<FilterBlock>,
+    /// Whom to tell about the end.
+    pub(super) notify: Option<NotifyBlock>,
+    /// Further passes over what failed.
+    pub(super) retry: Option<RetryBlock>,
+}
+
+/// Which objects are left out. Fields are ANDed; entries inside `tags`, and inside `metadata`, are ORed.
+#[derive(Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct FilterBlock {
+    /// Only objects younger than this, counted back from the job's start: `7d10h31s` (w, d, h, m, s, ms).
+    #[schemars(regex(pattern = r"^(\d+w)?(\d+d)?(\d+h)?(\d+m)?(\d+s)?(\d+ms)?$"))]
+    pub(super) newer_than: Option<String>,
+    /// Only objects older than this, counted back from the job's start: `7d10h31s` (w, d, h, m, s, ms).
+    #[schemars(regex(pattern = r"^(\d+w)?(\d+d)?(\d+h)?(\d+m)?(\d+s)?(\d+ms)?$"))]
+    pub(super) older_than: Option<String>,
+    /// Only objects last modified after this moment: `YYYY-MM-DD` (midnight UTC) or RFC 3339.
+    pub(super) created_after: Option<String>,
+    /// Only objects last modified before this moment: `YYYY-MM-DD` (midnight UTC) or RFC 3339.
+    pub(super) created_before: Option<String>,
+    /// Only objects with one of these tags.
+    pub(super) tags: Option<Vec<Entry>>,
+    /// Only objects with one of these metadata entries, or headers such as `content-type`.
+    pub(super) metadata: Option<Vec<Entry>>,
+    /// Only SSE-KMS objects under this key.
+    #[serde(rename = "kmskey")]
+    pub(super) kms_key: Option<String>,
+    /// The same as `kmskey`, as MinIO's code spells it.
+    #[serde(rename = "kmskeyid")]
+    pub(super) kms_key_id: Option<String>,
+    /// AIStor: only objects without encryption.
+    pub(super) plaintext_only: Option<bool>,
+    /// AIStor: also encrypted objects under object lock or legal hold.
+    pub(super) force_encrypt_locked: Option<bool>,
+}
+
+/// A tag or metadata entry.
+#[derive(Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(extend("required" = ["key", "value"]))]
+pub(super) struct Entry {
+    /// The name, compared without case.
+    pub(super) key: Option<String>,
+    /// A wildcard pattern for the value, compared with case: `*` any run, `?` one character.
+    #[schemars(extend("type" = ["string", "number", "boolean", "null"]))]
+    pub(super) value: Option<String>,
+}
+
+/// Whom to tell about the end.
+#[derive(Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NotifyBlock {
+    /// Where to POST: an http or https address.
+    pub(super) endpoint: Option<String>,
+    /// Sent as it is in the `Authorization` header.
+    pub(super) token: Option<String>,
+}
+
+impl std::fmt::Debug for NotifyBlock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NotifyBlock").field("endpoint", &self.endpoint).finish_non_exhaustive()
+    }
+}
+
+/// Further passes over what failed.
+#[derive(Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RetryBlock {
+    /// How many; 0 or absent: 3.
+    pub(super) attempts: Option<u32>,
+    /// The least wait before each: `500ms`; 0 or absent: 25 ms.
+    #[schemars(regex(pattern = r"^(\d+w)?(\d+d)?(\d+h)?(\d+m)?(\d+s)?(\d+ms)?$"))]
+    pub(super) delay: Option<String>,
+}
+
+/// keyrotate's own additions; other tools do not know them.
+#[derive(Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct OptionsBlock {
+    /// How large a body may pass through a worker: bytes with units (`1MiB`, the default), `0` for none, `any`.
+    #[schemars(extend("type" = ["string", "integer", "null"]))]
+    pub(super) body_transit: Option<String>,
+    /// Whether MinIO's in-place form may be used where it is proven. Default: true.
+    pub(super) in_place: Option<bool>,
+    /// Whether to work on a store that guards no write against a concurrent one. Default: false.
+    pub(super) allow_unguarded: Option<bool>,
+    /// Share of the bodies that are hashed before and after: `0.001` (the default) or `0.1%`; `0` for none.
+    #[schemars(extend("type" = ["string", "number", "null"]))]
+    pub(super) verify_bodies: Option<String>,
+    /// How long the job may stay paused before it fails: `24h` (the default).
+    #[schemars(regex(pattern = r"^(\d+w)?(\d+d)?(\d+h)?(\d+m)?(\d+s)?(\d+ms)?$"))]
+    pub(super) pause_limit: Option<String>,
+    /// Whether probe objects may be left behind where the bucket's default retention keeps them. Default: false.
+    pub(super) retained_probes: Option<bool>,
+    /// Objects per second for the whole job; absent: no limit.
+    #[schemars(extend("type" = ["string", "number", "null"]))]
+    pub(super) rate: Option<String>,
+}
+
+/// Why `serde_yaml` did not read a file.
+#[derive(Debug, PartialEq)]
+pub(super) struct Refusal {
+    /// From 1; 1 when it did not say.
+    pub(super) line: usize,
+    /// From 1; 1 when it did not say.
+    pub(super) column: usize,
+}
+
+impl JobFile {
+    /// The typed structs from what the tree was read as.
+    pub(super) fn from_tree(value: serde_json::Value, layout: Layout) -> Result<Self, serde_json::Error> {
+        match layout {
+            Layout::Nested => serde_json::from_value(value).map(Self::Nested),
+            Layout::Flat => serde_json::from_value(value).map(Self::Flat),
+        }
+    }
+
+    /// The typed structs as `serde_yaml` reads them. Its own messages are left out: they may quote a secret.
+    pub(super) fn from_yaml(text: &str, layout: Layout) -> Result<Self, Refusal> {
+        let nothing_said = Refusal { line: 1, column: 1 };
+        if text.len() > super::tree::MAX_BYTES {
+            return Err(nothing_said);
+        }
+        let read = || match layout {
+            Layout::Nested => serde_yaml::from_str(text).map(Self::Nested),
+            Layout::Flat => serde_yaml::from_str(text).map(Self::Flat),
+        };
+        match std::panic::catch_unwind(read) {
+            Ok(Ok(file)) => Ok(file),
+            Ok(Err(error)) => {
+                let place = error.location();
+                Err(place.map_or(nothing_said, |at| Refusal { line: at.line().max(1), column: at.column().max(1) }))
+            }
+            Err(_) => Err(nothing_said),
+        }
+    }
+}
