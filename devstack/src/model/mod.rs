@@ -101,6 +101,15 @@ impl StoreModel {
         pending("PutBucketVersioning")
     }
 
+    /// Replaces a bucket's default encryption and default retention, and may turn object lock on; versioning and region
+    /// stay as they are. For the HTTP face's PutBucketEncryption and PutObjectLockConfiguration.
+    ///
+    /// # Errors
+    /// When there is no such bucket.
+    pub fn configure(&self, _bucket: &str, _settings: BucketSettings) -> Result<()> {
+        pending("PutBucketEncryption")
+    }
+
     /// Removes an empty bucket.
     ///
     /// # Errors
