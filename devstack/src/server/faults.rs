@@ -1,0 +1,162 @@
+//! Faults of the way between client and store, switched on and off while the server runs.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// What happens to a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It is answered only after this time.
+    Delay(Duration),
+    /// 503 `SlowDown`, nothing done.
+    SlowDown,
+    /// 500 `InternalError`, nothing done.
+    InternalError,
+    /// The connection is cut, nothing done.
+    CutBefore,
+    /// It is done, and the connection is cut instead of an answer.
+    DropReply,
+    /// It is done, the answer's headers are sent, and the connection is cut in the middle of the body.
+    CutBody,
+}
+
+/// Which requests a fault meets.
+#[derive(Clone, Debug)]
+pub struct FaultRule {
+    /// What happens.
+    pub fault: Fault,
+    /// The S3 operation by its documented name; `None`: all.
+    pub operation: Option<&'static str>,
+    /// Only keys that begin with it.
+    pub key_prefix: String,
+    /// This many matching requests pass first.
+    pub skip: u64,
+    /// This many are met then; `None`: all.
+    pub times: Option<u64>,
+}
+
+impl FaultRule {
+    /// Meets every request.
+    #[must_use]
+    pub fn every(fault: Fault) -> Self {
+        Self { fault, operation: None, key_prefix: String::new(), skip: 0, times: None }
+    }
+
+    /// Meets every request of one operation.
+    #[must_use]
+    pub fn on(operation: &'static str, fault: Fault) -> Self {
+        Self { operation: Some(operation), ..Self::every(fault) }
+    }
+
+    /// Meets only that many.
+    #[must_use]
+    pub fn times(self, times: u64) -> Self {
+        Self { times: Some(times), ..self }
+    }
+
+    /// Lets that many pass first.
+    #[must_use]
+    pub fn after(self, skip: u64) -> Self {
+        Self { skip, ..self }
+    }
+}
+
+/// The switches of a running server. Clones are the same switches.
+#[derive(Clone, Debug, Default)]
+pub struct Faults {
+    inner: Arc<Mutex<Inner>>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    rules: Vec<FaultRule>,
+    requests: BTreeMap<&'static str, u64>,
+    met: u64,
+}
+
+impl Faults {
+    /// Switches a fault on. Of several rules that meet one request, the first counts, delays apart: they add up.
+    pub fn add(&self, rule: FaultRule) {
+        self.lock().rules.push(rule);
+    }
+
+    /// Switches all faults off.
+    pub fn clear(&self) {
+        self.lock().rules.clear();
+    }
+
+    /// How many requests met a fault so far.
+    #[must_use]
+    pub fn met(&self) -> u64 {
+        self.lock().met
+    }
+
+    /// How many requests of each operation arrived so far, those that met a fault included.
+    #[must_use]
+    pub fn requests(&self) -> BTreeMap<&'static str, u64> {
+        self.lock().requests.clone()
+    }
+
+    /// Counts a request and says what happens to it: how long it waits, and what then.
+    pub(super) fn meet(&self, operation: &'static str, key: &str) -> (Duration, Option<Fault>) {
+        let mut inner = self.lock();
+        let Inner { rules, requests, met } = &mut *inner;
+        *requests.entry(operation).or_default() += 1;
+        let (mut delay, mut fault) = (Duration::ZERO, None);
+        for rule in rules {
+            let wanted = rule.operation.is_none_or(|wanted| wanted == operation) && key.starts_with(&rule.key_prefix);
+            let is_delay = matches!(rule.fault, Fault::Delay(_));
+            if !wanted || (fault.is_some() && !is_delay) || !rule.fires() {
+                continue;
+            }
+            *met += 1;
+            match rule.fault {
+                Fault::Delay(time) => delay += time,
+                other => fault = Some(other),
+            }
+        }
+        (delay, fault)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl FaultRule {
+    /// Counts one matching request down.
+    fn fires(&mut self) -> bool {
+        if self.skip > 0 {
+            self.skip -= 1;
+            return false;
+        }
+        match &mut self.times {
+            None => true,
+            Some(0) => false,
+            Some(left) => {
+                *left -= 1;
+                true
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_skip_count_down_and_end() {
+        let faults = Faults::default();
+        faults.add(FaultRule::on("PutObject", Fault::SlowDown).after(1).times(2));
+        faults.add(FaultRule::every(Fault::Delay(Duration::from_millis(3))));
+        let met: Vec<_> = (0..4).map(|_| faults.meet("PutObject", "k").1).collect();
+        assert_eq!(met, [None, Some(Fault::SlowDown), Some(Fault::SlowDown), None]);
+        assert_eq!(faults.meet("GetObject", "k"), (Duration::from_millis(3), None));
+        assert_eq!(faults.met(), 7);
+        faults.clear();
+        assert_eq!(faults.meet("PutObject", "k"), (Duration::ZERO, None));
+        assert_eq!(faults.requests(), BTreeMap::from([("GetObject", 1), ("PutObject", 5)]));
+    }
+}
