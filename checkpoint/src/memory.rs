@@ -80,3 +80,16 @@ impl Backend for MemoryBackend {
         Ok(listed)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::conformance;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn it_conforms() {
+        conformance::all(|| async { Arc::new(MemoryBackend::new(Env::system())) as Arc<dyn Backend> }).await;
+    }
+}

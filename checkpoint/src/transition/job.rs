@@ -270,4 +270,4 @@ fn refuse(job: &JobRecord, what: &'static str) -> Next {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -362,4 +362,4 @@ fn later(now: Timestamp, ttl: Duration) -> Timestamp {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
