@@ -75,23 +75,21 @@ impl Facts {
         }
     }
 
-    /// What HEAD says, of the current version.
+    /// A name and nothing else: HEAD fills it.
     #[must_use]
-    pub fn headed(at: &ObjectAt, object: &Object) -> Self {
-        let mut facts = Self {
+    pub(crate) fn nothing_known(at: &ObjectAt) -> Self {
+        Self {
             at: at.clone(),
             latest: true,
             delete_marker: false,
-            size: object.size,
-            etag: object.etag.clone(),
-            last_modified: object.last_modified,
+            size: 0,
+            etag: String::new(),
+            last_modified: Timestamp::UNIX_EPOCH,
             listed: None,
-            storage_class: object.storage_class.clone(),
+            storage_class: None,
             shown: None,
             tags: None,
-        };
-        facts.add(object);
-        facts
+        }
     }
 
     /// Takes over what HEAD shows. Gives `false`, and takes the newer facts, when the object is not the one that was
@@ -142,7 +140,11 @@ impl Facts {
     /// The ETag that a guard must name.
     #[must_use]
     pub fn guard(&self) -> &str {
-        self.shown.as_ref().and_then(|s| s.head_etag.as_deref()).filter(|_| is_marker(&self.at.key)).unwrap_or(&self.etag)
+        self.shown
+            .as_ref()
+            .and_then(|s| s.head_etag.as_deref())
+            .filter(|_| is_marker(&self.at.key))
+            .unwrap_or(&self.etag)
     }
 
     /// Whether the ETag says that it was uploaded in parts.

@@ -4,14 +4,20 @@
 //! or plans a write; it makes the write; and it reads back what was written. What says nothing about the object is
 //! never its outcome but a [`Halt`].
 
+mod bodies;
+pub mod choose;
+mod classify;
+pub mod decide;
 mod facts;
+mod gate;
 mod halt;
 mod plan;
 pub mod probe;
 mod readback;
 mod rewrapper;
+mod strategy;
 
 pub use facts::{Facts, Shown, kind_of};
 pub use halt::Halt;
 pub use plan::{Look, Plan, Settled, Unread};
-pub use rewrapper::{Rewrapper, Rules};
+pub use rewrapper::{Rewrapper, Rules, TakenOver};

@@ -29,6 +29,10 @@ pub struct Plan {
     /// Whether this kind of source was never tried on a probe: the first such objects go one at a time.
     pub(crate) untried: bool,
     pub(crate) upload: Option<String>,
+    /// Whether the upload's id may stand in an intent: then only whoever cleans up ends it.
+    pub(crate) recorded: bool,
+    /// Tries that were sent and never answered.
+    pub(crate) unanswered: u8,
 }
 
 impl Plan {

@@ -1,17 +1,26 @@
 //! The one who looks, writes and reads back.
 
+mod intents;
+mod look;
+mod page;
+mod write;
+
+pub use intents::TakenOver;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{RoundMode, Timestamp, TimestampRound, Unit};
 use keyrotate_env::Env;
-use keyrotate_proto::capability::Frozen;
+use keyrotate_proto::capability::{Frozen, FrozenTarget};
+use keyrotate_proto::outcome::Outcome;
 use keyrotate_proto::row::Row;
 use keyrotate_proto::spec::JobSpec;
-use keyrotate_store::{Entry, ObjectAt, Store};
+use keyrotate_store::{Sse, Store};
 
-use crate::halt::Halt;
-use crate::plan::{Look, Plan, Settled, Unread};
+use crate::bodies::Sample;
+use crate::facts::Facts;
+use crate::gate::Gate;
 
 /// What decides about every object of a job.
 #[derive(Clone, Debug)]
@@ -26,12 +35,15 @@ pub struct Rules {
     pub own_keys: BTreeSet<String>,
 }
 
-/// Rotates objects, one at a time, for one job. Cheap to share: all methods take `&self`.
+/// Rotates objects for one job. Every method takes `&self`, so one is shared by all tasks of a worker.
 #[derive(Debug)]
 pub struct Rewrapper {
-    _store: Arc<dyn Store>,
-    _rules: Rules,
-    _env: Env,
+    store: Arc<dyn Store>,
+    rules: Rules,
+    env: Env,
+    first_updates: Gate,
+    first_untried: Gate,
+    sample: Sample,
 }
 
 impl Rewrapper {
@@ -39,48 +51,51 @@ impl Rewrapper {
     /// live as long as it does, so a worker keeps one per job.
     #[must_use]
     pub fn new(store: Arc<dyn Store>, rules: Rules, env: Env) -> Self {
-        Self { _store: store, _rules: rules, _env: env }
+        let (first_updates, first_untried, sample) = Default::default();
+        Self { store, rules, env, first_updates, first_untried, sample }
     }
 
-    /// What becomes of one listed entry: settled at once, or it wants a write. Asks the store only for what the
-    /// listing could not decide.
-    ///
-    /// # Errors
-    /// What says nothing about the object.
-    pub async fn look(&self, _entry: &Entry) -> Result<Look, Halt> {
-        unimplemented!("skeleton")
+    /// The rules that it works by.
+    #[must_use]
+    pub fn rules(&self) -> &Rules {
+        &self.rules
     }
+}
 
-    /// The same for a row of an earlier pass or a doubt of `verifying`: by key and version, always by HEAD.
-    ///
-    /// # Errors
-    /// What says nothing about the object.
-    pub async fn look_again(&self, _at: &ObjectAt) -> Result<Look, Halt> {
-        unimplemented!("skeleton")
+/// The encryption that a write of this object names: the frozen target, the job's context or the object's own, the
+/// object's bucket-key flag.
+pub(crate) fn wanted(target: &FrozenTarget, facts: &Facts) -> Sse {
+    match target {
+        FrozenTarget::SseS3 => Sse::S3,
+        FrozenTarget::SseKms { key, context } => {
+            let bucket_key = match facts.shown.as_ref().map(|s| &s.sse) {
+                Some(Sse::Kms { bucket_key, .. }) => *bucket_key,
+                _ => None,
+            };
+            let context = context.clone().or_else(|| facts.own_context().cloned());
+            Sse::Kms { key: Some(key.clone()), context, bucket_key }
+        }
     }
+}
 
-    /// Opens the multipart upload of a plan that needs one, so that its id can stand in the intent before anything is
-    /// copied. Does nothing for other plans. Without this call [`Rewrapper::write`] opens it itself.
-    ///
-    /// # Errors
-    /// What says nothing about the object.
-    pub async fn open(&self, _plan: &mut Plan) -> Result<(), Halt> {
-        unimplemented!("skeleton")
+/// A row of a version that was not written.
+fn unwritten(facts: &Facts, outcome: Outcome, detail: impl Into<String>) -> Row {
+    Row {
+        key: facts.at.key.clone(),
+        version: facts.at.version.clone(),
+        version_after: None,
+        size: facts.size,
+        outcome,
+        strategy: None,
+        before: facts.seal(),
+        after: facts.seal(),
+        etag: facts.etag.clone(),
+        last_modified: whole(facts.last_modified),
+        detail: detail.into(),
     }
+}
 
-    /// Makes the write.
-    ///
-    /// # Errors
-    /// What says nothing about the object, and what must stop the job.
-    pub async fn write(&self, _plan: Box<Plan>) -> Result<Settled, Halt> {
-        unimplemented!("skeleton")
-    }
-
-    /// Reads a window's writes back: by a listing with facts, by HEAD where an entry is in doubt.
-    ///
-    /// # Errors
-    /// What says nothing about the object, and what must stop the job.
-    pub async fn read_back(&self, _unread: Vec<Unread>) -> Result<Vec<Row>, Halt> {
-        unimplemented!("skeleton")
-    }
+/// Whole seconds, as HEAD shows dates.
+fn whole(date: Timestamp) -> Timestamp {
+    date.round(TimestampRound::new().smallest(Unit::Second).mode(RoundMode::Floor)).unwrap_or(date)
 }

@@ -1,0 +1,49 @@
+//! `verifyBodies`: a share of the bodies is hashed before and after the write.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use futures::StreamExt;
+use keyrotate_env::Env;
+use keyrotate_proto::outcome::Strategy;
+use keyrotate_store::{GetRequest, ObjectAt, Store, StoreError};
+use sha2::{Digest as _, Sha256};
+
+use crate::facts::is_marker;
+use crate::rewrapper::Rules;
+use crate::strategy::Digest;
+
+/// The least number of bodies per strategy.
+const LEAST: u32 = 100;
+
+/// Chooses whose bodies are hashed.
+#[derive(Debug, Default)]
+pub(crate) struct Sample {
+    taken: [AtomicU32; Strategy::ALL.len()],
+}
+
+impl Sample {
+    /// Whether this object's body is hashed before and after: the first hundred of each strategy, then the job's
+    /// share; none where the body may not pass.
+    pub(crate) fn takes(&self, rules: &Rules, env: &Env, strategy: Strategy, size: u64) -> bool {
+        let options = &rules.spec.options;
+        if options.verify_bodies <= 0.0 || !options.body_transit.allows(size) {
+            return false;
+        }
+        let Some(taken) = Strategy::ALL.iter().position(|s| *s == strategy).and_then(|n| self.taken.get(n)) else {
+            return false;
+        };
+        taken.fetch_add(1, Ordering::Relaxed) < LEAST || env.random_fraction() < options.verify_bodies
+    }
+}
+
+/// SHA-256 of an object's body, streamed; only of the object with that ETag.
+pub(crate) async fn digest(store: &dyn Store, at: &ObjectAt, etag: &str) -> Result<Digest, StoreError> {
+    let if_match = (!is_marker(&at.key)).then(|| etag.to_owned());
+    let (_, body) = store.get(GetRequest { if_match, ..GetRequest::of(at) }).await?;
+    let mut hash = Sha256::new();
+    let mut stream = body.into_stream();
+    while let Some(chunk) = stream.next().await {
+        hash.update(&chunk?);
+    }
+    Ok(hash.finalize().into())
+}

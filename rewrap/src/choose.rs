@@ -1,0 +1,224 @@
+//! Which strategy, as a pure function of what was proven and what the object has; with the reason.
+//!
+//! The order of preference: `update-encryption`, which touches no content; `copy`, where its destination is
+//! guarded, since the server takes metadata and tags along; then, where it is not, `rewrite` in place, `rewrite` as
+//! far as the body may pass, and the multipart form for bigger ones. What loses something that the object has is
+//! ruled out. What is not guarded comes last, and only with `allowUnguarded`.
+
+use keyrotate_proto::capability::{Frozen, FrozenTarget, Proof, Property, SourceKind, Versioning};
+use keyrotate_proto::outcome::{SkipReason, Strategy};
+
+use crate::facts::{Facts, Shown, is_marker};
+use crate::rewrapper::Rules;
+
+/// CopyObject, PutObject and a part's copy end here.
+const LARGEST: u64 = 5 << 30;
+
+const ORDER: [Strategy; 5] =
+    [Strategy::UpdateEncryption, Strategy::Copy, Strategy::RewriteInPlace, Strategy::Rewrite, Strategy::CopyMultipart];
+
+/// Storage classes of S3 itself. Any other names a tier of MinIO's: the object lies on another store and a write
+/// would pull it back.
+const CLASSES: [&str; 9] = [
+    "STANDARD",
+    "REDUCED_REDUNDANCY",
+    "STANDARD_IA",
+    "ONEZONE_IA",
+    "INTELLIGENT_TIERING",
+    "GLACIER_IR",
+    "EXPRESS_ONEZONE",
+    "OUTPOSTS",
+    "SNOW",
+];
+
+/// What was chosen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// This strategy.
+    Use {
+        /// Which.
+        strategy: Strategy,
+        /// Whether a wrong guard was proven to be refused.
+        guarded: bool,
+        /// Whether the proof is borrowed from another kind of source.
+        borrowed: bool,
+        /// Why, and why not a better one.
+        why: String,
+    },
+    /// It depends on what only HEAD shows.
+    Head,
+    /// None.
+    Skip {
+        /// Why.
+        reason: SkipReason,
+        /// What rules out each.
+        why: String,
+    },
+}
+
+/// Why a strategy is ruled out.
+enum Out {
+    /// For this reason.
+    Because(SkipReason, String),
+    /// Only HEAD can tell.
+    Head,
+}
+
+/// Chooses a strategy for a version that is to be written.
+#[must_use]
+pub fn choose(rules: &Rules, facts: &Facts, kind: SourceKind) -> Choice {
+    let Some(shown) = &facts.shown else { return Choice::Head };
+    let mut against: Vec<(Strategy, SkipReason, String)> = Vec::new();
+    let mut unguarded = None;
+    for strategy in ORDER {
+        match fits(rules, facts, shown, kind, strategy) {
+            Ok((proof, borrowed)) if proof.guarded => return used(strategy, true, borrowed, &against),
+            Ok((_, borrowed)) => {
+                unguarded.get_or_insert((strategy, borrowed));
+                against.push((strategy, SkipReason::Unguarded, "nothing guards it here".into()));
+            }
+            Err(Out::Head) => return Choice::Head,
+            Err(Out::Because(reason, why)) => against.push((strategy, reason, why)),
+        }
+    }
+    match unguarded {
+        Some((strategy, borrowed)) if rules.spec.options.allow_unguarded => {
+            against.retain(|(s, ..)| *s != strategy);
+            used(strategy, false, borrowed, &against)
+        }
+        _ => Choice::Skip { reason: reason_of(facts, &against), why: list(&against) },
+    }
+}
+
+fn used(strategy: Strategy, guarded: bool, borrowed: bool, against: &[(Strategy, SkipReason, String)]) -> Choice {
+    let proven = match (guarded, borrowed) {
+        (true, false) => "proven and guarded here",
+        (true, true) => "guarded here, proven on another kind of source",
+        (false, _) => "the first that works; nothing guards it and allowUnguarded is set",
+    };
+    let before: Vec<_> = against.iter().take_while(|(s, ..)| guarded_before(*s, strategy, guarded)).cloned().collect();
+    let why = if before.is_empty() { proven.to_owned() } else { format!("{proven}; {}", list(&before)) };
+    Choice::Use { strategy, guarded, borrowed, why }
+}
+
+/// Whether `other` would have been preferred to `strategy`.
+fn guarded_before(other: Strategy, strategy: Strategy, guarded: bool) -> bool {
+    let place = |s| ORDER.iter().position(|o| *o == s);
+    !guarded || place(other) < place(strategy)
+}
+
+fn list(against: &[(Strategy, SkipReason, String)]) -> String {
+    let lines: Vec<_> = against.iter().map(|(s, _, why)| format!("{s}: {why}")).collect();
+    lines.join("; ")
+}
+
+/// The one reason of several that its reader can do most about.
+fn reason_of(facts: &Facts, against: &[(Strategy, SkipReason, String)]) -> SkipReason {
+    if facts.size > LARGEST {
+        return SkipReason::TooLarge;
+    }
+    let order = [SkipReason::BodyTransit, SkipReason::Unguarded, SkipReason::KeepsNot];
+    let named = order.into_iter().find(|r| against.iter().any(|(_, reason, _)| reason == r));
+    named.unwrap_or(SkipReason::NoStrategy)
+}
+
+/// Whether a strategy is proven for such a version and loses nothing that it has.
+fn fits<'a>(
+    rules: &'a Rules,
+    facts: &Facts,
+    shown: &Shown,
+    kind: SourceKind,
+    strategy: Strategy,
+) -> Result<(&'a Proof, bool), Out> {
+    let no = |reason, why: &str| Err(Out::Because(reason, why.to_owned()));
+    if let Some(why) = never(rules, facts, kind, strategy) {
+        return no(SkipReason::NoStrategy, why);
+    }
+    let Some((proof, borrowed)) = proof(&rules.frozen, strategy, kind, facts.is_multipart()) else {
+        return no(SkipReason::NoStrategy, "not proven on this store");
+    };
+    if strategy == Strategy::UpdateEncryption {
+        return Ok((proof, borrowed));
+    }
+    if facts.size > LARGEST {
+        return no(SkipReason::TooLarge, "the object is over 5 GiB");
+    }
+    let through_us = matches!(strategy, Strategy::Rewrite | Strategy::RewriteInPlace);
+    if through_us && !rules.spec.options.body_transit.allows(facts.size) {
+        return no(SkipReason::BodyTransit, "its body is over bodyTransit");
+    }
+    match loses(rules, shown, proof, strategy)? {
+        Some(what) => Err(Out::Because(SkipReason::KeepsNot, format!("it would lose the {what}"))),
+        None => Ok((proof, borrowed)),
+    }
+}
+
+/// What rules a strategy out whatever was proven.
+fn never(rules: &Rules, facts: &Facts, kind: SourceKind, strategy: Strategy) -> Option<&'static str> {
+    let versioning = rules.frozen.versioning;
+    let version = facts.at.version.as_deref();
+    let class = facts.storage_class.as_deref();
+    match strategy {
+        Strategy::UpdateEncryption => match &rules.frozen.target {
+            FrozenTarget::SseS3 => Some("its target is always SSE-KMS"),
+            FrozenTarget::SseKms { context: Some(_), .. } => Some("it can't set a context"),
+            FrozenTarget::SseKms { .. } if kind == SourceKind::Plaintext => Some("it does not take plaintext"),
+            FrozenTarget::SseKms { .. } if facts.own_context().is_some() => Some("it would drop the object's context"),
+            FrozenTarget::SseKms { .. } => (!rules.frozen.same_bucket).then_some("not proven in this very bucket"),
+        },
+        _ if class.is_some_and(|c| !CLASSES.contains(&c)) => Some("the object lies in a remote tier"),
+        Strategy::RewriteInPlace if !rules.spec.options.in_place => Some("inPlace is off"),
+        Strategy::RewriteInPlace if facts.listed.is_none() => Some("its date is not known to the millisecond"),
+        Strategy::RewriteInPlace if class.is_some_and(|c| c != "STANDARD" && c != "REDUCED_REDUNDANCY") => {
+            Some("not proven for its storage class")
+        }
+        // Versions that precede versioning, and directory markers, have the id `null`, which is not that of a probe.
+        Strategy::RewriteInPlace if versioning == Versioning::Enabled && version.is_none_or(|v| v == "null") => {
+            Some("not proven for a version without an id of its own")
+        }
+        Strategy::CopyMultipart if is_marker(&facts.at.key) => Some("keys that end in `/` take no multipart upload"),
+        _ => None,
+    }
+}
+
+/// The proof for a kind of source. A kind of which no probe could be made borrows that of the nearest one that was:
+/// the second value says so.
+fn proof(frozen: &Frozen, strategy: Strategy, kind: SourceKind, multipart: bool) -> Option<(&Proof, bool)> {
+    if frozen.probed.contains(&kind) {
+        return frozen.proof(strategy, kind, multipart).map(|p| (p, false));
+    }
+    let nearest = match kind {
+        SourceKind::Plaintext => [SourceKind::SseS3, SourceKind::SseKms],
+        SourceKind::SseS3 => [SourceKind::SseKms, SourceKind::Plaintext],
+        SourceKind::SseKms => [SourceKind::SseS3, SourceKind::Plaintext],
+    };
+    let lender = nearest.into_iter().find(|k| frozen.probed.contains(k))?;
+    frozen.proof(strategy, lender, multipart).map(|p| (p, true))
+}
+
+/// What the object has and the strategy loses.
+fn loses(rules: &Rules, shown: &Shown, proof: &Proof, strategy: Strategy) -> Result<Option<&'static str>, Out> {
+    let keeps = |property| proof.keeps.contains(&property);
+    if !keeps(Property::Metadata) {
+        return Ok(Some("metadata or headers"));
+    }
+    if !keeps(Property::WebsiteRedirect) && shown.headers.website_redirect.is_some() {
+        return Ok(Some("website redirect"));
+    }
+    if !keeps(Property::Tags) && !crate::decide::has_no_tags(rules, shown) {
+        return Ok(Some("tags"));
+    }
+    let Some(checksums) = &shown.checksums else {
+        return if keeps(Property::Checksum) { Ok(None) } else { Err(Out::Head) };
+    };
+    // What a PUT can send along is one checksum of the whole body.
+    let sends = matches!(strategy, Strategy::Rewrite | Strategy::RewriteInPlace);
+    let unsendable = sends && (checksums.len() > 1 || checksums.iter().any(|c| !c.full_object));
+    if !checksums.is_empty() && (!keeps(Property::Checksum) || unsendable) {
+        return Ok(Some("checksum"));
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests;

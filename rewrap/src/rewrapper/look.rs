@@ -1,0 +1,220 @@
+//! Looking: from a line of a listing, or a name, to an outcome or a plan.
+
+use keyrotate_proto::capability::SourceKind;
+use keyrotate_proto::outcome::{Outcome, SkipReason, Strategy};
+use keyrotate_store::{Entry, ErrorKind, HeadRequest, ListFrom, ListRequest, ObjectAt, Sse, StoreError};
+
+use super::{Rewrapper, unwritten, wanted};
+use crate::choose::{Choice, choose};
+use crate::classify::{Doing, Meaning, classify, halt};
+use crate::decide::{Decision, decide};
+use crate::facts::{Facts, Shown};
+use crate::halt::Halt;
+use crate::plan::{Look, Plan};
+
+impl Rewrapper {
+    /// What becomes of one listed entry: settled at once, or it wants a write. Asks the store only for what the
+    /// listing could not decide.
+    ///
+    /// # Errors
+    /// What says nothing about the object.
+    pub async fn look(&self, entry: &Entry) -> Result<Look, Halt> {
+        let facts = Facts::listed(&self.rules.spec.bucket, entry);
+        match self.settle(facts).await? {
+            Step::Look(look) => Ok(look),
+            // Somebody wrote after the listing: its date is not the object's any more, which in place must be known.
+            Step::Stale(facts) => match self.find(&facts.at).await? {
+                Some(fresh) => self.look_at(Facts::listed(&self.rules.spec.bucket, &fresh)).await,
+                None => Ok(Look::Settled(unwritten(&facts, Outcome::Skipped(SkipReason::Gone), ""))),
+            },
+        }
+    }
+
+    /// The same for a row of an earlier pass or a doubt of `verifying`: by key and version, always by HEAD.
+    ///
+    /// # Errors
+    /// What says nothing about the object.
+    pub async fn look_again(&self, at: &ObjectAt) -> Result<Look, Halt> {
+        if !self.wants_listing() {
+            let mut facts = Facts::nothing_known(at);
+            return match self.head(&mut facts).await? {
+                Some(look) => Ok(look),
+                None => self.look_at(facts).await,
+            };
+        }
+        match self.find(at).await? {
+            Some(entry) => {
+                let mut facts = Facts::listed(&self.rules.spec.bucket, &entry);
+                if !facts.delete_marker
+                    && let Some(gone) = self.head(&mut facts).await?
+                {
+                    return Ok(gone);
+                }
+                self.look_at(facts).await
+            }
+            None => Ok(Look::Settled(unwritten(&Facts::nothing_known(at), Outcome::Skipped(SkipReason::Gone), ""))),
+        }
+    }
+
+    /// Settles facts that are as fresh as they get.
+    async fn look_at(&self, facts: Facts) -> Result<Look, Halt> {
+        match self.settle(facts).await? {
+            Step::Look(look) => Ok(look),
+            Step::Stale(facts) => match self.settle(facts).await? {
+                Step::Look(look) => Ok(look),
+                Step::Stale(facts) => {
+                    Ok(Look::Settled(unwritten(&facts, Outcome::Conflict, "it changes all the time")))
+                }
+            },
+        }
+    }
+
+    /// Asks and decides until nothing is left to ask.
+    async fn settle(&self, mut facts: Facts) -> Result<Step, Halt> {
+        let mut headed = false;
+        loop {
+            let ask = match decide(&self.rules, &facts) {
+                Decision::Settle(outcome) => return Ok(Step::Look(Look::Settled(unwritten(&facts, outcome, "")))),
+                Decision::Head => Ask::Head,
+                Decision::Tags => Ask::Tags,
+                Decision::Write(kind) => match choose(&self.rules, &facts, kind) {
+                    Choice::Head => Ask::Head,
+                    Choice::Skip { reason, why } => {
+                        return Ok(Step::Look(Look::Settled(unwritten(&facts, Outcome::Skipped(reason), why))));
+                    }
+                    Choice::Use { strategy, guarded, borrowed, why } => {
+                        let plan = self.plan(facts, strategy, guarded, borrowed, why);
+                        return Ok(Step::Look(Look::Write(Box::new(plan))));
+                    }
+                },
+            };
+            match ask {
+                Ask::Tags => match self.store.tags(&facts.at).await {
+                    Ok(tags) => facts.tags = Some(tags),
+                    Err(error) => return self.unread(&facts, &error).map(Step::Look),
+                },
+                Ask::Head => {
+                    let was_listed = facts.listed.is_some();
+                    if let Some(look) = self.head(&mut facts).await? {
+                        return Ok(Step::Look(look));
+                    }
+                    let stale = was_listed && facts.listed.is_none();
+                    if stale && !headed && self.wants_listing() {
+                        return Ok(Step::Stale(facts));
+                    }
+                    headed = true;
+                }
+            }
+        }
+    }
+
+    /// Adds what HEAD shows; gives the outcome where it already is one.
+    async fn head(&self, facts: &mut Facts) -> Result<Option<Look>, Halt> {
+        match self.store.head(HeadRequest::of(&facts.at)).await {
+            Ok(object) => {
+                facts.add(&object);
+                Ok(None)
+            }
+            Err(error) if error.kind == ErrorKind::CustomerKey => {
+                facts.shown = Some(Shown { sse: Sse::Customer, checksums: Some(Vec::new()), ..Shown::default() });
+                Ok(None)
+            }
+            Err(error) => self.unread(facts, &error).map(Some),
+        }
+    }
+
+    /// What a failed read makes of the object.
+    fn unread(&self, facts: &Facts, error: &StoreError) -> Result<Look, Halt> {
+        let (outcome, detail) = match classify(error, Doing::Reading) {
+            Meaning::Halt(halt) => return Err(halt),
+            Meaning::Outcome(outcome) => {
+                (outcome, if outcome.wants_retry() { error.to_string() } else { String::new() })
+            }
+            Meaning::Changed => (Outcome::Conflict, error.to_string()),
+        };
+        Ok(Look::Settled(unwritten(facts, outcome, detail)))
+    }
+
+    fn plan(&self, facts: Facts, strategy: Strategy, guarded: bool, borrowed: bool, why: String) -> Plan {
+        let wanted = wanted(&self.rules.frozen.target, &facts);
+        let stays = matches!(strategy, Strategy::UpdateEncryption | Strategy::RewriteInPlace);
+        let unreadable = !crate::decide::is_current(&self.rules.frozen.target, &wanted);
+        let adds_version = self.rules.frozen.versioning.has_versions() && !stays;
+        let needs_intent = unreadable || adds_version || !guarded || strategy == Strategy::CopyMultipart;
+        tracing::debug!(%strategy, %why, "chosen");
+        Plan {
+            facts,
+            strategy,
+            why,
+            wanted,
+            needs_intent,
+            untried: borrowed,
+            upload: None,
+            recorded: false,
+            unanswered: 0,
+        }
+    }
+
+    /// Whether a name alone is not enough: which version is the newest, the date to the millisecond and an object's
+    /// own context stand only in a listing.
+    pub(super) fn wants_listing(&self) -> bool {
+        let frozen = &self.rules.frozen;
+        let in_place =
+            |kind| [false, true].iter().any(|parts| frozen.proof(Strategy::RewriteInPlace, kind, *parts).is_some());
+        frozen.versioning.has_versions()
+            || frozen.listing_facts
+            || [SourceKind::Plaintext, SourceKind::SseS3, SourceKind::SseKms].into_iter().any(in_place)
+    }
+
+    /// The line of a listing about one object; about the newest version where none is named.
+    pub(super) async fn find(&self, at: &ObjectAt) -> Result<Option<Entry>, Halt> {
+        let mut versions = self.versions(at).await?;
+        Ok(match &at.version {
+            Some(id) => versions.into_iter().find(|e| e.version.as_ref() == Some(id)),
+            None if versions.is_empty() => None,
+            None => Some(versions.swap_remove(0)),
+        })
+    }
+
+    /// All lines of a listing about one key, down to the named version, newest first.
+    pub(super) async fn versions(&self, at: &ObjectAt) -> Result<Vec<Entry>, Halt> {
+        let mut from = ListFrom::Start;
+        let mut found = Vec::new();
+        loop {
+            let request = ListRequest {
+                bucket: at.bucket.clone(),
+                prefix: at.key.clone(),
+                versions: self.rules.frozen.versioning.has_versions(),
+                from,
+                limit: if at.version.is_some() { 100 } else { 2 },
+                with_facts: self.rules.frozen.listing_facts,
+            };
+            let page = self.store.list(request).await.map_err(|e| halt(&e))?;
+            for entry in page.entries {
+                if entry.key != at.key {
+                    return Ok(found);
+                }
+                let last = at.version.is_none() || entry.version == at.version;
+                found.push(entry);
+                if last {
+                    return Ok(found);
+                }
+            }
+            match page.next {
+                Some(next) => from = next,
+                None => return Ok(found),
+            }
+        }
+    }
+}
+
+enum Step {
+    Look(Look),
+    /// HEAD shows another object than the listing did.
+    Stale(Facts),
+}
+
+enum Ask {
+    Head,
+    Tags,
+}

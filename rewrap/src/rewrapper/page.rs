@@ -1,0 +1,167 @@
+//! Reading a window's writes back by a listing with facts: one call per thousand objects instead of one each.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use futures::stream::{self, StreamExt};
+use keyrotate_proto::outcome::Outcome;
+use keyrotate_proto::row::Row;
+use keyrotate_store::{Entry, ListFrom, ListRequest};
+
+use super::write::{Attempt, rotated};
+use super::{Rewrapper, unwritten};
+use crate::classify::halt;
+use crate::halt::Halt;
+use crate::plan::{Look, Settled, Unread};
+use crate::readback::{Seen, compare};
+
+/// With fewer in one page than this, HEAD is cheaper: a page with facts costs the store as much as a hundred HEADs.
+const WORTH_A_PAGE: usize = 20;
+
+/// HEADs in flight.
+const HEADS: usize = 8;
+
+/// Longer keys leave no room for what stands before them.
+const LONGEST_KEY: usize = 1_000;
+
+impl Rewrapper {
+    /// Reads a window's writes back: by a listing with facts, by HEAD where an entry is in doubt. Gives one row for
+    /// each, in no order.
+    ///
+    /// # Errors
+    /// What says nothing about the object, and what must stop the job.
+    pub async fn read_back(&self, unread: Vec<Unread>) -> Result<Vec<Row>, Halt> {
+        let mut rows = Vec::with_capacity(unread.len());
+        let doubtful = self.by_pages(unread, &mut rows).await?;
+        let mut heads = stream::iter(doubtful.into_iter().map(|unread| self.by_head(unread))).buffer_unordered(HEADS);
+        while let Some(row) = heads.next().await {
+            rows.push(row?);
+        }
+        Ok(rows)
+    }
+
+    /// Settles what a listing shows beyond doubt; gives back the rest.
+    async fn by_pages(&self, mut unread: Vec<Unread>, rows: &mut Vec<Row>) -> Result<Vec<Unread>, Halt> {
+        unread.sort_by(|a, b| a.key().cmp(b.key()));
+        let mut left: VecDeque<Unread> = unread.into();
+        let mut doubtful = Vec::new();
+        let mut next: Option<ListFrom> = None;
+        while left.len() >= WORTH_A_PAGE {
+            let first = left.front().map(|u| u.key().to_owned()).unwrap_or_default();
+            let Some(from) = next.take().or_else(|| right_before(&first)) else {
+                doubtful.extend(left.pop_front());
+                continue;
+            };
+            let page = self.page(from).await?;
+            let Some(last) = page.entries.last().map(|e| e.key.clone()) else { break };
+            let mut listed: BTreeMap<String, Vec<Entry>> = BTreeMap::new();
+            for entry in page.entries {
+                listed.entry(entry.key.clone()).or_default().push(entry);
+            }
+            let before = left.len();
+            // Versions of the last key may go on in the next page.
+            while left.front().is_some_and(|u| u.key() < last.as_str() || (page.next.is_none() && u.key() == last)) {
+                let Some(unread) = left.pop_front() else { break };
+                match settled(&unread, listed.get(unread.key())) {
+                    Some(row) => rows.push(row),
+                    None => doubtful.push(unread),
+                }
+            }
+            if before - left.len() < WORTH_A_PAGE || page.next.is_none() {
+                break;
+            }
+            // Far ahead, a new place saves the pages between; else the listing goes on where it was.
+            next = page.next.filter(|_| left.front().is_some_and(|u| u.key() == last));
+        }
+        doubtful.extend(left);
+        Ok(doubtful)
+    }
+
+    async fn page(&self, from: ListFrom) -> Result<keyrotate_store::ListPage, Halt> {
+        let request = ListRequest {
+            bucket: self.rules.spec.bucket.clone(),
+            prefix: self.rules.spec.prefix.clone(),
+            versions: self.rules.frozen.versioning.has_versions(),
+            from,
+            limit: 1_000,
+            with_facts: true,
+        };
+        self.store.list(request).await.map_err(|e| halt(&e))
+    }
+
+    async fn by_head(&self, unread: Unread) -> Result<Row, Halt> {
+        let Unread { plan, expected } = unread;
+        let detail = match self.confirm(&plan, &expected, None).await? {
+            Attempt::Settled(Settled::Row(row)) => return Ok(row),
+            Attempt::Settled(Settled::Unread(_)) => "it was not read back".to_owned(),
+            Attempt::Changed(detail) => detail,
+        };
+        // Somebody wrote after us; their write stands, and may be right already.
+        match self.look_again(&plan.facts.at).await? {
+            Look::Settled(row) => Ok(row),
+            Look::Write(next) => Ok(unwritten(&next.facts, Outcome::Conflict, detail)),
+        }
+    }
+}
+
+/// The row, where the listing shows the object as it was written; `None` where there is any doubt.
+fn settled(unread: &Unread, entries: Option<&Vec<Entry>>) -> Option<Row> {
+    let Unread { plan, expected } = unread;
+    let version = expected.version.as_ref();
+    let entry = entries?.iter().find(|e| match (version, &e.version) {
+        (Some(wanted), Some(shown)) => wanted == shown,
+        _ => e.latest,
+    })?;
+    let seen = Seen::listed(entry.clone())?;
+    // A listing shows the date to the millisecond.
+    if expected.date.is_some_and(|date| date.as_millisecond() != seen.last_modified.as_millisecond()) {
+        return None;
+    }
+    let mut expected = expected.clone();
+    // Only HEAD is sure to show these.
+    if expected.headers.website_redirect.take().is_some() {
+        return None;
+    }
+    let proof = compare(plan.key(), &expected, &seen).ok()?;
+    Some(rotated(plan, &expected, &seen, &proof))
+}
+
+/// A place right before a key: behind all keys that end in the character before its last one. No key worth minding
+/// lies between.
+fn right_before(key: &str) -> Option<ListFrom> {
+    if key.len() > LONGEST_KEY {
+        return None;
+    }
+    let mut chars = key.chars();
+    let last = chars.next_back()?;
+    let start = chars.as_str();
+    let before = u32::from(last).checked_sub(1).filter(|n| *n > 0x20).and_then(char::from_u32);
+    Some(match before {
+        Some(before) => ListFrom::AfterKey(format!("{start}{before}\u{10ffff}")),
+        None if start.is_empty() => ListFrom::Start,
+        None => ListFrom::AfterKey(start.to_owned()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn the_place_before_a_key_lies_before_it(key in "\\PC{1,8}") {
+            if let Some(ListFrom::AfterKey(place)) = right_before(&key) {
+                prop_assert!(place.as_str() < key.as_str(), "{place:?} {key:?}");
+            }
+        }
+
+        #[test]
+        fn hardly_a_key_lies_between(digits in "[0-9]{1,6}") {
+            let key = format!("obj-{digits}");
+            let Some(ListFrom::AfterKey(place)) = right_before(&key) else { return Err(TestCaseError::fail("no place")) };
+            let n: u64 = digits.parse().unwrap_or(0);
+            let before = format!("obj-{:0width$}", n.saturating_sub(1), width = digits.len());
+            prop_assert!(before >= key || before.as_str() <= place.as_str(), "{before} {place} {key}");
+        }
+    }
+}

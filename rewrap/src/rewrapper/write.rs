@@ -1,0 +1,415 @@
+//! Writing: the strategy, a second try where the first was never answered, the read-back by HEAD.
+
+use keyrotate_proto::outcome::{FailReason, Outcome, Strategy};
+use keyrotate_proto::row::Row;
+use keyrotate_proto::state::StopReason;
+use keyrotate_store::{ErrorKind, GetRequest, HeadRequest, ObjectAt, StoreError, Upload};
+
+use super::{Rewrapper, unwritten, whole};
+use crate::bodies;
+use crate::classify::{Doing, Meaning, classify};
+use crate::facts::is_marker;
+use crate::halt::Halt;
+use crate::plan::{Look, Plan, Settled, Unread};
+use crate::readback::{Expected, Mismatch, ReadBack, Seen, compare, is_our_xml};
+use crate::strategy::{self, Digest, Sent, Trouble};
+
+/// How often an object that somebody else changes is looked at anew before it is a conflict.
+const ROUNDS: u32 = 3;
+
+/// How often a write that was never answered is sent.
+const TRIES: u32 = 2;
+
+/// The longest body that could be the XML of `UpdateObjectEncryption`.
+const XML_LIMIT: u64 = 16 << 10;
+
+/// What came of one attempt.
+pub(super) enum Attempt {
+    Settled(Settled),
+    /// Somebody else changed the object; our write did not happen, or theirs came after it.
+    Changed(String),
+}
+
+/// What came of sending.
+enum Sending {
+    Sent(Box<Sent>),
+    Changed(String),
+    Ended(Row),
+}
+
+/// Whose the object is, after a write that was never answered.
+enum Whose {
+    Ours(Box<Sent>),
+    Old,
+    Other(String),
+}
+
+impl Rewrapper {
+    /// Opens the multipart upload of a plan that needs one, so that its id can stand in the intent before anything is
+    /// copied. Does nothing for other plans. Without this call [`Rewrapper::write`] opens it itself, and ends it
+    /// itself when the write does not come about.
+    ///
+    /// # Errors
+    /// What says nothing about the object.
+    pub async fn open(&self, plan: &mut Plan) -> Result<(), Halt> {
+        if plan.strategy != Strategy::CopyMultipart || plan.upload.is_some() {
+            return Ok(());
+        }
+        let store = self.store.as_ref();
+        let opened = match strategy::new_object(store, &self.rules.frozen, plan).await {
+            Ok(new) => strategy::open(store, plan, &new).await,
+            Err(trouble) => Err(trouble),
+        };
+        match opened {
+            Ok(id) => {
+                plan.upload = Some(id);
+                plan.recorded = true;
+                Ok(())
+            }
+            // What it says about the object, the write will find again.
+            Err(Trouble::Changed(_)) => Ok(()),
+            Err(Trouble::Reading(error)) => only_halt(&error, Doing::Reading),
+            Err(Trouble::Writing(error)) => only_halt(&error, Doing::Writing),
+        }
+    }
+
+    /// Makes the write.
+    ///
+    /// # Errors
+    /// What says nothing about the object, and what must stop the job.
+    pub async fn write(&self, mut plan: Box<Plan>) -> Result<Settled, Halt> {
+        for round in 1.. {
+            let detail = match self.attempt(&mut plan).await? {
+                Attempt::Settled(settled) => return Ok(settled),
+                Attempt::Changed(detail) => detail,
+            };
+            match self.look_again(&plan.facts.at).await? {
+                Look::Settled(row) => return Ok(Settled::Row(row)),
+                // A plan whose intent was never put down is left to a later pass.
+                Look::Write(next) if round >= ROUNDS || next.needs_intent => {
+                    return Ok(Settled::Row(unwritten(&next.facts, Outcome::Conflict, detail)));
+                }
+                Look::Write(next) => plan = next,
+            }
+        }
+        unreachable!("the rounds are bounded")
+    }
+
+    async fn attempt(&self, plan: &mut Box<Plan>) -> Result<Attempt, Halt> {
+        let updates = plan.strategy == Strategy::UpdateEncryption;
+        let first_update = if updates { self.first_updates.turn().await } else { None };
+        let first_untried = if plan.untried { self.first_untried.turn().await } else { None };
+        let one_by_one = first_update.is_some() || first_untried.is_some();
+
+        let sampled = self.sample.takes(&self.rules, &self.env, plan.strategy, plan.facts.size);
+        let mut before = None;
+        if sampled && !matches!(plan.strategy, Strategy::Rewrite | Strategy::RewriteInPlace) {
+            match self.digest(&plan.facts.at, plan.facts.guard(), Doing::Reading).await? {
+                Ok(digest) => before = Some(digest),
+                Err(Meaning::Outcome(outcome)) => {
+                    return Ok(row(unwritten(&plan.facts, outcome, "its body can't be read")));
+                }
+                Err(_) => return Ok(Attempt::Changed("it changed after it was looked at".into())),
+            }
+        }
+        let sent = match self.send(plan).await? {
+            Sending::Sent(sent) => sent,
+            Sending::Changed(detail) => return Ok(Attempt::Changed(detail)),
+            Sending::Ended(ended) => return Ok(row(ended)),
+        };
+        before = before.or(sent.digest.filter(|_| sampled));
+        let by_page = self.rules.frozen.listing_facts && !one_by_one && before.is_none() && !is_marker(plan.key());
+        if by_page {
+            let unread = Unread { plan: plan.clone(), expected: sent.expected };
+            return Ok(Attempt::Settled(Settled::Unread(Box::new(unread))));
+        }
+        let attempt = self.confirm(plan, &sent.expected, before).await?;
+        if let Attempt::Settled(Settled::Row(Row { outcome: Outcome::Rotated(_), .. })) = &attempt {
+            if updates {
+                self.first_updates.right();
+            }
+            if plan.untried {
+                self.first_untried.right();
+            }
+        }
+        Ok(attempt)
+    }
+
+    /// Sends, and decides about a write that was never answered by looking.
+    async fn send(&self, plan: &mut Plan) -> Result<Sending, Halt> {
+        let mut last = None;
+        for _ in 0..TRIES {
+            let trouble = match strategy::run(self.store.as_ref(), &self.rules.frozen, plan, None).await {
+                Ok(sent) => return Ok(Sending::Sent(Box::new(sent))),
+                Err(trouble) => trouble,
+            };
+            let unanswered = matches!(&trouble, Trouble::Writing(e) if e.kind.is_ambiguous());
+            if unanswered || plan.unanswered > 0 {
+                match self.whose(plan).await? {
+                    Whose::Ours(sent) => return Ok(Sending::Sent(sent)),
+                    Whose::Other(detail) => return self.give_up(plan, Trouble::Changed(detail)).await,
+                    Whose::Old => {}
+                }
+            }
+            if !unanswered {
+                return self.give_up(plan, trouble).await;
+            }
+            plan.unanswered += 1;
+            last = Some(trouble);
+        }
+        let last = last.unwrap_or_else(|| Trouble::Changed("it was never sent".into()));
+        self.give_up(plan, last).await
+    }
+
+    /// Ends an attempt that wrote nothing: what it says about the object.
+    async fn give_up(&self, plan: &mut Plan, trouble: Trouble) -> Result<Sending, Halt> {
+        if let Some(id) = plan.upload.take_if(|_| !plan.recorded) {
+            let (bucket, key) = (plan.facts.at.bucket.clone(), plan.facts.at.key.clone());
+            if let Err(error) = self.store.abort_upload(&Upload { bucket, key, id }).await {
+                tracing::warn!(%error, "an upload of ours could not be aborted");
+            }
+        }
+        let (error, doing) = match trouble {
+            Trouble::Changed(detail) => return Ok(Sending::Changed(detail)),
+            Trouble::Reading(error) => (error, Doing::Reading),
+            Trouble::Writing(error) => (error, Doing::Writing),
+        };
+        let ended = |outcome: Outcome| {
+            let strategy = Some(plan.strategy).filter(|_| outcome.wants_retry());
+            Row { strategy, ..unwritten(&plan.facts, outcome, error.to_string()) }
+        };
+        if doing == Doing::Writing && error.kind == ErrorKind::KmsKeyNotFound && self.source_key_is_gone(plan).await {
+            return Ok(Sending::Ended(ended(Outcome::Failed(FailReason::KeyGone))));
+        }
+        match classify(&error, doing) {
+            Meaning::Halt(halt) => Err(halt),
+            Meaning::Changed => Ok(Sending::Changed(error.to_string())),
+            Meaning::Outcome(outcome) => Ok(Sending::Ended(ended(outcome))),
+        }
+    }
+
+    /// A copy needs both keys, and the store does not say which one it misses.
+    async fn source_key_is_gone(&self, plan: &Plan) -> bool {
+        let range = (plan.facts.size > 0).then_some((0, 1));
+        let read = self.store.get(GetRequest { range, ..GetRequest::of(&plan.facts.at) }).await;
+        matches!(read, Err(error) if error.kind == ErrorKind::KmsKeyNotFound)
+    }
+
+    /// Looks whose the object is, after a write that was never answered.
+    async fn whose(&self, plan: &Plan) -> Result<Whose, Halt> {
+        let mut expected = strategy::expected_unanswered(plan);
+        let at = self.place_after(plan, &expected);
+        let seen = match self.seen(&at).await? {
+            Ok(seen) => seen,
+            Err(error) => return Ok(Whose::Other(error.to_string())),
+        };
+        if plan.strategy == Strategy::RewriteInPlace {
+            // The date to the millisecond tells ours from all others.
+            let date = self.find(&plan.facts.at).await?.map(|e| e.last_modified);
+            if date.is_some() && date == plan.facts.listed {
+                return Ok(Whose::Old);
+            }
+            if date != strategy::next_date(plan) {
+                return Ok(Whose::Other("somebody wrote while a write of ours was not answered".into()));
+            }
+        } else if is_old(plan, &seen) {
+            return Ok(Whose::Old);
+        }
+        match compare(plan.key(), &expected, &seen) {
+            Ok(_) => {
+                expected.etag = Some(seen.etag);
+                expected.version = seen.version;
+                Ok(Whose::Ours(Box::new(Sent { expected, digest: None })))
+            }
+            Err(Mismatch::Replaced(what) | Mismatch::Wrong(what) | Mismatch::Tags(what)) => {
+                self.trap(plan).await?;
+                Ok(Whose::Other(what))
+            }
+        }
+    }
+
+    /// Reads back by HEAD, and the body where it was hashed before.
+    pub(super) async fn confirm(
+        &self,
+        plan: &Plan,
+        expected: &Expected,
+        before: Option<Digest>,
+    ) -> Result<Attempt, Halt> {
+        let at = self.place_after(plan, expected);
+        let mut seen = match self.seen(&at).await? {
+            Ok(seen) => seen,
+            Err(error) => return Ok(Attempt::Changed(error.to_string())),
+        };
+        if expected.tags.as_ref().is_some_and(|sent| !sent.is_empty()) {
+            match self.store.tags(&at).await {
+                Ok(tags) => seen.tags = Some(tags),
+                Err(error) => return self.unconfirmed(plan, &error),
+            }
+        }
+        let proof = match compare(plan.key(), expected, &seen) {
+            Ok(proof) => proof,
+            Err(mismatch) => {
+                self.trap(plan).await?;
+                return Ok(differs(plan, &seen, mismatch));
+            }
+        };
+        let other = match before {
+            Some(before) => self.same_body(plan, &at, &seen, before).await?,
+            None => None,
+        };
+        Ok(other.unwrap_or_else(|| row(rotated(plan, expected, &seen, &proof))))
+    }
+
+    /// The body after the write, against its hash before; gives an outcome where there is no comparison to be had.
+    async fn same_body(
+        &self,
+        plan: &Plan,
+        at: &ObjectAt,
+        seen: &Seen,
+        before: Digest,
+    ) -> Result<Option<Attempt>, Halt> {
+        match self.digest(at, &seen.etag, Doing::Writing).await? {
+            Ok(after) if after == before => Ok(None),
+            Ok(_) => Err(Halt::Stop {
+                reason: StopReason::BodyChanged,
+                detail: named(plan, at, "its body differs before and after"),
+            }),
+            // Somebody else wrote after us: there is nothing left to compare.
+            Err(Meaning::Changed) => Ok(None),
+            Err(_) => {
+                let failed = Outcome::Failed(FailReason::ReadBack);
+                Ok(Some(row(written(plan, seen, failed, "its body can't be read after the write".into()))))
+            }
+        }
+    }
+
+    /// Where a store took `UpdateObjectEncryption` for a PutObject, the object is our XML now: names it and stops the
+    /// job. On a versioned bucket our version is removed by its id, and what was there before is current again.
+    async fn trap(&self, plan: &Plan) -> Result<(), Halt> {
+        let keyrotate_store::Sse::Kms { key: Some(key), .. } = &plan.wanted else { return Ok(()) };
+        if plan.strategy != Strategy::UpdateEncryption {
+            return Ok(());
+        }
+        let current = plan.facts.at.at_version(None);
+        let Ok((object, body)) = self.store.get(GetRequest::of(&current)).await else { return Ok(()) };
+        let unchanged = object.size == plan.facts.size && object.etag == plan.facts.etag;
+        if unchanged || object.size > XML_LIMIT {
+            return Ok(());
+        }
+        let Ok(body) = body.collect().await else { return Ok(()) };
+        if !is_our_xml(&body, &key.0) {
+            return Ok(());
+        }
+        let ours = object.version.filter(|id| id != "null" && Some(id) != plan.facts.at.version.as_ref());
+        let mut what =
+            String::from("the store took UpdateObjectEncryption for a PutObject and replaced the object by XML");
+        if let Some(id) = ours.filter(|_| self.rules.frozen.versioning.has_versions()) {
+            let removed = self.store.delete(&current.at_version(Some(id.clone()))).await;
+            what.push_str(&match removed {
+                Ok(()) => format!("; that version, {id}, was removed and the one before it is current again"),
+                Err(error) => format!("; that version, {id}, could not be removed: {error}"),
+            });
+        }
+        Err(Halt::Stop { reason: StopReason::ObjectReplaced, detail: named(plan, &plan.facts.at, &what) })
+    }
+
+    /// Where the object stands after the write.
+    fn place_after(&self, plan: &Plan, expected: &Expected) -> ObjectAt {
+        let stays = matches!(plan.strategy, Strategy::UpdateEncryption | Strategy::RewriteInPlace);
+        let version = if stays { plan.facts.at.version.clone() } else { expected.version.clone() };
+        let versioned = self.rules.frozen.versioning.has_versions();
+        plan.facts.at.at_version(version.filter(|_| versioned))
+    }
+
+    async fn seen(&self, at: &ObjectAt) -> Result<Result<Seen, StoreError>, Halt> {
+        match self.store.head(HeadRequest::of(at)).await {
+            Ok(object) => Ok(Ok(Seen::headed(object))),
+            Err(error) => match classify(&error, Doing::Reading) {
+                Meaning::Halt(halt) => Err(halt),
+                _ => Ok(Err(error)),
+            },
+        }
+    }
+
+    fn unconfirmed(&self, plan: &Plan, error: &StoreError) -> Result<Attempt, Halt> {
+        match classify(error, Doing::Reading) {
+            Meaning::Halt(halt) => Err(halt),
+            Meaning::Outcome(Outcome::Failed(_)) => {
+                let failed = Outcome::Failed(FailReason::ReadBack);
+                Ok(row(Row { strategy: Some(plan.strategy), ..unwritten(&plan.facts, failed, error.to_string()) }))
+            }
+            _ => Ok(Attempt::Changed(error.to_string())),
+        }
+    }
+
+    async fn digest(&self, at: &ObjectAt, etag: &str, doing: Doing) -> Result<Result<Digest, Meaning>, Halt> {
+        match bodies::digest(self.store.as_ref(), at, etag).await {
+            Ok(digest) => Ok(Ok(digest)),
+            Err(error) => match classify(&error, doing) {
+                Meaning::Halt(halt) => Err(halt),
+                meaning => Ok(Err(meaning)),
+            },
+        }
+    }
+}
+
+fn row(row: Row) -> Attempt {
+    Attempt::Settled(Settled::Row(row))
+}
+
+/// Halts where the error does; what it says about an object is not asked here.
+fn only_halt(error: &StoreError, doing: Doing) -> Result<(), Halt> {
+    match classify(error, doing) {
+        Meaning::Halt(halt) => Err(halt),
+        _ => Ok(()),
+    }
+}
+
+/// Whether the object is as it was before a write that was never answered.
+fn is_old(plan: &Plan, seen: &Seen) -> bool {
+    let facts = &plan.facts;
+    let same_version = facts.at.version.is_none() || seen.version.is_none() || facts.at.version == seen.version;
+    let same_seal = facts.seal() == seen.sse.seal();
+    let same_etag = facts.guard() == seen.etag;
+    same_version && same_seal && same_etag && facts.last_modified.as_second() == seen.last_modified.as_second()
+}
+
+/// What a read-back that differs makes of the object.
+fn differs(plan: &Plan, seen: &Seen, mismatch: Mismatch) -> Attempt {
+    match mismatch {
+        Mismatch::Replaced(what) => Attempt::Changed(what),
+        Mismatch::Wrong(what) => row(written(plan, seen, Outcome::Failed(FailReason::ReadBack), what)),
+        Mismatch::Tags(what) => row(written(plan, seen, Outcome::Conflict, what)),
+    }
+}
+
+/// A row `rotated`, which only a proof makes.
+pub(super) fn rotated(plan: &Plan, expected: &Expected, seen: &Seen, proof: &ReadBack) -> Row {
+    let mut row = written(plan, seen, proof.outcome(), String::new());
+    // Listings show the ETag that the write answered, HEAD of a directory marker another one.
+    if let Some(etag) = &expected.etag {
+        row.etag.clone_from(etag);
+    }
+    row
+}
+
+/// A row of an object that was written.
+fn written(plan: &Plan, seen: &Seen, outcome: Outcome, detail: String) -> Row {
+    let version_after = seen.version.clone().filter(|after| plan.facts.at.version.as_ref().is_some_and(|b| b != after));
+    Row {
+        version_after,
+        size: seen.size,
+        outcome,
+        strategy: Some(plan.strategy),
+        after: seen.sse.seal(),
+        etag: seen.etag.clone(),
+        last_modified: whole(seen.last_modified),
+        detail,
+        ..unwritten(&plan.facts, outcome, "")
+    }
+}
+
+fn named(plan: &Plan, at: &ObjectAt, what: &str) -> String {
+    let version = at.version.as_ref().map(|v| format!(" version {v}")).unwrap_or_default();
+    format!("{}/{}{version}, written by {}: {what}", at.bucket, at.key, plan.strategy)
+}
