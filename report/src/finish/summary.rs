@@ -1,0 +1,241 @@
+//! What a job came to, on a page.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use keyrotate_proto::capability::FrozenTarget;
+use keyrotate_proto::id::JobId;
+use keyrotate_proto::outcome::{Counts, Strategy};
+use keyrotate_proto::row::Row;
+use keyrotate_proto::spec::JobSpec;
+use keyrotate_proto::state::JobState;
+use serde::{Deserialize, Serialize};
+
+use super::FinishInput;
+use super::tally::{KeyTally, Tally};
+
+/// Version of [`Summary`] that this code writes.
+pub const SUMMARY_VERSION: u32 = 1;
+
+/// What no job looks at.
+const NOT_LOOKED_AT: &str = "Other buckets, replicas, backups and the store's own data were not looked at: a key that \
+     is not needed in this scope may be needed there.";
+
+/// What MinIO seals by its default key.
+const MINIO: &str = "On MinIO and AIStor, IAM, server, tier and bucket configuration are sealed by the deployment's \
+     default key. They were not touched and keep the old key needed until the vendor's tool has re-encrypted them.";
+
+/// What a job came to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Summary {
+    /// [`SUMMARY_VERSION`] of the writer.
+    pub version: u32,
+    /// The job.
+    pub job: JobId,
+    /// The spec, without its notify token.
+    pub spec: JobSpec,
+    /// The spec's hash.
+    pub spec_hash: String,
+    /// Which store.
+    pub store: String,
+    /// The bucket.
+    pub bucket: String,
+    /// Only keys that begin with it.
+    pub prefix: String,
+    /// The target as every write named it; `null` where the job ended before it was known.
+    pub target: Option<FrozenTarget>,
+    /// How the job ended.
+    pub result: JobState,
+    /// When it began.
+    pub started: Timestamp,
+    /// When it ended.
+    pub ended: Timestamp,
+    /// Versions scanned: the sum of the outcomes.
+    pub scanned: u64,
+    /// Last rows by outcome and reason.
+    pub counts: Counts,
+    /// What the checkpoint counted, where that is something else: a fault of keyrotate that somebody must look at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checkpoint_counts: Option<Counts>,
+    /// Versions that could not be done, by reason.
+    pub exceptions: BTreeMap<String, u64>,
+    /// The first rows that failed or are in conflict.
+    pub failed: Vec<Sample>,
+    /// What was rotated how.
+    pub strategies: BTreeMap<Strategy, StrategyCount>,
+    /// Every key seen that is not the target.
+    pub old_keys: Vec<OldKey>,
+    /// Versions whose key nobody looked at, because the listing alone decided, by outcome and reason.
+    pub unknown_keys: BTreeMap<String, u64>,
+    /// What the verdicts on keys do not cover.
+    pub scope_notes: Vec<String>,
+    /// Open uploads that nobody ended.
+    pub leftover_uploads: Vec<LeftoverUpload>,
+    /// Lines for people.
+    pub notes: Vec<String>,
+}
+
+/// A row that failed or is in conflict.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Sample {
+    /// The key.
+    pub key: String,
+    /// The version.
+    pub version: Option<String>,
+    /// `failed` or `conflict`.
+    pub outcome: String,
+    /// Why, where it failed.
+    pub reason: String,
+    /// What the store said.
+    pub detail: String,
+}
+
+/// What one strategy did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StrategyCount {
+    /// Versions rotated.
+    pub versions: u64,
+    /// Bytes of their bodies.
+    pub bytes: u64,
+}
+
+/// A key that is not the target, and who needs it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OldKey {
+    /// Its name; `sse-s3` for the store's own, `(others)` for all beyond the first 10,000 names.
+    pub key: String,
+    /// Versions that left it.
+    pub left: u64,
+    /// Versions in scope that are still under it.
+    pub still: Left,
+    /// Whether this scope needs it.
+    pub verdict: Verdict,
+}
+
+/// Versions that are still under a key.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Left {
+    /// How many.
+    pub versions: u64,
+    /// The same by outcome and reason.
+    pub by_reason: BTreeMap<String, u64>,
+}
+
+/// Whether a scope needs a key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "verdict", rename_all = "kebab-case", rename_all_fields = "camelCase")]
+pub enum Verdict {
+    /// Versions in scope are still under it.
+    #[serde(rename = "needed")]
+    Needed,
+    /// The scope was listed again after the work and no version in it needs the key.
+    #[serde(rename = "not needed in this scope")]
+    NotNeeded {
+        /// When that listing ended.
+        checked_at: Timestamp,
+        /// How many versions it showed.
+        versions_listed: u64,
+    },
+    /// None was seen, but not all was seen.
+    #[serde(rename = "not known")]
+    NotKnown {
+        /// Why.
+        why: String,
+    },
+}
+
+/// An open upload that nobody ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LeftoverUpload {
+    /// The key.
+    pub key: String,
+    /// The upload.
+    pub upload_id: String,
+    /// What removes it.
+    pub command: String,
+}
+
+impl Sample {
+    pub(super) fn of(row: &Row) -> Self {
+        Self {
+            key: row.key.clone(),
+            version: row.version.clone(),
+            outcome: row.outcome.word().to_owned(),
+            reason: row.outcome.reason().to_owned(),
+            detail: row.detail.clone(),
+        }
+    }
+}
+
+impl Summary {
+    pub(super) fn of(input: &FinishInput, tally: Tally) -> Self {
+        let mut spec = input.spec.clone();
+        if let Some(notify) = &mut spec.notify {
+            notify.token = None;
+        }
+        let unknown: u64 = tally.unknown.values().sum();
+        let old_keys = tally.keys.into_iter().map(|(key, counts)| old_key(key, counts, input.checked, unknown));
+        let command = |(key, upload_id): &(String, String)| LeftoverUpload {
+            key: key.clone(),
+            upload_id: upload_id.clone(),
+            command: abort_command(input.endpoint.as_deref(), &input.spec.bucket, key, upload_id),
+        };
+        let scope_notes = [Some(NOT_LOOKED_AT), input.is_minio.then_some(MINIO)];
+        Self {
+            version: SUMMARY_VERSION,
+            job: input.job.clone(),
+            spec_hash: spec.hash(),
+            store: input.store.clone(),
+            bucket: spec.bucket.clone(),
+            prefix: spec.prefix.clone(),
+            spec,
+            target: input.target.clone(),
+            result: input.state.clone(),
+            started: input.started,
+            ended: input.ended,
+            scanned: tally.counts.scanned(),
+            checkpoint_counts: (input.counts != tally.counts).then(|| input.counts.clone()),
+            counts: tally.counts,
+            exceptions: tally.exceptions,
+            failed: tally.failed,
+            strategies: tally.strategies,
+            old_keys: old_keys.collect(),
+            unknown_keys: tally.unknown,
+            scope_notes: scope_notes.into_iter().flatten().map(str::to_owned).collect(),
+            leftover_uploads: input.leftovers.iter().map(command).collect(),
+            notes: input.notes.clone(),
+        }
+    }
+}
+
+/// The command that removes an open upload, for a POSIX shell.
+#[must_use]
+pub fn abort_command(endpoint: Option<&str>, bucket: &str, key: &str, upload_id: &str) -> String {
+    let quoted = |text: &str| format!("'{}'", text.replace('\'', r"'\''"));
+    let endpoint = endpoint.map(|e| format!(" --endpoint-url {}", quoted(e))).unwrap_or_default();
+    format!(
+        "aws{endpoint} s3api abort-multipart-upload --bucket {} --key={} --upload-id={}",
+        quoted(bucket),
+        quoted(key),
+        quoted(upload_id)
+    )
+}
+
+fn old_key(key: String, counts: KeyTally, checked: Option<(Timestamp, u64)>, unknown: u64) -> OldKey {
+    let versions: u64 = counts.still.values().sum();
+    let verdict = match checked {
+        _ if versions > 0 => Verdict::Needed,
+        None => Verdict::NotKnown { why: "the job ended before the scope was listed again".to_owned() },
+        Some(_) if unknown > 0 => Verdict::NotKnown {
+            why: format!("the file's filters left out {unknown} versions whose key nobody looked at"),
+        },
+        Some((checked_at, versions_listed)) => Verdict::NotNeeded { checked_at, versions_listed },
+    };
+    OldKey { key, left: counts.left, still: Left { versions, by_reason: counts.still }, verdict }
+}
