@@ -151,13 +151,9 @@ fn layout(root: &Node, fields: &[Field], findings: &mut Findings) -> Option<Layo
         let hint = "it runs `keyrotate` jobs only; give this one to `mc batch start`";
         findings.error(field.at, &field.name, message, Some(hint.into()));
     }
-    match fields.iter().find(|f| f.name == "keyrotate") {
+    let top = fields.iter().find(|f| f.name == "keyrotate");
+    match top {
         Some(Field { node: Node { kind: Kind::Map(_), .. }, .. }) => return Some(Layout::Nested),
-        Some(Field { node: Node { kind: Kind::Null, .. }, at, .. }) if fields.len() == 1 => {
-            let hint = "its fields stand below it, indented; `keyrotate generate` prints an example";
-            findings.error(*at, "keyrotate", "`keyrotate` is empty".into(), Some(hint.into()));
-            return None;
-        }
         Some(field) if field.node.kind != Kind::Null => {
             wrong_type(&field.node, "keyrotate", "a map of fields", findings);
             return None;
@@ -166,6 +162,10 @@ fn layout(root: &Node, fields: &[Field], findings: &mut Findings) -> Option<Layo
     }
     if fields.iter().any(|f| FLAT.iter().any(|(name, _)| *name == f.name && *name != "keyrotate")) {
         return Some(Layout::Flat);
+    }
+    if let Some(Field { at, .. }) = top {
+        let hint = "its fields stand below it, indented; `keyrotate generate` prints an example";
+        findings.error(*at, "keyrotate", "`keyrotate` is empty".into(), Some(hint.into()));
     }
     if findings.errors.is_empty() {
         let message = "there is no `keyrotate:` at the top of the file".to_owned();

@@ -12,6 +12,9 @@ use super::findings::{At, Findings, child, item};
 pub(super) const MAX_BYTES: usize = 64 * 1024;
 /// Real job files are six levels deep.
 const MAX_DEPTH: usize = 32;
+const ALIAS_HINT: &str = "write the value out; a pattern that begins with `*` needs quotes";
+const TOO_DEEP: &str = "the file is nested too deeply";
+const DEPTH_HINT: &str = "a job file has six levels";
 
 /// A value of the file.
 #[derive(Clone, Debug, PartialEq)]
@@ -133,12 +136,24 @@ impl Builder<'_> {
                 true
             }
             Event::Alias(_) => {
-                self.note(at, "aliases (`*name`) are not taken", "write the value out");
+                self.note(at, "aliases (`*name`) are not taken", ALIAS_HINT);
                 self.scalar(at, Kind::Null, "*")
             }
             Event::Scalar(value, style, anchor, tag) => {
                 self.plain_yaml(at, anchor, tag.is_some());
+                let block = matches!(style, ScalarStyle::Literal | ScalarStyle::Folded);
+                if block && value.lines().any(|line| line.starts_with('\t')) {
+                    // The two readers do not agree whether that is text or a mistake.
+                    self.note(at, "a line of this text begins with a tab", "use double quotes, and `\\t` for the tab");
+                }
                 let plain = style == ScalarStyle::Plain;
+                if let Some(sign) = value.chars().next().filter(|c| plain && "|>@`%&*!".contains(*c)) {
+                    self.note(
+                        at,
+                        &format!("a value that begins with `{sign}` needs quotes"),
+                        "put it in double quotes",
+                    );
+                }
                 let kind = if plain && matches!(&*value, "" | "~" | "null" | "Null" | "NULL") {
                     Kind::Null
                 } else {
@@ -191,7 +206,7 @@ impl Builder<'_> {
             );
         }
         if self.open.len() >= MAX_DEPTH {
-            return self.refuse(at, "the file is nested too deeply", "a job file has six levels");
+            return self.refuse(at, TOO_DEEP, DEPTH_HINT);
         }
         let path = self.path();
         self.open.push(Open { node: Node { at, kind }, path, name: None });
@@ -243,6 +258,12 @@ impl Builder<'_> {
     fn syntax(&mut self, error: &ScanError, text: &str) -> bool {
         let marker = error.marker();
         let at = At { line: marker.line().max(1), column: marker.col() + 1 };
+        if error.info().contains("anchor") || error.info().contains("alias") {
+            return self.refuse(at, "aliases (`*name`) are not taken", ALIAS_HINT);
+        }
+        if error.info().contains("recursion limit") {
+            return self.refuse(at, TOO_DEEP, DEPTH_HINT);
+        }
         let path = self.path();
         self.findings.error(at, &path, format!("this is not YAML: {}", error.info()), syntax_hint(text, at.line));
         false
