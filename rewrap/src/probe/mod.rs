@@ -1,18 +1,29 @@
 //! The `prepare` pass: preflight, the target key, and what this store can do in this bucket, proven on objects of
 //! our own.
 
+mod health;
+mod objects;
+mod preflight;
+mod refusal;
+mod target;
+mod trial;
+
 use std::collections::BTreeSet;
 
 use keyrotate_env::Env;
 use keyrotate_kms::Kms;
-use keyrotate_proto::capability::Frozen;
+use keyrotate_proto::capability::{FROZEN_VERSION, Frozen, FrozenTarget, Property, SourceKind};
 use keyrotate_proto::id::JobId;
 use keyrotate_proto::key::KeyName;
+use keyrotate_proto::outcome::Strategy;
 use keyrotate_proto::spec::JobSpec;
-use keyrotate_proto::state::PauseReason;
-use keyrotate_store::{ObjectAt, Store};
+use keyrotate_store::{BucketFacts, Sse, Store};
 
-use crate::halt::Halt;
+pub use health::{canary, sweep, touch};
+pub use objects::names;
+pub use refusal::Refusal;
+
+use objects::{Form, Made, Yard};
 
 /// Where probes live, and what the surroundings say.
 #[derive(Clone, Debug)]
@@ -37,58 +48,188 @@ impl ProbeSettings {
     }
 }
 
-/// A start is refused.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{what}; {mend}")]
-pub struct Refusal {
-    /// What was found.
-    pub what: String,
-    /// How to mend it.
-    pub mend: String,
-    /// Where waiting may mend it: the pause that it would be.
-    pub pause: Option<PauseReason>,
-}
-
-/// The exact names of the job's probe objects, for [`crate::Rules::own_keys`].
-#[must_use]
-pub fn names(_settings: &ProbeSettings) -> BTreeSet<String> {
-    BTreeSet::new()
-}
-
-/// Preflight, target key, canary, proofs.
+/// Preflight, target key, canary, proofs. Leaves no probe behind, also when it fails.
 ///
 /// # Errors
 /// When the job can't be started: what is wrong and how to mend it.
 pub async fn prepare(
-    _store: &dyn Store,
-    _kms: Option<&dyn Kms>,
-    _spec: &JobSpec,
-    _settings: &ProbeSettings,
-    _env: &Env,
+    store: &dyn Store,
+    kms: Option<&dyn Kms>,
+    spec: &JobSpec,
+    settings: &ProbeSettings,
+    env: &Env,
 ) -> Result<Frozen, Refusal> {
-    unimplemented!("skeleton")
+    let facts = preflight::bucket(store, &spec.bucket, env).await?;
+    let probe_bucket = settings.probe_bucket.as_deref().unwrap_or(&spec.bucket);
+    let probe_facts = match &settings.probe_bucket {
+        Some(bucket) => preflight::bucket(store, bucket, env).await?,
+        None => facts.clone(),
+    };
+    preflight::retention(&probe_facts, probe_bucket, spec)?;
+    let mut spared = settings.live.clone();
+    spared.remove(&settings.job);
+    sweep(store, probe_bucket, &settings.prefix, &spared).await.map_err(|halt| {
+        Refusal::new(
+            format!("probes of an earlier start can't be removed: {halt}"),
+            "grant s3:DeleteObject and s3:DeleteObjectVersion",
+        )
+    })?;
+    let has_versions = probe_facts.versioning.has_versions();
+    let yard = Yard { store, bucket: probe_bucket, settings, has_versions };
+    let found = prove(&yard, kms, spec, &facts, &probe_facts).await;
+    let left = yard.wipe_all().await;
+    let mut frozen = found?;
+    if !left.is_empty() && !spec.options.retained_probes {
+        return Err(Refusal::new(
+            left.join("; "),
+            "grant s3:DeleteObject and s3:DeleteObjectVersion, or set `retainedProbes: true`",
+        ));
+    }
+    frozen.notes.extend(left);
+    preflight::usable(&frozen, spec)?;
+    Ok(frozen)
 }
 
-/// Deletes the probes that killed processes left, those of `live` jobs apart; gives how many.
-///
-/// # Errors
-/// When the store can't be asked.
-pub async fn sweep(_store: &dyn Store, _bucket: &str, _prefix: &str, _live: &BTreeSet<JobId>) -> Result<u64, Halt> {
-    unimplemented!("skeleton")
+/// Everything that needs probe objects.
+async fn prove(
+    yard: &Yard<'_>,
+    kms: Option<&dyn Kms>,
+    spec: &JobSpec,
+    facts: &BucketFacts,
+    probe_facts: &BucketFacts,
+) -> Result<Frozen, Refusal> {
+    let target = target::resolve(yard, facts, &spec.target).await?;
+    let canary = target::canary(kms, &target).await?;
+    let mut frozen = Frozen {
+        version: FROZEN_VERSION,
+        versioning: facts.versioning,
+        listing_facts: false,
+        tags_announced: false,
+        probed: BTreeSet::new(),
+        same_bucket: yard.bucket == spec.bucket,
+        proofs: Vec::new(),
+        notes: target::default_differs(facts, &spec.bucket, &target).into_iter().collect(),
+        canary,
+        target,
+    };
+    let sources = sources(yard, spec, &mut frozen).await;
+    // A listing never shows locks, so in a bucket that may have them every object gets a HEAD.
+    frozen.listing_facts =
+        !facts.lock_enabled && !sources.is_empty() && sources.iter().all(|(_, made)| listing_shows(made));
+    frozen.tags_announced = !sources.is_empty() && sources.iter().all(|(_, made)| made.object.tag_count == Some(2));
+    for (sse, _) in &sources {
+        for strategy in tried(spec, &frozen, sse) {
+            attempt(yard, &mut frozen, strategy, sse, false).await;
+        }
+    }
+    parts(yard, &mut frozen, &sources).await;
+    if probe_facts.versioning != facts.versioning {
+        frozen.notes.push("in place is not used: the probe bucket's versioning is another one".into());
+        frozen.proofs.retain(|p| p.strategy != Strategy::RewriteInPlace);
+    }
+    Ok(frozen)
 }
 
-/// Whether the canary made at the job's start still opens.
-///
-/// # Errors
-/// When it does not, or KES can't say.
-pub async fn canary(_kms: &dyn Kms, _frozen: &Frozen) -> Result<(), Halt> {
-    unimplemented!("skeleton")
+/// Makes one probe of each kind of source that the job may write.
+async fn sources(yard: &Yard<'_>, spec: &JobSpec, frozen: &mut Frozen) -> Vec<(Sse, Made)> {
+    let mut wanted = Vec::new();
+    if spec.dialect.encrypts_plaintext() {
+        wanted.push(Sse::None);
+    }
+    wanted.push(Sse::S3);
+    if let FrozenTarget::SseKms { key, .. } = &frozen.target {
+        match preflight::other_key(yard.store, spec, key).await {
+            Some(other) => wanted.push(Sse::Kms { key: Some(other), context: None, bucket_key: None }),
+            None => {
+                frozen.notes.push("no other KMS key was seen yet: the first SSE-KMS objects go one at a time".into())
+            }
+        }
+    }
+    let mut sources = Vec::new();
+    for sse in wanted {
+        let Some(kind) = crate::facts::kind_of(&sse) else { continue };
+        match yard.make(Form::Single(kind), &sse).await {
+            Ok(made) if crate::facts::kind_of(&made.object.sse) == Some(kind) => {
+                frozen.probed.insert(kind);
+                sources.push((sse, made));
+            }
+            Ok(made) => frozen.notes.push(format!(
+                "no probe {} could be made: it became {}",
+                sse.seal(),
+                made.object.sse.seal()
+            )),
+            Err(error) => frozen.notes.push(format!("no probe {} could be made: {error}", sse.seal())),
+        }
+    }
+    sources
 }
 
-/// Reads one byte of an object through the store: proves that the store still opens the target key.
-///
-/// # Errors
-/// When it does not.
-pub async fn touch(_store: &dyn Store, _at: &ObjectAt) -> Result<(), Halt> {
-    unimplemented!("skeleton")
+/// Whether the listing showed of a probe what HEAD and its tags show.
+fn listing_shows(made: &Made) -> bool {
+    let mut headers = made.object.headers.clone();
+    made.entry.facts.as_deref().is_some_and(|facts| {
+        let mut listed = facts.headers.clone();
+        // Not every listing shows it; where it matters, HEAD is asked.
+        (headers.website_redirect, listed.website_redirect) = (None, None);
+        facts.sse.seal() == made.object.sse.seal()
+            && headers == listed
+            && crate::readback::same_tags(&facts.tags, &made.tags)
+            && made.entry.size == made.object.size
+            && made.entry.etag == made.object.etag
+    })
 }
+
+/// The strategies worth a try on a kind of source.
+fn tried(spec: &JobSpec, frozen: &Frozen, sse: &Sse) -> Vec<Strategy> {
+    let updates =
+        frozen.same_bucket && *sse != Sse::None && matches!(&frozen.target, FrozenTarget::SseKms { context: None, .. });
+    let all = [
+        (Strategy::UpdateEncryption, updates),
+        (Strategy::Copy, true),
+        (Strategy::CopyMultipart, true),
+        (Strategy::Rewrite, true),
+        (Strategy::RewriteInPlace, spec.options.in_place),
+    ];
+    all.into_iter().filter_map(|(strategy, try_it)| try_it.then_some(strategy)).collect()
+}
+
+async fn attempt(yard: &Yard<'_>, frozen: &mut Frozen, strategy: Strategy, sse: &Sse, parts: bool) {
+    let kind = crate::facts::kind_of(sse).unwrap_or(SourceKind::Plaintext);
+    let form = if parts { Form::Parts(kind) } else { Form::Single(kind) };
+    match trial::trial(yard, frozen, strategy, form, sse).await {
+        Ok(proof) => frozen.proofs.push(proof),
+        Err(why) => {
+            let parts = if parts { ", two parts" } else { "" };
+            frozen.notes.push(format!("{strategy} is not proven ({}{parts}): {why}", sse.seal()));
+        }
+    }
+}
+
+/// Probes in two parts are large: each strategy runs on one kind of source, and what it keeps there holds for the
+/// others on which it is proven in one part.
+async fn parts(yard: &Yard<'_>, frozen: &mut Frozen, sources: &[(Sse, Made)]) {
+    for strategy in Strategy::ALL {
+        let single: Vec<_> =
+            frozen.proofs.iter().filter(|p| p.strategy == *strategy && !p.multipart).cloned().collect();
+        let proven_on = |sse: &Sse| single.iter().any(|p| Some(p.source) == crate::facts::kind_of(sse));
+        let Some((sse, _)) = sources.iter().rev().find(|(sse, _)| proven_on(sse)) else { continue };
+        let before = frozen.proofs.len();
+        attempt(yard, frozen, *strategy, sse, true).await;
+        let Some(shown) = frozen.proofs.get(before).cloned() else { continue };
+        frozen.proofs.truncate(before);
+        for proof in single {
+            let mut keeps = shown.keeps.clone();
+            // What is sent along with a PUT does not depend on how the source was uploaded.
+            if matches!(strategy, Strategy::Rewrite | Strategy::RewriteInPlace)
+                && proof.keeps.contains(&Property::Checksum)
+            {
+                keeps.insert(Property::Checksum);
+            }
+            let guarded = shown.guarded && proof.guarded;
+            frozen.proofs.push(keyrotate_proto::capability::Proof { multipart: true, guarded, keeps, ..proof });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,109 @@
+//! What must hold before anything is written, and what must have come out before a job may start.
+
+use jiff::SignedDuration;
+use keyrotate_env::Env;
+use keyrotate_proto::capability::Frozen;
+use keyrotate_proto::key::KeyName;
+use keyrotate_proto::outcome::Strategy;
+use keyrotate_proto::spec::{BodyTransit, JobSpec};
+use keyrotate_proto::state::PauseReason;
+use keyrotate_store::{BucketFacts, HeadRequest, ListFrom, ListRequest, ObjectAt, Store};
+
+use super::Refusal;
+
+/// Signatures of S3 hold for 15 minutes; what is measured here in whole seconds must be far from it.
+const MOST_SKEW: SignedDuration = SignedDuration::from_mins(5);
+
+/// Entries of the first page that are looked at for another key, and HEADs for it where the listing shows none.
+const SAMPLE: u32 = 200;
+const SAMPLE_HEADS: usize = 25;
+
+/// The bucket can be reached and listed, and the clocks agree.
+pub(super) async fn bucket(store: &dyn Store, bucket: &str, env: &Env) -> Result<BucketFacts, Refusal> {
+    let doing = |what: &str| format!("{what} the bucket `{bucket}`");
+    let facts = store.bucket(bucket).await.map_err(|e| Refusal::store(&doing("asking for"), &e))?;
+    if let Some(theirs) = facts.server_date {
+        let ours = env.now();
+        if ours.duration_since(theirs).abs() > MOST_SKEW {
+            let what = format!("the clocks differ: this machine says {ours}, the store {theirs}");
+            let mend = "set the one that is wrong (the store refuses requests that are 15 minutes off)".into();
+            return Err(Refusal { what, mend, pause: Some(PauseReason::ClockSkew) });
+        }
+    }
+    let request = ListRequest {
+        bucket: bucket.to_owned(),
+        prefix: String::new(),
+        versions: facts.versioning.has_versions(),
+        from: ListFrom::Start,
+        limit: 1,
+        with_facts: false,
+    };
+    store.list(request).await.map_err(|e| Refusal::store(&doing("listing"), &e))?;
+    Ok(facts)
+}
+
+/// Probes must not be kept by a default retention, unless the file says so.
+pub(super) fn retention(facts: &BucketFacts, bucket: &str, spec: &JobSpec) -> Result<(), Refusal> {
+    match &facts.default_retention {
+        Some((mode, days)) if !spec.options.retained_probes => Err(Refusal::new(
+            format!("the bucket `{bucket}` keeps every new object for {days} days ({mode}), our probes too"),
+            "set `retainedProbes: true`, or name another bucket for the probes",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// A key other than the target, to make an SSE-KMS source with: the file's `kmskey`, else the first that is seen.
+pub(super) async fn other_key(store: &dyn Store, spec: &JobSpec, target: &KeyName) -> Option<KeyName> {
+    if let Some(key) = spec.filter.kms_key.as_ref().filter(|key| !key.same_key(target)) {
+        return Some(key.clone());
+    }
+    let request = ListRequest {
+        bucket: spec.bucket.clone(),
+        prefix: spec.prefix.clone(),
+        versions: false,
+        from: ListFrom::Start,
+        limit: SAMPLE,
+        with_facts: true,
+    };
+    let page = store.list(request).await.ok()?;
+    let other = |seal: keyrotate_proto::row::Seal| {
+        seal.kms_key().filter(|key| !key.0.is_empty() && !key.same_key(target)).cloned()
+    };
+    let listed = page.entries.iter().filter_map(|e| e.facts.as_deref());
+    if let Some(key) = listed.map(|facts| facts.sse.seal()).find_map(other) {
+        return Some(key);
+    }
+    for entry in page.entries.iter().filter(|e| e.facts.is_none()).take(SAMPLE_HEADS) {
+        let at = ObjectAt::current(&spec.bucket, &entry.key);
+        if let Ok(object) = store.head(HeadRequest::of(&at)).await
+            && let Some(key) = other(object.sse.seal())
+        {
+            return Some(key);
+        }
+    }
+    None
+}
+
+/// Whether what was proven is enough for any object at all.
+pub(super) fn usable(frozen: &Frozen, spec: &JobSpec) -> Result<(), Refusal> {
+    if frozen.proofs.is_empty() {
+        let what = format!("nothing that changes an object's key works on this store: {}", frozen.notes.join("; "));
+        return Err(Refusal::new(what, "see which rights or features are missing"));
+    }
+    if !spec.options.allow_unguarded && !frozen.proofs.iter().any(|p| p.guarded) {
+        return Err(Refusal::new(
+            "this store guards no write against a concurrent one: what others write meanwhile may be lost",
+            "set `allowUnguarded: true` if nobody else writes to the bucket",
+        ));
+    }
+    let through_us = |s: Strategy| matches!(s, Strategy::Rewrite | Strategy::RewriteInPlace);
+    let guarded: Vec<_> = frozen.proofs.iter().filter(|p| p.guarded || spec.options.allow_unguarded).collect();
+    if guarded.iter().all(|p| through_us(p.strategy)) && spec.options.body_transit == BodyTransit::UpTo(0) {
+        return Err(Refusal::new(
+            "only GET + PUT works on this store, and the file forbids bodies to pass through keyrotate (`bodyTransit: 0`)",
+            "set `bodyTransit: any`",
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,66 @@
+//! Why a start is refused: what was found, and how to mend it.
+
+use keyrotate_kms::{KmsError, KmsErrorKind};
+use keyrotate_proto::state::PauseReason;
+use keyrotate_store::{ErrorKind, StoreError};
+
+/// A start is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{what}; {mend}")]
+pub struct Refusal {
+    /// What was found.
+    pub what: String,
+    /// How to mend it.
+    pub mend: String,
+    /// Where waiting may mend it: the pause that it would be.
+    pub pause: Option<PauseReason>,
+}
+
+impl Refusal {
+    /// One that only a change of file, bucket or rights mends.
+    pub(super) fn new(what: impl Into<String>, mend: impl Into<String>) -> Self {
+        Self { what: what.into(), mend: mend.into(), pause: None }
+    }
+
+    /// What a failed call to the store means for a start.
+    pub(super) fn store(doing: &str, error: &StoreError) -> Self {
+        let (mend, pause) = match error.kind {
+            ErrorKind::NoSuchBucket | ErrorKind::NotFound => {
+                ("check the bucket's name, and that the endpoint is the one it lies on", Some(PauseReason::BucketGone))
+            }
+            ErrorKind::Credentials => (
+                "check the credentials (AWS_ACCESS_KEY_ID, AWS_PROFILE, or those of the instance)",
+                Some(PauseReason::Credentials),
+            ),
+            ErrorKind::ClockSkew => ("set the clock of this machine or of the store", Some(PauseReason::ClockSkew)),
+            ErrorKind::Denied => {
+                let mend = "grant s3:ListBucket and s3:ListBucketVersions on the bucket, and s3:GetObject, s3:PutObject, \
+                            s3:DeleteObject, s3:GetObjectVersion, s3:DeleteObjectVersion, s3:GetObjectTagging and \
+                            s3:PutObjectTagging on its objects, and the use of the KMS keys";
+                (mend, Some(PauseReason::Denied))
+            }
+            ErrorKind::Kms => ("see to it that the store reaches its KMS", Some(PauseReason::KmsDown)),
+            ErrorKind::Unreachable | ErrorKind::Timeout | ErrorKind::Server | ErrorKind::Cut | ErrorKind::Throttled => {
+                ("check the endpoint (AWS_ENDPOINT_URL) and try again", Some(PauseReason::StoreDown))
+            }
+            _ => ("check that the endpoint speaks S3", None),
+        };
+        Self { what: format!("{doing}: {error}"), mend: mend.into(), pause }
+    }
+
+    /// What a failed call to KES means for a start.
+    pub(super) fn kms(key: &str, error: &KmsError) -> Self {
+        let (mend, pause) = match error.kind {
+            KmsErrorKind::KeyNotFound => (format!("create it: kes key create {key}"), Some(PauseReason::TargetKeyGone)),
+            KmsErrorKind::NotAllowed => {
+                let mend = format!("allow it in the policy: /v1/key/generate/{key} and /v1/key/decrypt/{key}");
+                (mend, Some(PauseReason::KmsDown))
+            }
+            KmsErrorKind::NoCertificate | KmsErrorKind::Untrusted => {
+                ("check MINIO_KMS_KES_CERT_FILE, _KEY_FILE and _CAPATH".into(), Some(PauseReason::KmsDown))
+            }
+            _ => ("check MINIO_KMS_KES_ENDPOINT and that KES reaches its key store".into(), Some(PauseReason::KmsDown)),
+        };
+        Self { what: error.to_string(), mend, pause }
+    }
+}

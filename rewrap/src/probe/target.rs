@@ -1,0 +1,139 @@
+//! The target key: the file's, else the store's default, always as the store itself shows it.
+
+use keyrotate_kms::Kms;
+use keyrotate_proto::capability::FrozenTarget;
+use keyrotate_proto::key::KeyName;
+use keyrotate_proto::spec::Target;
+use keyrotate_proto::state::PauseReason;
+use keyrotate_store::{BucketFacts, ErrorKind, Sse, StoreError};
+
+use super::Refusal;
+use super::objects::{Form, Yard};
+
+/// What the canary's ciphertext is bound to.
+pub(super) const CANARY_CONTEXT: &[u8] = b"keyrotate canary";
+
+/// Resolves the target through the store.
+pub(super) async fn resolve(yard: &Yard<'_>, bucket: &BucketFacts, target: &Target) -> Result<FrozenTarget, Refusal> {
+    match target {
+        Target::SseS3 => {
+            let shown = shown(yard, &Sse::S3).await.map_err(|e| Refusal::store("writing a probe with SSE-S3", &e))?;
+            match shown {
+                Sse::S3 => Ok(FrozenTarget::SseS3),
+                other => Err(unseen(&other, "AES256")),
+            }
+        }
+        Target::SseKms { key: Some(key), context } => {
+            let key = named(yard, key, context.clone()).await?;
+            Ok(FrozenTarget::SseKms { key, context: context.clone() })
+        }
+        Target::SseKms { key: None, context } => {
+            let key = default(yard, bucket).await?;
+            Ok(FrozenTarget::SseKms { key, context: context.clone() })
+        }
+    }
+}
+
+fn unseen(shown: &Sse, wanted: &str) -> Refusal {
+    let what = format!("a probe was written with {wanted} and the store shows {}", shown.seal());
+    Refusal::new(what, "on such a store nobody can see which key an object is under: it can't be rotated here")
+}
+
+/// Writes the target probe; gives the encryption that HEAD shows.
+async fn shown(yard: &Yard<'_>, sse: &Sse) -> Result<Sse, StoreError> {
+    Ok(yard.make(Form::Target, sse).await?.object.sse)
+}
+
+/// The file's key: written once, and taken as the store shows it where that is a full ARN.
+async fn named(
+    yard: &Yard<'_>,
+    key: &KeyName,
+    context: Option<std::collections::BTreeMap<String, String>>,
+) -> Result<KeyName, Refusal> {
+    let sse = Sse::Kms { key: Some(key.clone()), context, bucket_key: None };
+    let shown = match shown(yard, &sse).await {
+        Ok(shown) => shown,
+        Err(error) if error.kind == ErrorKind::KmsKeyNotFound => {
+            let mend = format!("create `{key}` (KES: kes key create {}), or correct `encryption.key`", key.bare());
+            return Err(Refusal { what: error.to_string(), mend, pause: Some(PauseReason::TargetKeyGone) });
+        }
+        Err(error) => return Err(Refusal::store(&format!("writing a probe under the key `{key}`"), &error)),
+    };
+    let Sse::Kms { key: Some(seen), .. } = &shown else { return Err(unseen(&shown, &format!("the key `{key}`"))) };
+    let alias = key.bare().starts_with("alias/") || key.0.contains(":alias/");
+    match (seen.same_key(key), seen.is_full_arn()) {
+        (true, true) => Ok(seen.clone()),
+        (true, false) => Ok(KeyName(key.bare().to_owned())),
+        // Nobody shows an alias: the store resolves it.
+        (false, true) if alias => Ok(seen.clone()),
+        (false, _) => Err(unseen(&shown, &format!("the key `{key}`"))),
+    }
+}
+
+/// The store's default key, where the file names none.
+async fn default(yard: &Yard<'_>, bucket: &BucketFacts) -> Result<KeyName, Refusal> {
+    let name_it = "set `encryption.key`";
+    let sse = Sse::Kms { key: None, context: None, bucket_key: None };
+    let shown = match shown(yard, &sse).await {
+        Ok(shown) => shown,
+        Err(error)
+            if matches!(error.kind, ErrorKind::Refused | ErrorKind::KmsKeyNotFound | ErrorKind::NotImplemented) =>
+        {
+            return Err(Refusal::new(format!("this store has no default KMS key ({error})"), name_it));
+        }
+        Err(error) => return Err(Refusal::store("writing a probe under the store's default KMS key", &error)),
+    };
+    let Sse::Kms { key: Some(seen), .. } = shown else { return Err(unseen(&shown, "the default KMS key")) };
+    let is_aws = yard.store.identity().0.starts_with("aws:") || seen.is_full_arn();
+    if is_aws {
+        // Without a name AWS would take aws/s3, which other accounts can't read.
+        let Some(Sse::Kms { key: Some(key), .. }) = &bucket.default_sse else {
+            let what = "the file names no key and the bucket's default encryption has no KMS key";
+            return Err(Refusal::new(
+                what,
+                format!("{name_it}, or set the bucket's default encryption to SSE-KMS with a key"),
+            ));
+        };
+        return named(yard, key, None).await;
+    }
+    let key = KeyName(seen.bare().to_owned());
+    match &yard.settings.default_key {
+        Some(expected) if !expected.same_key(&key) => Err(Refusal::new(
+            format!("the store's default key is `{key}`, but MINIO_KMS_KES_KEY_NAME says `{expected}`"),
+            "set `encryption.key` to the one that is meant, or correct the variable",
+        )),
+        _ => Ok(key),
+    }
+}
+
+/// The name by which KES knows a key.
+pub(super) fn kes_name(key: &KeyName) -> &str {
+    key.bare().rsplit(['/', ':']).next().unwrap_or(key.bare())
+}
+
+/// Makes the canary: ciphertext under the target key, in hex. It shows too that the key exists.
+pub(super) async fn canary(kms: Option<&dyn Kms>, target: &FrozenTarget) -> Result<Option<String>, Refusal> {
+    let (Some(kms), FrozenTarget::SseKms { key, .. }) = (kms, target) else { return Ok(None) };
+    let name = kes_name(key);
+    let sealed = kms.generate(name, CANARY_CONTEXT).await.map_err(|e| Refusal::kms(name, &e))?;
+    kms.decrypt(name, &sealed.ciphertext, CANARY_CONTEXT).await.map_err(|e| Refusal::kms(name, &e))?;
+    Ok(Some(hex::encode(sealed.ciphertext)))
+}
+
+/// What new objects will get, where that is not the target.
+pub(super) fn default_differs(bucket: &BucketFacts, name: &str, target: &FrozenTarget) -> Option<String> {
+    let mend = |rule: String| {
+        format!(
+            "new objects will not get the target key by themselves; to mend it: aws s3api put-bucket-encryption --bucket {name} \
+             --server-side-encryption-configuration '{{\"Rules\":[{{\"ApplyServerSideEncryptionByDefault\":{rule}}}]}}'"
+        )
+    };
+    match (target, &bucket.default_sse) {
+        (FrozenTarget::SseKms { key, .. }, Some(Sse::Kms { key: Some(set), .. })) if set.same_key(key) => None,
+        (FrozenTarget::SseS3, Some(Sse::S3)) => None,
+        (FrozenTarget::SseS3, _) => Some(mend("{\"SSEAlgorithm\":\"AES256\"}".into())),
+        (FrozenTarget::SseKms { key, .. }, _) => {
+            Some(mend(format!("{{\"SSEAlgorithm\":\"aws:kms\",\"KMSMasterKeyID\":\"{}\"}}", key.bare())))
+        }
+    }
+}

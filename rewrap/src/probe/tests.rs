@@ -1,0 +1,1 @@
+//! Preflight and proofs on the store model.

@@ -1,0 +1,178 @@
+//! One strategy on one probe object: does it work, is a wrong ETag refused, what does the object still have.
+
+use std::collections::BTreeSet;
+
+use jiff::SignedDuration;
+use keyrotate_proto::capability::{Frozen, Proof, Property, SourceKind};
+use keyrotate_proto::outcome::Strategy;
+use keyrotate_store::{ErrorKind, GetRequest, HeadRequest, Object, ObjectAt, PartCopyRequest, Sse, StoreError, Upload};
+
+use super::objects::{Form, Made, Yard, body};
+use crate::facts::Facts;
+use crate::plan::Plan;
+use crate::readback::same_tags;
+use crate::rewrapper::wanted;
+use crate::strategy::{self, Trouble};
+
+/// An ETag that no object has.
+const WRONG: &str = "00000000000000000000000000000000";
+
+/// In place, a probe gets a date this far ahead: a store that ignores it can't hit it by being fast.
+const AHEAD: SignedDuration = SignedDuration::from_secs(61);
+
+/// Tries one strategy on a fresh probe; `Err` says why it is not proven.
+pub(super) async fn trial(
+    yard: &Yard<'_>,
+    frozen: &Frozen,
+    strategy: Strategy,
+    form: Form,
+    sse: &Sse,
+) -> Result<Proof, String> {
+    let kind = crate::facts::kind_of(sse).unwrap_or(SourceKind::Plaintext);
+    let mut made = make(yard, form, sse).await?;
+    let mut guarded = true;
+    if strategy != Strategy::UpdateEncryption {
+        guarded = refuses(yard, frozen, strategy, &made).await?;
+        made = make(yard, form, sse).await?;
+    }
+    let mut plan = plan(frozen, strategy, &made);
+    if strategy == Strategy::RewriteInPlace {
+        plan.facts.listed = plan.facts.listed.and_then(|date| date.checked_add(AHEAD).ok());
+    }
+    strategy::run(yard.store, frozen, &mut plan, None).await.map_err(why)?;
+    let keeps = after(yard, &plan, &made, form.has_parts()).await?;
+    Ok(Proof { strategy, source: kind, multipart: form.has_parts(), guarded, keeps })
+}
+
+async fn make(yard: &Yard<'_>, form: Form, sse: &Sse) -> Result<Made, String> {
+    yard.make(form, sse).await.map_err(|e| format!("its probe could not be made: {e}"))
+}
+
+fn why(trouble: Trouble) -> String {
+    match trouble {
+        Trouble::Reading(error) | Trouble::Writing(error) => error.to_string(),
+        Trouble::Changed(what) => what,
+    }
+}
+
+fn plan(frozen: &Frozen, strategy: Strategy, made: &Made) -> Plan {
+    let mut facts = Facts::listed(&made.at.bucket, &made.entry);
+    facts.add(&made.object);
+    Plan {
+        wanted: wanted(&frozen.target, &facts),
+        facts,
+        strategy,
+        why: "a probe".into(),
+        needs_intent: false,
+        untried: false,
+        upload: None,
+        recorded: false,
+        unanswered: 0,
+    }
+}
+
+/// Whether the strategy with a wrong ETag is refused and leaves the object as it was.
+async fn refuses(yard: &Yard<'_>, frozen: &Frozen, strategy: Strategy, made: &Made) -> Result<bool, String> {
+    let mut plan = plan(frozen, strategy, made);
+    let ended = strategy::run(yard.store, frozen, &mut plan, Some(WRONG)).await;
+    let refused = match ended {
+        Ok(_) => false,
+        Err(Trouble::Writing(error)) if error.kind == ErrorKind::Precondition => {
+            let now = yard.store.head(HeadRequest::of(&made.at.at_version(None))).await.map_err(|e| e.to_string())?;
+            if !same_object(&made.object, &now) {
+                return Err("with a wrong ETag it was refused and changed the object all the same".into());
+            }
+            true
+        }
+        Err(trouble) => return Err(why(trouble)),
+    };
+    if strategy != Strategy::CopyMultipart || !refused {
+        return Ok(refused);
+    }
+    // A part copied from another body than the one that was looked at must be refused too.
+    let Some(id) = plan.upload else { return Ok(false) };
+    let upload = Upload { bucket: made.at.bucket.clone(), key: made.at.key.clone(), id };
+    let request = PartCopyRequest {
+        upload,
+        number: 1,
+        source: made.at.clone(),
+        source_if_match: Some(WRONG.into()),
+        range: None,
+    };
+    Ok(matches!(yard.store.upload_part_copy(request).await, Err(e) if e.kind == ErrorKind::Precondition))
+}
+
+fn same_object(a: &Object, b: &Object) -> bool {
+    a.etag == b.etag
+        && a.size == b.size
+        && a.version == b.version
+        && a.sse.seal() == b.sse.seal()
+        && a.last_modified == b.last_modified
+}
+
+/// What the probe still has; `Err` when the strategy did not do what it is for.
+async fn after(yard: &Yard<'_>, plan: &Plan, made: &Made, parts: bool) -> Result<BTreeSet<Property>, String> {
+    let store = yard.store;
+    let current = made.at.at_version(None);
+    let text = |e: StoreError| e.to_string();
+    let object = store.head(HeadRequest::of(&current)).await.map_err(text)?;
+    let (_, stream) = store.get(GetRequest::of(&current)).await.map_err(text)?;
+    if stream.collect().await.map_err(text)? != body(parts) {
+        return Err("GET did not give the same bytes back".into());
+    }
+    let seal = object.sse.seal();
+    let right = match (plan.wanted.seal().kms_key(), seal.kms_key()) {
+        (Some(wanted), Some(shown)) => wanted.same_key(shown),
+        (None, None) => seal == plan.wanted.seal(),
+        _ => false,
+    };
+    if !right {
+        return Err(format!("afterwards it shows {seal}"));
+    }
+    let entries = yard.entries(&made.at.key).await.map_err(text)?;
+    let (same_version, alone) = (object.version == made.object.version, entries.len() == 1);
+    let tags = store.tags(&current).await.map_err(text)?;
+    let mut keeps = kept(made, &object);
+    keeps.extend(same_tags(&tags, &made.tags).then_some(Property::Tags));
+    keeps.extend((same_version && alone).then_some(Property::Version));
+    if parts && parts_of(yard, &current).await == Some(2) {
+        keeps.insert(Property::Parts);
+    }
+    match plan.strategy {
+        Strategy::UpdateEncryption => {
+            let untouched = object.etag == made.object.etag && object.size == made.object.size && same_version && alone;
+            if !untouched || object.last_modified != made.object.last_modified {
+                return Err("it changed more than the key".into());
+            }
+            keeps.insert(Property::LastModified);
+        }
+        Strategy::RewriteInPlace => {
+            let date = entries.first().map(|e| e.last_modified.as_millisecond());
+            if date != strategy::next_date(plan).map(|d| d.as_millisecond()) || !same_version || !alone {
+                return Err("the store does not keep the date or version that the write names".into());
+            }
+            keeps.insert(Property::LastModified);
+        }
+        Strategy::Copy | Strategy::CopyMultipart | Strategy::Rewrite => {}
+    }
+    Ok(keeps)
+}
+
+/// What HEAD alone shows as kept.
+fn kept(made: &Made, object: &Object) -> BTreeSet<Property> {
+    let (mut before, mut now) = (made.object.headers.clone(), object.headers.clone());
+    let redirect = before.website_redirect.take() == now.website_redirect.take();
+    let checksums =
+        !made.object.checksums.is_empty() && made.object.checksums.iter().all(|c| object.checksums.contains(c));
+    let kept = [
+        (before == now, Property::Metadata),
+        (redirect, Property::WebsiteRedirect),
+        (checksums, Property::Checksum),
+        (object.etag == made.object.etag, Property::Etag),
+    ];
+    kept.into_iter().filter_map(|(kept, property)| kept.then_some(property)).collect()
+}
+
+async fn parts_of(yard: &Yard<'_>, at: &ObjectAt) -> Option<u32> {
+    yard.store.head(HeadRequest { at: at.clone(), part: Some(1) }).await.ok()?.parts
+}
