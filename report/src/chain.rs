@@ -122,4 +122,4 @@ fn check_link(before: &PartLink, after: &PartLink) -> Result<(), ReportError> {
 }
 
 #[cfg(test)]
-mod tests {}
+mod tests;

@@ -127,4 +127,4 @@ pub(crate) fn sha256(bytes: &[u8]) -> String {
 }
 
 #[cfg(test)]
-mod tests {}
+mod tests;

@@ -109,3 +109,52 @@ pub async fn read<I: DeserializeOwned>(
     }
     Ok((header, intents))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{header as part, store};
+    use serde_json::{Value, json};
+
+    fn header(shard: u32, counter: u64, number: u64) -> IntentsHeader {
+        let part = part(1, shard, ("ab", counter), number);
+        IntentsHeader { version: INTENTS_VERSION, shard: part.shard, epoch: part.epoch, number, window: 4 }
+    }
+
+    #[tokio::test]
+    async fn intents_of_a_shard_are_found_and_read_back() {
+        let store = store();
+        let intents = vec![json!({"key": "a\nb", "version": null}), json!({"key": "ä"})];
+        for header in [header(2, 1, 0), header(2, 2, 0), header(3, 1, 0)] {
+            store.put_new(&header.name(), encode(&header, &intents).unwrap()).await.unwrap();
+        }
+        let names = list_for_shard(&*store, &header(2, 1, 0).shard).await.unwrap();
+        assert_eq!(
+            names,
+            ["intents/p001/s000002/ab-000001-000000.json.gz", "intents/p001/s000002/ab-000002-000000.json.gz"]
+        );
+        assert_eq!(read::<Value>(&*store, &names[1]).await.unwrap(), (header(2, 2, 0), intents));
+        assert_eq!(list_all(&*store).await.unwrap().len(), 3);
+    }
+
+    #[tokio::test]
+    async fn damaged_newer_and_misplaced_files_are_refused() {
+        let header = header(2, 1, 0);
+        let bytes = encode(&header, &[1, 2, 3]).unwrap();
+        for cut in 0..bytes.len() {
+            assert!(decode::<u8>("x", &bytes[..cut]).is_err(), "cut at {cut}");
+        }
+        let newer = IntentsHeader { version: INTENTS_VERSION + 1, ..header };
+        assert!(decode::<u8>("x", &encode(&newer, &[1]).unwrap()).is_err());
+        let store = store();
+        store.put("intents/p001/other", bytes).await.unwrap();
+        assert!(read::<u8>(&*store, "intents/p001/other").await.is_err());
+    }
+
+    #[test]
+    fn version_1_reads_as_written() {
+        let text = r#"{"version":1,"job":"00000000010000000000000000","pass":1,"shard":2,"epoch":{"nonce":"ab","counter":1},"number":0,"window":4}"#;
+        assert_eq!(serde_json::from_str::<IntentsHeader>(text).unwrap(), header(2, 1, 0));
+        assert_eq!(serde_json::to_string(&header(2, 1, 0)).unwrap(), text);
+    }
+}

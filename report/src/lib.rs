@@ -8,8 +8,12 @@ pub mod chain;
 pub mod error;
 pub mod finish;
 pub mod intents;
+pub mod root;
 pub mod rows;
 pub mod store;
+#[cfg(test)]
+mod testing;
 
 pub use error::ReportError;
+pub use root::ReportRoot;
 pub use store::{FolderStore, MemoryStore, ReportStore};

@@ -243,3 +243,6 @@ impl LastRows {
         Ok(Some(KeyRows { key, rows }))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,8 @@
 use std::future::Future;
 use std::sync::Arc;
 
+use futures::StreamExt;
+
 use super::{ReportError, ReportStore};
 
 /// Runs every check.
@@ -110,9 +112,11 @@ pub async fn lists_by_prefix_in_byte_order(store: Arc<dyn ReportStore>) {
     for (prefix, want) in cases {
         assert_eq!(store.list(prefix).await.expect("list"), want, "{prefix}");
     }
-    for n in 0..1_100 {
-        store.put_new(&format!("many/{n:05}"), vec![]).await.expect("put_new");
-    }
+    let put = |n: u32| {
+        let store = Arc::clone(&store);
+        async move { store.put_new(&format!("many/{n:05}"), vec![]).await.expect("put_new") }
+    };
+    futures::stream::iter((0..1_100).map(put)).buffer_unordered(64).collect::<()>().await;
     assert_eq!(store.list("many/").await.expect("list").len(), 1_100, "more than a page of a bucket's listing");
 }
 
