@@ -203,10 +203,10 @@ proptest! {
     fn midpoints_lie_between(low in ".{0,6}", up in proptest::option::of(".{0,6}"), mut keys in proptest::collection::vec(".{0,6}", 0..9)) {
         keys.sort();
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-        if up.as_ref().is_none_or(|up| *up > low) {
-            if let Some(middle) = midpoint::midpoint(&low, up.as_deref(), &keys) {
-                prop_assert!(middle > low && up.is_none_or(|up| middle < up));
-            }
+        if up.as_ref().is_none_or(|up| *up > low)
+            && let Some(middle) = midpoint::midpoint(&low, up.as_deref(), &keys)
+        {
+            prop_assert!(middle > low && up.is_none_or(|up| middle < up));
         }
     }
 }
