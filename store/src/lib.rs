@@ -2,7 +2,10 @@
 //! fail and delay, and on the store model alike.
 
 pub mod error;
+pub mod retry;
+pub mod s3;
 pub mod types;
+pub mod wrap;
 
 use async_trait::async_trait;
 

@@ -1,0 +1,249 @@
+//! Retries against a store that answers what a script says, on paused time.
+
+use std::collections::VecDeque;
+use std::sync::Mutex;
+
+use bytes::Bytes;
+use futures::stream;
+use jiff::Timestamp;
+
+use super::*;
+use crate::Sse;
+
+/// Answers HEAD, PUT and DELETE as told, then well; everything else is not part of these tests.
+#[derive(Debug)]
+struct Scripted {
+    identity: StoreIdentity,
+    script: Mutex<VecDeque<ErrorKind>>,
+    times: Mutex<Vec<Instant>>,
+    bodies: Mutex<Vec<Bytes>>,
+}
+
+impl Scripted {
+    fn answering(script: impl IntoIterator<Item = ErrorKind>) -> Self {
+        Self {
+            identity: StoreIdentity("test".into()),
+            script: Mutex::new(script.into_iter().collect()),
+            times: Mutex::default(),
+            bodies: Mutex::default(),
+        }
+    }
+
+    fn next(&self) -> Result<()> {
+        self.times.lock().unwrap().push(Instant::now());
+        match self.script.lock().unwrap().pop_front() {
+            Some(kind) => Err(StoreError::new("Scripted", kind, "as told")),
+            None => Ok(()),
+        }
+    }
+
+    fn sent(&self) -> usize {
+        self.times.lock().unwrap().len()
+    }
+
+    fn waits(&self) -> Vec<Duration> {
+        self.times.lock().unwrap().windows(2).map(|pair| pair[1] - pair[0]).collect()
+    }
+}
+
+fn object() -> Object {
+    Object {
+        size: 0,
+        etag: "e".into(),
+        last_modified: Timestamp::UNIX_EPOCH,
+        version: None,
+        sse: Sse::None,
+        headers: crate::Headers::default(),
+        tag_count: None,
+        storage_class: None,
+        lock: crate::Lock::default(),
+        checksums: Vec::new(),
+        parts: None,
+        server_date: None,
+    }
+}
+
+#[async_trait]
+impl Store for Scripted {
+    fn identity(&self) -> &StoreIdentity {
+        &self.identity
+    }
+    async fn head(&self, _: HeadRequest) -> Result<Object> {
+        self.next().map(|()| object())
+    }
+    async fn put(&self, _: PutRequest, body: Body) -> Result<Written> {
+        let body = body.collect().await?;
+        self.bodies.lock().unwrap().push(body);
+        self.next().map(|()| Written::default())
+    }
+    async fn delete(&self, _: &ObjectAt) -> Result<()> {
+        self.next()
+    }
+    async fn list(&self, _: ListRequest) -> Result<ListPage> {
+        unreachable!()
+    }
+    async fn get(&self, _: GetRequest) -> Result<(Object, Body)> {
+        unreachable!()
+    }
+    async fn tags(&self, _: &ObjectAt) -> Result<Tags> {
+        unreachable!()
+    }
+    async fn copy(&self, _: CopyRequest) -> Result<Written> {
+        unreachable!()
+    }
+    async fn update_encryption(&self, _: &ObjectAt, _: &str, _: Option<bool>) -> Result<()> {
+        unreachable!()
+    }
+    async fn create_upload(&self, _: &ObjectAt, _: &NewObject, _: &InPlace) -> Result<String> {
+        unreachable!()
+    }
+    async fn upload_part_copy(&self, _: PartCopyRequest) -> Result<Part> {
+        unreachable!()
+    }
+    async fn upload_part(&self, _: &Upload, _: u32, _: Body) -> Result<Part> {
+        unreachable!()
+    }
+    async fn parts(&self, _: &Upload) -> Result<Vec<Part>> {
+        unreachable!()
+    }
+    async fn complete_upload(&self, _: &Upload, _: &[Part], _: &Guard, _: &InPlace) -> Result<Written> {
+        unreachable!()
+    }
+    async fn abort_upload(&self, _: &Upload) -> Result<()> {
+        unreachable!()
+    }
+    async fn uploads(&self, _: &str, _: &str) -> Result<Vec<Upload>> {
+        unreachable!()
+    }
+    async fn bucket(&self, _: &str) -> Result<BucketFacts> {
+        unreachable!()
+    }
+}
+
+const EVERY_KIND: [ErrorKind; 18] = [
+    ErrorKind::NotFound,
+    ErrorKind::NoSuchBucket,
+    ErrorKind::Precondition,
+    ErrorKind::Throttled,
+    ErrorKind::Denied,
+    ErrorKind::Credentials,
+    ErrorKind::ClockSkew,
+    ErrorKind::KmsKeyNotFound,
+    ErrorKind::Kms,
+    ErrorKind::CustomerKey,
+    ErrorKind::Archived,
+    ErrorKind::Locked,
+    ErrorKind::Refused,
+    ErrorKind::Server,
+    ErrorKind::Timeout,
+    ErrorKind::Unreachable,
+    ErrorKind::Cut,
+    ErrorKind::Nonsense,
+];
+
+fn store(script: impl IntoIterator<Item = ErrorKind>, policy: RetryPolicy) -> Retrying<Scripted> {
+    Retrying::new(Scripted::answering(script), policy, Env::seeded(1, Timestamp::UNIX_EPOCH))
+}
+
+fn at() -> ObjectAt {
+    ObjectAt::current("b", "k")
+}
+
+fn put() -> PutRequest {
+    PutRequest { at: at(), new: NewObject::default(), guard: Guard::None, place: InPlace::default() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_is_sent_again_after_what_passes_and_never_after_what_does_not() {
+    for kind in EVERY_KIND {
+        let store = store([kind], RetryPolicy::default());
+        let ended = store.head(HeadRequest::of(&at())).await;
+        assert_eq!(ended.is_ok(), kind.is_transient(), "{kind:?}");
+        assert_eq!(store.inner.sent(), 1 + usize::from(kind.is_transient()), "{kind:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_is_sent_again_only_where_it_had_no_effect() {
+    for kind in EVERY_KIND {
+        let store = store([kind], RetryPolicy::default());
+        let harmless = matches!(kind, ErrorKind::Throttled | ErrorKind::Unreachable);
+        let ended = store.put(put(), Bytes::from_static(b"body").into()).await;
+        assert_eq!(ended.is_ok(), harmless, "{kind:?}");
+        let bodies = store.inner.bodies.lock().unwrap().clone();
+        assert_eq!(bodies, vec![Bytes::from_static(b"body"); 1 + usize::from(harmless)], "{kind:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_can_be_read_once_is_sent_once() {
+    let store = store([ErrorKind::Throttled], RetryPolicy::default());
+    let body = Body::Stream { length: 1, stream: Box::pin(stream::iter([Ok(Bytes::from_static(b"x"))])) };
+    let error = store.put(put(), body).await.unwrap_err();
+    assert_eq!((error.kind, error.operation), (ErrorKind::Throttled, "Scripted"));
+    assert_eq!(store.inner.sent(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn deleting_is_repeated_only_for_an_exact_version() {
+    let exact = store([ErrorKind::Timeout], RetryPolicy::default());
+    exact.delete(&at().at_version(Some("v".into()))).await.unwrap();
+    let current = store([ErrorKind::Timeout], RetryPolicy::default());
+    assert_eq!(current.delete(&at()).await.unwrap_err().kind, ErrorKind::Timeout);
+}
+
+#[tokio::test(start_paused = true)]
+async fn tries_and_time_are_bounded_and_waits_grow_with_jitter() {
+    let many = || std::iter::repeat_n(ErrorKind::Throttled, 1000);
+    let policy = RetryPolicy { tries: 5, ..RetryPolicy::default() };
+    let tries = store(many(), policy);
+    tries.head(HeadRequest::of(&at())).await.unwrap_err();
+    assert_eq!(tries.inner.sent(), 5);
+    for (n, wait) in tries.inner.waits().into_iter().enumerate() {
+        let interval = Duration::from_millis(100 << n);
+        assert!(wait >= interval / 2 && wait <= interval + Duration::from_millis(2), "wait {n}: {wait:?}");
+    }
+    let policy = RetryPolicy { tries: u32::MAX, total: Duration::from_secs(30), ..RetryPolicy::default() };
+    let time = store(many(), policy);
+    let began = Instant::now();
+    time.head(HeadRequest::of(&at())).await.unwrap_err();
+    assert!(began.elapsed() <= Duration::from_secs(30) && began.elapsed() >= Duration::from_secs(15));
+    assert!(time.inner.waits().iter().all(|wait| *wait <= Duration::from_millis(10_002)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_same_seed_waits_the_same() {
+    let mut runs = Vec::new();
+    for _ in 0..2 {
+        let store = store([ErrorKind::Cut; 5], RetryPolicy::default());
+        store.head(HeadRequest::of(&at())).await.unwrap();
+        runs.push(store.inner.waits());
+    }
+    assert_eq!(runs[0].len(), 5);
+    assert_eq!(runs[0], runs[1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_budget_bounds_the_retries_of_all_calls_and_successes_refill_it() {
+    let policy = RetryPolicy { budget: 3, ..RetryPolicy::default() };
+    let store = store([ErrorKind::Server; 8], policy);
+    for _ in 0..5 {
+        store.head(HeadRequest::of(&at())).await.unwrap_err();
+    }
+    assert_eq!(store.inner.sent(), 8, "five calls and three retries");
+    for _ in 0..10 {
+        store.head(HeadRequest::of(&at())).await.unwrap();
+    }
+    store.inner.script.lock().unwrap().push_back(ErrorKind::Server);
+    store.head(HeadRequest::of(&at())).await.unwrap();
+    assert_eq!(store.pressure().retried(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn pressure_tells_throttling_from_other_trouble() {
+    let script = [ErrorKind::Throttled, ErrorKind::Timeout, ErrorKind::Throttled];
+    let store = store(script, RetryPolicy::default());
+    store.head(HeadRequest::of(&at())).await.unwrap();
+    let pressure = store.pressure();
+    assert_eq!((pressure.answered(), pressure.throttled(), pressure.unreached(), pressure.retried()), (1, 2, 1, 3));
+}

@@ -1,0 +1,272 @@
+//! From the environment to a client: the standard AWS chain, with the time-outs and the trust that keyrotate wants.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{AppName, BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::provider::ProvideCredentials;
+use aws_sdk_s3::config::{RequestChecksumCalculation, ResponseChecksumValidation, SharedHttpClient};
+use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
+use aws_types::service_config::ServiceConfigKey;
+
+use crate::StoreIdentity;
+
+/// How to reach a store. The default is the standard AWS chain: environment, profile files, instance credentials.
+#[derive(Clone, Debug, Default)]
+pub struct S3Config {
+    /// Instead of `AWS_ENDPOINT_URL_S3`, `AWS_ENDPOINT_URL` or the profile's `endpoint_url`.
+    pub endpoint: Option<String>,
+    /// Instead of `AWS_REGION` or the profile's `region`.
+    pub region: Option<String>,
+    /// Certificates to trust instead of the system's: a PEM file, else `AWS_CA_BUNDLE`.
+    pub ca_bundle: Option<PathBuf>,
+    /// How long things may take.
+    pub timeouts: Timeouts,
+    /// Which job the requests are for, shown in the `User-Agent`.
+    pub job: Option<String>,
+}
+
+/// How long things may take. A call that takes longer ends in [`crate::ErrorKind::Timeout`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Making a connection.
+    pub connect: Duration,
+    /// A call whose work does not grow with the object, up to the headers of a body's answer.
+    pub call: Duration,
+    /// A call in which the store itself copies data or puts parts together.
+    pub store_work: Duration,
+    /// The slowest pace, in bytes per second, at which a body may pass; its time is added to that of the call.
+    pub slowest: u64,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(5),
+            call: Duration::from_secs(60),
+            store_work: Duration::from_secs(600),
+            slowest: 256 << 10,
+        }
+    }
+}
+
+impl Timeouts {
+    /// Bound of a call that sends `bytes` of a body.
+    #[must_use]
+    pub fn sending(&self, bytes: u64) -> Duration {
+        self.call + Duration::from_secs(bytes / self.slowest.max(1))
+    }
+}
+
+/// Why no client could be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The endpoint is not `http[s]://HOST[:PORT]`.
+    #[error("the endpoint `{0}` is no URL of the form http[s]://HOST[:PORT]")]
+    Endpoint(String),
+    /// Neither an endpoint nor a region is known.
+    #[error("neither an endpoint nor a region is set: set AWS_ENDPOINT_URL, or AWS_REGION for AWS itself")]
+    NoRegion,
+    /// The file with certificates cannot be read.
+    #[error("the certificates in {} (AWS_CA_BUNDLE) cannot be read", path.display())]
+    CaBundle {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file has no certificate.
+    #[error("{} (AWS_CA_BUNDLE) has no PEM certificate that can be used", .0.display())]
+    NoCertificate(PathBuf),
+    /// The HTTPS client cannot be made.
+    #[error("the HTTPS client cannot be made")]
+    Tls(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// No credentials, or they cannot be had.
+    #[error("no credentials for the store: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE")]
+    Credentials(#[source] aws_credential_types::provider::error::CredentialsError),
+    /// Which AWS account this is could not be learnt.
+    #[error(
+        "the AWS account of the credentials is not known: set AWS_ACCOUNT_ID, or let sts:GetCallerIdentity through"
+    )]
+    Account(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+type Result<T> = std::result::Result<T, ConnectError>;
+
+/// The client, and which store it talks to.
+pub(super) async fn client(config: &S3Config) -> Result<(aws_sdk_s3::Client, StoreIdentity)> {
+    let http = http_client(config)?;
+    let timeouts = TimeoutConfig::builder().connect_timeout(config.timeouts.connect).build();
+    let mut loader = aws_config::defaults(BehaviorVersion::latest())
+        .http_client(http)
+        .retry_config(RetryConfig::disabled())
+        .timeout_config(timeouts)
+        .app_name(app_name(config.job.as_deref()));
+    if let Some(region) = &config.region {
+        loader = loader.region(Region::new(region.clone()));
+    }
+    let sdk = loader.load().await;
+    let endpoint = config.endpoint.clone().or_else(|| endpoint_of(&sdk)).filter(|endpoint| !endpoint.is_empty());
+    let credentials = sdk.credentials_provider().ok_or_else(|| {
+        ConnectError::Credentials(aws_credential_types::provider::error::CredentialsError::not_loaded_no_source())
+    })?;
+    let credentials = credentials.provide_credentials().await.map_err(ConnectError::Credentials)?;
+    let mut builder = aws_sdk_s3::config::Builder::from(&sdk)
+        .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+        .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
+    let identity = match endpoint {
+        Some(endpoint) => {
+            let identity = normalised(&endpoint)?;
+            builder = builder.endpoint_url(endpoint).force_path_style(true);
+            if sdk.region().is_none() {
+                builder = builder.region(Region::from_static("us-east-1"));
+            }
+            identity
+        }
+        None => {
+            let region = sdk.region().ok_or(ConnectError::NoRegion)?.as_ref();
+            let account = match credentials.account_id() {
+                Some(account) => account.as_str().to_owned(),
+                None => account_by_sts(&sdk).await?,
+            };
+            StoreIdentity(format!("aws:{}:{account}", partition(region)))
+        }
+    };
+    Ok((aws_sdk_s3::Client::from_conf(builder.build()), identity))
+}
+
+/// The SDK shows it as `app/keyrotate-VERSION[-JOB]`; a slash is not allowed inside.
+fn app_name(job: Option<&str>) -> AppName {
+    let version = env!("CARGO_PKG_VERSION");
+    let with_job = job.and_then(|job| AppName::new(format!("keyrotate-{version}-{job}")).ok());
+    // A job id with other characters is left out.
+    with_job.or_else(|| AppName::new(format!("keyrotate-{version}")).ok()).unwrap_or_else(plain_name)
+}
+
+#[expect(clippy::expect_used, reason = "a constant of letters")]
+fn plain_name() -> AppName {
+    AppName::new("keyrotate").expect("letters make an app name")
+}
+
+fn http_client(config: &S3Config) -> Result<SharedHttpClient> {
+    let from_environment = || std::env::var_os("AWS_CA_BUNDLE").filter(|path| !path.is_empty()).map(PathBuf::from);
+    let mut trust = TrustStore::default();
+    if let Some(path) = config.ca_bundle.clone().or_else(from_environment) {
+        let pem = std::fs::read(&path).map_err(|source| ConnectError::CaBundle { path: path.clone(), source })?;
+        // The client panics over certificates that it cannot use, so they are looked at here.
+        if !usable(&pem) {
+            return Err(ConnectError::NoCertificate(path));
+        }
+        trust = TrustStore::empty().with_pem_certificate(pem);
+    }
+    let context =
+        TlsContext::builder().with_trust_store(trust).build().map_err(|error| ConnectError::Tls(error.into()))?;
+    let builder = aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::AwsLc));
+    Ok(builder.tls_context(context).build_https())
+}
+
+fn usable(pem: &[u8]) -> bool {
+    use rustls_pki_types::CertificateDer;
+    use rustls_pki_types::pem::PemObject as _;
+    let mut roots = rustls::RootCertStore::empty();
+    let certificates: std::result::Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    certificates.is_ok_and(|all| !all.is_empty() && all.into_iter().all(|one| roots.add(one).is_ok()))
+}
+
+/// The endpoint for S3: `AWS_ENDPOINT_URL_S3`, a profile's `services` section, then the general one.
+fn endpoint_of(sdk: &SdkConfig) -> Option<String> {
+    let key = ServiceConfigKey::builder().service_id("S3").env("AWS_ENDPOINT_URL").profile("endpoint_url").build();
+    let special = sdk.service_config().zip(key.ok()).and_then(|(config, key)| config.load_config(key));
+    special.or_else(|| sdk.endpoint_url().map(ToOwned::to_owned))
+}
+
+/// Scheme, host and port in lower case, the port always written.
+fn normalised(endpoint: &str) -> Result<StoreIdentity> {
+    let wrong = || ConnectError::Endpoint(endpoint.to_owned());
+    let uri: http::Uri = endpoint.parse().map_err(|_| wrong())?;
+    let authority = uri.authority().filter(|authority| !authority.as_str().contains('@')).ok_or_else(wrong)?;
+    let (scheme, port) = match uri.scheme_str() {
+        Some("http") => ("http", 80),
+        Some("https") => ("https", 443),
+        _ => return Err(wrong()),
+    };
+    let port = authority.port_u16().unwrap_or(port);
+    let host = authority.host().to_ascii_lowercase();
+    let path = uri.path().trim_end_matches('/');
+    Ok(StoreIdentity(format!("{scheme}://{}:{port}{path}", host.trim_end_matches('.'))))
+}
+
+fn partition(region: &str) -> &'static str {
+    match region {
+        _ if region.starts_with("cn-") => "aws-cn",
+        _ if region.starts_with("us-gov-") => "aws-us-gov",
+        _ if region.starts_with("us-isob-") => "aws-iso-b",
+        _ if region.starts_with("us-isof-") || region.starts_with("us-isoe-") => "aws-iso-ef",
+        _ if region.starts_with("us-iso-") => "aws-iso",
+        _ if region.starts_with("eusc-") => "aws-eusc",
+        _ => "aws",
+    }
+}
+
+/// Asks who the credentials belong to, a call that needs no right.
+async fn account_by_sts(sdk: &SdkConfig) -> Result<String> {
+    let config = aws_sdk_sts::config::Builder::from(sdk).build();
+    let ask = aws_sdk_sts::Client::from_conf(config).get_caller_identity().send();
+    let answer = tokio::time::timeout(Duration::from_secs(10), ask).await;
+    let answer = answer.map_err(|late| ConnectError::Account(late.into()))?;
+    let answer = answer.map_err(|error| ConnectError::Account(error.into()))?;
+    answer.account().map(ToOwned::to_owned).ok_or_else(|| ConnectError::Account("the answer names none".into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn identities_are_normalised() {
+        let same =
+            ["http://Store.example:80", "HTTP://store.example", "http://store.example./", "http://store.example:80/"];
+        for endpoint in same {
+            assert_eq!(normalised(endpoint).unwrap().0, "http://store.example:80", "{endpoint}");
+        }
+        assert_eq!(normalised("https://[::1]:9000").unwrap().0, "https://[::1]:9000");
+        assert_eq!(normalised("https://host").unwrap().0, "https://host:443");
+        for wrong in ["store.example:9000", "ftp://x", "", "http://", "http://user:secret@host"] {
+            assert!(normalised(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn certificates_that_cannot_be_used_are_an_error() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let config = S3Config { ca_bundle: Some(file.path().into()), ..S3Config::default() };
+        assert!(matches!(http_client(&config), Err(ConnectError::NoCertificate(_))));
+        std::fs::write(file.path(), "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").unwrap();
+        assert!(matches!(http_client(&config), Err(ConnectError::NoCertificate(_))));
+        let config = S3Config { ca_bundle: Some("/does/not/exist".into()), ..S3Config::default() };
+        assert!(matches!(http_client(&config), Err(ConnectError::CaBundle { .. })));
+    }
+
+    #[test]
+    fn bodies_get_time_by_their_length() {
+        let timeouts = Timeouts::default();
+        assert_eq!(timeouts.sending(0), timeouts.call);
+        assert_eq!(timeouts.sending(1 << 30), timeouts.call + Duration::from_secs(4096));
+    }
+
+    #[test]
+    fn partitions() {
+        assert_eq!((partition("eu-west-1"), partition("cn-north-1")), ("aws", "aws-cn"));
+    }
+
+    #[test]
+    fn app_names_take_job_ids_and_refuse_others() {
+        assert!(app_name(Some("j-1a2b")).as_ref().ends_with("-j-1a2b"));
+        assert_eq!(app_name(Some("no spaces")), app_name(None));
+        assert!(app_name(None).as_ref().starts_with("keyrotate-0"));
+    }
+}

@@ -1,0 +1,260 @@
+//! From what the SDK and the store say to an [`ErrorKind`]: the one place that knows error codes.
+
+use std::error::Error;
+
+use aws_sdk_s3::config::http::HttpResponse;
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::operation::RequestId as _;
+
+use crate::{ErrorKind, StoreError};
+
+/// What an answer with an error says, by its code before its status.
+pub(super) fn kind_of(status: u16, code: Option<&str>, message: &str) -> ErrorKind {
+    code.and_then(|code| kind_of_code(code, message)).unwrap_or_else(|| kind_of_status(status, message))
+}
+
+fn kind_of_code(code: &str, message: &str) -> Option<ErrorKind> {
+    Some(match code {
+        "SlowDown"
+        | "SlowDownRead"
+        | "SlowDownWrite"
+        | "Throttling"
+        | "ThrottlingException"
+        | "ThrottledException"
+        | "RequestThrottled"
+        | "RequestThrottledException"
+        | "RequestLimitExceeded"
+        | "TooManyRequests"
+        | "TooManyRequestsException"
+        | "BandwidthLimitExceeded"
+        | "LimitExceededException"
+        | "ServiceUnavailable"
+        | "XMinioServerNotInitialized" => ErrorKind::Throttled,
+        "NoSuchBucket" => ErrorKind::NoSuchBucket,
+        "NoSuchKey" | "NoSuchVersion" | "NoSuchUpload" | "NotFound" | "NoSuchObject" => ErrorKind::NotFound,
+        "PreconditionFailed" | "ConditionalRequestConflict" | "OperationAborted" => ErrorKind::Precondition,
+        "RequestTimeTooSkewed" | "RequestInTheFuture" => ErrorKind::ClockSkew,
+        "ExpiredToken"
+        | "ExpiredTokenException"
+        | "TokenRefreshRequired"
+        | "InvalidToken"
+        | "InvalidTokenId"
+        | "InvalidAccessKeyId"
+        | "SignatureDoesNotMatch"
+        | "InvalidSecurity"
+        | "InvalidClientTokenId"
+        | "UnrecognizedClientException"
+        | "NotSignedUp"
+        | "AccountProblem"
+        | "AuthorizationHeaderMalformed"
+        | "MissingAuthenticationToken" => ErrorKind::Credentials,
+        "InvalidObjectState" => ErrorKind::Archived,
+        "ObjectLocked" => ErrorKind::Locked,
+        "NotImplemented" | "XNotImplemented" | "UnsupportedOperation" => ErrorKind::NotImplemented,
+        "RequestTimeout" => ErrorKind::Timeout,
+        "InternalError" | "InternalFailure" | "InternalServerError" => ErrorKind::Server,
+        _ => return kind_of_kms(code).or_else(|| kind_of_message(message)),
+    })
+}
+
+/// Errors of the store's KMS, which each store names in its own way: `KMS.NotFoundException`, `kms:KeyNotFound`,
+/// `XMinioKMSKeyNotFoundException`, ….
+fn kind_of_kms(code: &str) -> Option<ErrorKind> {
+    let code = code.to_ascii_lowercase();
+    if !code.contains("kms") {
+        return None;
+    }
+    let has = |part: &str| code.contains(part);
+    Some(match () {
+        () if has("throttl") || has("limitexceeded") => ErrorKind::Throttled,
+        () if has("notfound") || has("disabled") || has("invalidstate") => ErrorKind::KmsKeyNotFound,
+        () => ErrorKind::Kms,
+    })
+}
+
+/// What only the message tells: stores answer SSE-C objects and locked ones with codes that mean much else.
+fn kind_of_message(message: &str) -> Option<ErrorKind> {
+    let message = message.to_ascii_lowercase();
+    let has = |part: &str| message.contains(part);
+    match () {
+        () if has("form of server side encryption") => Some(ErrorKind::CustomerKey),
+        () if has("worm protected") || has("protected by object lock") => Some(ErrorKind::Locked),
+        () => None,
+    }
+}
+
+fn kind_of_status(status: u16, message: &str) -> ErrorKind {
+    if let Some(kind) = kind_of_message(message) {
+        return kind;
+    }
+    match status {
+        404 => ErrorKind::NotFound,
+        409 | 412 => ErrorKind::Precondition,
+        429 | 503 => ErrorKind::Throttled,
+        401 | 403 => ErrorKind::Denied,
+        408 => ErrorKind::Timeout,
+        405 | 501 => ErrorKind::NotImplemented,
+        500.. => ErrorKind::Server,
+        200..300 => ErrorKind::Nonsense,
+        _ => ErrorKind::Refused,
+    }
+}
+
+/// A [`StoreError`] from whatever a call of the SDK ended with.
+pub(super) fn from_sdk<E>(operation: &'static str, error: SdkError<E, HttpResponse>) -> StoreError
+where
+    E: ProvideErrorMetadata + Error + Send + Sync + 'static,
+{
+    let Some(answer) = error.raw_response() else {
+        let kind = kind_without_answer(&error);
+        let message = innermost(&error);
+        return StoreError { source: error.into_source().ok(), ..StoreError::new(operation, kind, message) };
+    };
+    let header = |name: &str| answer.headers().get(name).map(ToOwned::to_owned);
+    let status = answer.status().as_u16();
+    let delete_marker = header("x-amz-delete-marker").as_deref() == Some("true");
+    let request_id = header("x-amz-request-id");
+    let service = error.as_service_error();
+    // MinIO says in headers what the answer to HEAD has no body for.
+    let code = header("x-minio-error-code").or_else(|| {
+        let known = service.and_then(ProvideErrorMetadata::code);
+        // The SDK makes a code of its own where HEAD answers a bare 404.
+        known.filter(|code| *code != "NotFound").map(ToOwned::to_owned)
+    });
+    let said = service.and_then(ProvideErrorMetadata::message).map(ToOwned::to_owned);
+    let said = header("x-minio-error-desc").or(said);
+    let kind = match &error {
+        SdkError::ResponseError(_) if (200..300).contains(&status) => kind_of_bad_answer(&error),
+        _ if delete_marker && matches!(status, 404 | 405) => ErrorKind::NotFound,
+        _ => kind_of(status, code.as_deref(), said.as_deref().unwrap_or_default()),
+    };
+    let request_id = request_id.or_else(|| service.and_then(|e| e.meta().request_id().map(ToOwned::to_owned)));
+    let message = said.map(|said| said.trim_matches('"').to_owned()).unwrap_or_default();
+    let message = if message.is_empty() && service.is_none() { innermost(&error) } else { message };
+    let source = error.into_source().ok();
+    StoreError { operation, kind, status: Some(status), code, message, request_id, source }
+}
+
+/// A call that ended before any answer came.
+fn kind_without_answer<E: Error + 'static>(error: &SdkError<E, HttpResponse>) -> ErrorKind
+where
+    SdkError<E, HttpResponse>: Error,
+{
+    if in_chain::<aws_credential_types::provider::error::CredentialsError>(error) {
+        return ErrorKind::Credentials;
+    }
+    match error {
+        SdkError::ConstructionFailure(_) => ErrorKind::Refused,
+        SdkError::TimeoutError(_) => ErrorKind::Timeout,
+        SdkError::DispatchFailure(failure) => {
+            let connecting = find::<hyper_util_client::client::legacy::Error>(error).is_some_and(|e| e.is_connect());
+            match () {
+                // Also a connection that took too long to make: nothing of the request was sent.
+                () if connecting => ErrorKind::Unreachable,
+                () if failure.is_timeout() => ErrorKind::Timeout,
+                () if in_chain::<super::call::Unsendable>(error) => ErrorKind::Refused,
+                () => ErrorKind::Cut,
+            }
+        }
+        _ => ErrorKind::Nonsense,
+    }
+}
+
+/// A good status whose answer could not be read: cut short, or no answer of S3.
+fn kind_of_bad_answer(error: &(dyn Error + 'static)) -> ErrorKind {
+    if in_chain::<std::io::Error>(error) { ErrorKind::Cut } else { ErrorKind::Nonsense }
+}
+
+/// A body that broke while it was read.
+pub(super) fn from_body(operation: &'static str, error: impl Error + Send + Sync + 'static) -> StoreError {
+    let message = innermost(&error);
+    StoreError { source: Some(Box::new(error)), ..StoreError::new(operation, ErrorKind::Cut, message) }
+}
+
+fn in_chain<T: Error + 'static>(error: &(dyn Error + 'static)) -> bool {
+    find::<T>(error).is_some()
+}
+
+fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
+    chain(error).find_map(|error| error.downcast_ref())
+}
+
+fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |error: &&'a (dyn Error + 'static)| (**error).source())
+}
+
+/// The text of the last cause: what really happened, without the layers around it.
+fn innermost(error: &(dyn Error + 'static)) -> String {
+    let text = |error: &(dyn Error + 'static)| match error.downcast_ref::<StoreError>() {
+        // A body of ours that broke: the operation is named once.
+        Some(ours) => ours.message.clone(),
+        None => error.to_string(),
+    };
+    chain(error).last().map(text).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_code_comes_before_the_status() {
+        let cases = [
+            (400, "ThrottlingException", ErrorKind::Throttled),
+            (400, "RequestLimitExceeded", ErrorKind::Throttled),
+            (400, "KMS.ThrottlingException", ErrorKind::Throttled),
+            (200, "SlowDown", ErrorKind::Throttled),
+            (503, "SlowDown", ErrorKind::Throttled),
+            (503, "SlowDownWrite", ErrorKind::Throttled),
+            (404, "NoSuchBucket", ErrorKind::NoSuchBucket),
+            (404, "NoSuchVersion", ErrorKind::NotFound),
+            (409, "ConditionalRequestConflict", ErrorKind::Precondition),
+            (400, "ExpiredToken", ErrorKind::Credentials),
+            (403, "InvalidAccessKeyId", ErrorKind::Credentials),
+            (403, "SignatureDoesNotMatch", ErrorKind::Credentials),
+            (403, "RequestTimeTooSkewed", ErrorKind::ClockSkew),
+            (403, "AccessDenied", ErrorKind::Denied),
+            (403, "InvalidObjectState", ErrorKind::Archived),
+            (400, "kms:KeyNotFound", ErrorKind::KmsKeyNotFound),
+            (400, "KMS.NotFoundException", ErrorKind::KmsKeyNotFound),
+            (400, "KMS.DisabledException", ErrorKind::KmsKeyNotFound),
+            (400, "KMS.KMSInvalidStateException", ErrorKind::KmsKeyNotFound),
+            (500, "KMS.InternalException", ErrorKind::Kms),
+            (400, "KMSNotConfigured", ErrorKind::Kms),
+            (501, "NotImplemented", ErrorKind::NotImplemented),
+            (400, "RequestTimeout", ErrorKind::Timeout),
+            (200, "InternalError", ErrorKind::Server),
+            (400, "InvalidArgument", ErrorKind::Refused),
+            (502, "SomethingNew", ErrorKind::Server),
+            (400, "InvalidRequest", ErrorKind::Refused),
+        ];
+        for (status, code, kind) in cases {
+            assert_eq!(kind_of(status, Some(code), ""), kind, "{status} {code}");
+        }
+    }
+
+    #[test]
+    fn without_a_code_the_status_and_the_message_decide() {
+        let cases = [
+            (404, ErrorKind::NotFound),
+            (412, ErrorKind::Precondition),
+            (429, ErrorKind::Throttled),
+            (503, ErrorKind::Throttled),
+            (403, ErrorKind::Denied),
+            (400, ErrorKind::Refused),
+            (301, ErrorKind::Refused),
+            (500, ErrorKind::Server),
+            (504, ErrorKind::Server),
+            (200, ErrorKind::Nonsense),
+        ];
+        for (status, kind) in cases {
+            assert_eq!(kind_of(status, None, ""), kind, "{status}");
+        }
+        let sse_c = "The object was stored using a form of Server Side Encryption. The correct parameters must be …";
+        assert_eq!(kind_of(400, Some("InvalidRequest"), sse_c), ErrorKind::CustomerKey);
+        let worm = "Object is WORM protected and cannot be overwritten";
+        assert_eq!(kind_of(400, Some("MethodNotAllowed"), worm), ErrorKind::Locked);
+        let lock = "Access Denied because object protected by object lock.";
+        assert_eq!(kind_of(403, Some("AccessDenied"), lock), ErrorKind::Locked);
+    }
+}
