@@ -2,6 +2,8 @@
 //!
 //! `INSTA_UPDATE=always` writes the snapshots anew, `UPDATE_SCHEMA=1` the shipped JSON Schema.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
