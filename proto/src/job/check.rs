@@ -128,10 +128,10 @@ impl Check<'_> {
         self.places.has(&self.full(path))
     }
 
-    /// Whether the walk has already said something about the field itself.
+    /// Whether the walk has already said something about the field itself, or about its name in other letters.
     fn is_named(&self, path: &str) -> bool {
         let path = self.full(path);
-        self.findings.errors.iter().any(|problem| problem.path == path)
+        self.findings.errors.iter().any(|problem| problem.path.eq_ignore_ascii_case(&path))
     }
 
     fn value<T>(&mut self, path: &str, text: Option<&str>, read: impl FnOnce(&str) -> Result<T, Bad>) -> Option<T> {

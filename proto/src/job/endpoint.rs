@@ -27,7 +27,8 @@ pub(super) fn endpoint(text: &str, allow_private: bool) -> Result<String, Bad> {
     }
     let (host, port) = split_port(authority);
     if port.is_some_and(|port| !matches!(port.parse::<u16>(), Ok(1..))) {
-        return bad(format!("`{}` is not a port", clip(port.unwrap_or_default())), "1 to 65535");
+        // Not quoted: a password with a slash in it would be taken for one.
+        return bad("has no good port", "1 to 65535, behind the host");
     }
     match public(host) {
         None => bad(format!("`{}` is not a host", clip(host)), usual),
