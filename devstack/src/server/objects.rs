@@ -16,8 +16,12 @@ use crate::model::{Deleted, StoreModel};
 pub(super) async fn head(store: &dyn Store, call: &Call) -> Answer {
     let part = call.number("partNumber")?;
     let object = store.head(HeadRequest { at: call.at(), part }).await?;
-    if let Some(early) = not_wanted(call, &object)? {
-        return Ok(early);
+    if call.etag("if-match").is_some_and(|wanted| wanted != "*" && wanted != object.etag) {
+        let message = "At least one of the pre-conditions you specified did not hold";
+        return Err(StoreError::answered("HeadObject", ErrorKind::Precondition, 412, "PreconditionFailed", message));
+    }
+    if let Some(unchanged) = not_modified(call, &object) {
+        return Ok(unchanged);
     }
     let mut reply = empty(if part.is_some() { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK });
     *reply.headers_mut() = object_headers(&object, wants_checksums(call));
@@ -29,16 +33,12 @@ pub(super) async fn get(store: &dyn Store, call: &Call) -> Answer {
     if call.query("partNumber").is_some() {
         return Err(call.refuse(501, "NotImplemented", "GetObject of one part is not implemented here"));
     }
-    let mut request = GetRequest { at: call.at(), if_match: call.etag("if-match"), range: None };
-    if let Some(asked) = call.header("range").and_then(Range::read) {
-        let size = store.head(HeadRequest::of(&request.at)).await?.size;
-        let out_of_range = || call.refuse(416, "InvalidRange", "The requested range is not satisfiable");
-        request.range = Some(asked.of(size).ok_or_else(out_of_range)?);
-    }
-    let range = request.range;
+    let at = call.at();
+    let range = asked_range(store, call, &at).await?;
+    let request = GetRequest { at, if_match: call.etag("if-match"), range };
     let (object, body) = store.get(request).await?;
-    if let Some(early) = not_wanted(call, &object)? {
-        return Ok(early);
+    if let Some(unchanged) = not_modified(call, &object) {
+        return Ok(unchanged);
     }
     let mut headers = object_headers(&object, wants_checksums(call) && range.is_none());
     set(&mut headers, "content-length", body.len().to_string());
@@ -57,20 +57,25 @@ fn wants_checksums(call: &Call) -> bool {
     call.header("x-amz-checksum-mode").is_some_and(|mode| mode.eq_ignore_ascii_case("enabled"))
 }
 
-/// What `If-Match` and `If-None-Match` of a read make of it.
-fn not_wanted(call: &Call, object: &Object) -> Result<Option<Reply>> {
-    let matches = |wanted: &str| wanted == "*" || wanted == object.etag;
-    if call.etag("if-match").is_some_and(|wanted| !matches(&wanted)) {
-        let message = "At least one of the pre-conditions you specified did not hold";
-        let kind = ErrorKind::Precondition;
-        return Err(StoreError::answered(call.operation(), kind, 412, "PreconditionFailed", message));
-    }
-    if !call.etag("if-none-match").is_some_and(|unwanted| matches(&unwanted)) {
-        return Ok(None);
-    }
+/// What `If-None-Match` makes of a read.
+fn not_modified(call: &Call, object: &Object) -> Option<Reply> {
+    call.etag("if-none-match").filter(|unwanted| unwanted == "*" || *unwanted == object.etag)?;
     let mut reply = empty(StatusCode::NOT_MODIFIED);
     set(reply.headers_mut(), "etag", quoted(&object.etag));
-    Ok(Some(reply))
+    Some(reply)
+}
+
+/// The bytes that are asked for; the store cuts what lies behind the end. Only for the last bytes its size is needed.
+async fn asked_range(store: &dyn Store, call: &Call, at: &ObjectAt) -> Result<Option<(u64, u64)>> {
+    Ok(match call.header("range").and_then(Range::read) {
+        None => None,
+        Some(Range::Between(from, last)) => Some((from, last.saturating_add(1))),
+        Some(Range::From(from)) => Some((from, u64::MAX)),
+        Some(Range::Last(bytes)) => {
+            let size = store.head(HeadRequest::of(at)).await?.size;
+            Some((size.saturating_sub(bytes), size))
+        }
+    })
 }
 
 /// `response-content-type` and its like.
@@ -102,16 +107,6 @@ impl Range {
             (Err(_), Ok(last)) if from.is_empty() => Some(Self::Last(last)),
             _ => None,
         }
-    }
-
-    /// The bytes `from..to` of a body with `size` bytes.
-    fn of(self, size: u64) -> Option<(u64, u64)> {
-        let (from, to) = match self {
-            Self::Between(from, to) => (from, to.saturating_add(1).min(size)),
-            Self::From(from) => (from, size),
-            Self::Last(last) => (size.saturating_sub(last), size),
-        };
-        (from < to).then_some((from, to))
     }
 }
 
@@ -390,16 +385,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ranges_are_read_and_clamped() {
-        let of = |header, size| Range::read(header).and_then(|range| range.of(size));
-        assert_eq!(of("bytes=0-0", 10), Some((0, 1)));
-        assert_eq!(of("bytes=5-99", 10), Some((5, 10)));
-        assert_eq!(of("bytes=5-", 10), Some((5, 10)));
-        assert_eq!(of("bytes=-3", 10), Some((7, 10)));
-        assert_eq!(of("bytes=-30", 10), Some((0, 10)));
-        assert_eq!(of("bytes=10-", 10), None);
-        assert_eq!(of("bytes=0-", 0), None);
+    fn ranges_are_read() {
+        assert_eq!(Range::read("bytes=0-0"), Some(Range::Between(0, 0)));
+        assert_eq!(Range::read("bytes=5-"), Some(Range::From(5)));
+        assert_eq!(Range::read("bytes=-3"), Some(Range::Last(3)));
         assert_eq!(Range::read("bytes=0-1,3-4"), None);
         assert_eq!(Range::read("bytes=4-3"), None);
+        assert_eq!(Range::read("bytes=-"), None);
     }
 }
