@@ -58,7 +58,18 @@ impl S3Store {
         body: &Tap<SdkBody>,
         call: impl Future<Output = Result<()>>,
     ) -> Result<Vec<u8>> {
-        let ends = Instant::now() + self.timeouts.call;
+        self.read_body_within(operation, self.timeouts.call, body, call).await
+    }
+
+    /// The same within another bound, for calls that make the store work.
+    pub(super) async fn read_body_within(
+        &self,
+        operation: &'static str,
+        bound: Duration,
+        body: &Tap<SdkBody>,
+        call: impl Future<Output = Result<()>>,
+    ) -> Result<Vec<u8>> {
+        let ends = Instant::now() + bound;
         call.await?;
         let body = body.take().unwrap_or_else(SdkBody::empty);
         let left = ends.saturating_duration_since(Instant::now()).max(Duration::from_secs(1));

@@ -2,9 +2,9 @@
 
 use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart, EncodingType};
 
-use super::call::Shape;
+use super::call::{Shape, Tap};
 use super::encode::{bare_etag, copy_source, form_decoded, quoted};
-use super::{S3Store, body, headers, range};
+use super::{S3Store, body, headers, range, xml};
 use crate::{
     Body, ErrorKind, Guard, InPlace, NewObject, ObjectAt, Part, PartCopyRequest, Result, StoreError, Upload, Written,
 };
@@ -19,10 +19,14 @@ impl S3Store {
             let kind = if checksum.full_object { ChecksumType::FullObject } else { ChecksumType::Composite };
             call = call.checksum_algorithm(ChecksumAlgorithm::from(checksum.algorithm.as_str())).checksum_type(kind);
         }
+        let body = Tap::new();
         let shape = Shape::of(lines).query("versionId", at.version.as_deref());
+        let shape = shape.take_body(&body, "<InitiateMultipartUploadResult/>");
         let call = call.customize().interceptor(shape).send();
-        let answer = self.call(operation, self.timeouts.call, call).await?;
-        answer.upload_id.filter(|id| !id.is_empty()).ok_or_else(|| nonsense(operation, "no upload id"))
+        let call = async { self.call(operation, self.timeouts.call, call).await.map(|_| ()) };
+        let answer = xml::fields(operation, &self.read_body(operation, &body, call).await?)?;
+        let id = answer.into_iter().find(|(name, id)| name == "UploadId" && !id.is_empty());
+        id.map(|(_, id)| id).ok_or_else(|| nonsense(operation, "no upload id"))
     }
 
     pub(super) async fn copy_part(&self, request: PartCopyRequest) -> Result<Part> {
@@ -55,16 +59,32 @@ impl S3Store {
         loop {
             let after = parts.last().map(|part| part.number.to_string());
             let call = self.client.list_parts().bucket(&upload.bucket).key(&upload.key).upload_id(&upload.id);
-            let call = call.set_part_number_marker(after).send();
-            let answer = self.call(operation, self.timeouts.call, call).await?;
+            let body = Tap::new();
+            let shape = Shape::default().take_body(&body, "<ListPartsResult/>");
+            let call = call.set_part_number_marker(after).customize().interceptor(shape).send();
+            let call = async { self.call(operation, self.timeouts.call, call).await.map(|_| ()) };
+            let answer = xml::fields(operation, &self.read_body(operation, &body, call).await?)?;
             let before = parts.len();
-            for part in answer.parts.unwrap_or_default() {
-                let number = part.part_number.and_then(|number| u32::try_from(number).ok());
-                let number = number.ok_or_else(|| nonsense(operation, "no part number"))?;
-                let etag = part.e_tag.as_deref().map(bare_etag).ok_or_else(|| nonsense(operation, "no ETag"))?;
-                parts.push(Part { number, etag, size: part.size.and_then(|n| n.try_into().ok()).unwrap_or(0) });
+            let mut part = Part { number: 0, etag: String::new(), size: 0 };
+            let mut truncated = false;
+            for (name, text) in answer {
+                match name.as_str() {
+                    "Part/PartNumber" => {
+                        part.number = text.parse().map_err(|_| nonsense(operation, "no part number"))?;
+                    }
+                    "Part/ETag" => part.etag = bare_etag(&text),
+                    "Part/Size" => part.size = text.parse().map_err(|_| nonsense(operation, "no part size"))?,
+                    "Part" if part.number == 0 || part.etag.is_empty() => {
+                        return Err(nonsense(operation, "a part without number or ETag"));
+                    }
+                    "Part" => {
+                        parts.push(std::mem::replace(&mut part, Part { number: 0, etag: String::new(), size: 0 }))
+                    }
+                    "IsTruncated" => truncated = text == "true",
+                    _ => {}
+                }
             }
-            if answer.is_truncated != Some(true) {
+            if !truncated {
                 return Ok(parts);
             }
             if parts.len() == before {
@@ -89,10 +109,15 @@ impl S3Store {
         lines.extend(headers::of_guard(guard));
         let call = self.client.complete_multipart_upload().bucket(&upload.bucket).key(&upload.key);
         let call = call.upload_id(&upload.id).multipart_upload(parts);
-        let call = call.customize().interceptor(Shape::of(lines)).send();
-        let answer = self.call(operation, self.timeouts.store_work, call).await?;
-        let etag = answer.e_tag.as_deref().map(bare_etag).ok_or_else(|| nonsense(operation, "no ETag"))?;
-        Ok(Written { etag: Some(etag), version: answer.version_id })
+        let (kept, body) = (Tap::new(), Tap::new());
+        let shape = Shape::of(lines).keep_headers(&kept).take_body(&body, "<CompleteMultipartUploadResult/>");
+        let call = call.customize().interceptor(shape).send();
+        let call = async { self.call(operation, self.timeouts.store_work, call).await.map(|_| ()) };
+        let answer = self.read_body_within(operation, self.timeouts.store_work, &body, call).await?;
+        let etag = xml::fields(operation, &answer)?.into_iter().find(|(name, _)| name == "ETag");
+        let etag = etag.map(|(_, etag)| bare_etag(&etag)).ok_or_else(|| nonsense(operation, "no ETag"))?;
+        let version = kept.take().and_then(|headers| headers.get("x-amz-version-id").map(ToOwned::to_owned));
+        Ok(Written { etag: Some(etag), version })
     }
 
     pub(super) async fn drop_upload(&self, upload: &Upload) -> Result<()> {

@@ -51,6 +51,56 @@ pub(super) fn versioning(operation: &'static str, xml: &[u8]) -> Result<Option<S
     }
 }
 
+/// The fields of a small answer, whatever its root element is called, since stores differ there: `(path below the root,
+/// text)`, in order. A root `Error` is the store's error, also under a good status.
+pub(super) fn fields(operation: &'static str, xml: &[u8]) -> Result<Vec<(String, String)>> {
+    let nonsense = |message: &str| StoreError::new(operation, ErrorKind::Nonsense, message);
+    let text = std::str::from_utf8(xml).map_err(|_| nonsense("the answer is not UTF-8"))?;
+    // Stores send white space while they work, so that the connection stays.
+    let mut reader = Reader::from_str(text.trim_start());
+    reader.config_mut().expand_empty_elements = true;
+    let (mut path, mut found, mut current) = (Vec::<String>::new(), Vec::new(), String::new());
+    let mut root = None;
+    loop {
+        match reader.read_event().map_err(|_| nonsense("broken XML"))? {
+            Event::Start(_) if path.len() >= DEEPEST => return Err(nonsense("nested too deep")),
+            Event::Start(start) => {
+                path.push(String::from_utf8_lossy(local(start.name().as_ref())).into_owned());
+                root.get_or_insert_with(|| path.concat());
+                current.clear();
+            }
+            Event::End(_) => {
+                found.push((path.get(1..).unwrap_or_default().join("/"), std::mem::take(&mut current)));
+                path.pop();
+            }
+            Event::Text(text) => current.push_str(&text.decode().map_err(|_| nonsense("not UTF-8"))?),
+            Event::GeneralRef(entity) => {
+                let name = entity.decode().map_err(|_| nonsense("not UTF-8"))?;
+                match entity.resolve_char_ref().map_err(|_| nonsense("a wrong character"))? {
+                    Some(character) => current.push(character),
+                    None => current.push_str(resolve_predefined_entity(&name).ok_or_else(|| nonsense("an entity"))?),
+                }
+            }
+            Event::DocType(_) => return Err(nonsense("a document type where an answer of S3 was expected")),
+            Event::Eof if path.is_empty() => break,
+            Event::Eof => return Err(nonsense("the answer ends early")),
+            _ => {}
+        }
+    }
+    let get = |name: &str| found.iter().find(|(path, _)| path == name).map_or("", |(_, text)| text.as_str());
+    match root.as_deref() {
+        Some("Error") => {
+            let (code, message) = (get("Code"), get("Message"));
+            let kind = super::errors::kind_of(200, Some(code), message);
+            // An unknown code under a good status: it may have happened or not.
+            let kind = if kind == ErrorKind::Nonsense { ErrorKind::Server } else { kind };
+            Err(StoreError::answered(operation, kind, 200, code, message))
+        }
+        Some("html" | "HTML") | None => Err(nonsense("the answer is none of S3")),
+        Some(_) => Ok(found),
+    }
+}
+
 /// Elements deeper than any listing has.
 const DEEPEST: usize = 16;
 

@@ -119,6 +119,24 @@ fn what_is_no_listing_makes_no_sense() {
 }
 
 #[test]
+fn an_error_under_a_good_status_is_an_error() {
+    let read = |xml: &str| fields("CompleteMultipartUpload", xml.as_bytes());
+    let done =
+        read("  \n<?xml version=\"1.0\"?><AnyResult><ETag>&quot;e&quot;</ETag><P><N>1</N></P></AnyResult>").unwrap();
+    assert_eq!(done[0], ("ETag".to_owned(), "\"e\"".to_owned()));
+    assert_eq!(done[1], ("P/N".to_owned(), "1".to_owned()));
+    let error = |code: &str| read(&format!("<Error><Code>{code}</Code><Message>m</Message></Error>")).unwrap_err();
+    assert_eq!(error("SlowDown").kind, ErrorKind::Throttled);
+    assert_eq!(error("InternalError").kind, ErrorKind::Server);
+    assert_eq!(error("PreconditionFailed").kind, ErrorKind::Precondition);
+    assert!(error("SomethingNew").kind.is_ambiguous());
+    assert_eq!(error("SlowDown").code.as_deref(), Some("SlowDown"));
+    for wrong in ["", " ", "<html></html>", "<a>", "<!DOCTYPE x><a/>", "OK"] {
+        assert_eq!(read(wrong).unwrap_err().kind, ErrorKind::Nonsense, "{wrong}");
+    }
+}
+
+#[test]
 fn versioning_under_either_root() {
     let read = |xml: &str| versioning("GetBucketVersioning", xml.as_bytes());
     assert_eq!(read("<VersioningConfiguration xmlns=\"x\"/>").unwrap(), None);
@@ -137,6 +155,7 @@ proptest! {
     fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
         let _ = page("List", &bytes);
         let _ = versioning("GetBucketVersioning", &bytes);
+        let _ = fields("ListParts", &bytes);
     }
 
     #[test]
