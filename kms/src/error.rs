@@ -66,6 +66,47 @@ impl KmsError {
         Self { operation, key: key.to_owned(), kind, status: None, message: message.into(), source: None }
     }
 
+    /// What somebody could do about it; for a missing right the policy line that grants it.
+    #[must_use]
+    pub fn remedy(&self) -> Option<String> {
+        let text = match self.kind {
+            KmsErrorKind::NotAllowed => {
+                let line = match self.operation {
+                    "status" => "/v1/status".to_owned(),
+                    "list" => "/v1/key/list/*".to_owned(),
+                    operation => format!("/v1/key/{operation}/{}", self.key),
+                };
+                format!(
+                    "add the line `allow: {line}` to the policy of our identity in KES, or our identity to a policy that has it"
+                )
+            }
+            KmsErrorKind::NoCertificate => "give a client certificate that says CA:FALSE \
+                (MINIO_KMS_KES_CERT_FILE and MINIO_KMS_KES_KEY_FILE) or an API key (MINIO_KMS_KES_API_KEY)"
+                .to_owned(),
+            KmsErrorKind::Untrusted => {
+                "set MINIO_KMS_KES_CAPATH to the certificate of KES or of its issuer, and use in \
+                MINIO_KMS_KES_ENDPOINT a name that the certificate has"
+                    .to_owned()
+            }
+            KmsErrorKind::KeyNotFound => {
+                format!("make the key (`kes key create {}`) or correct its name", self.key)
+            }
+            KmsErrorKind::NotAuthentic => format!(
+                "find out whether `{}` was deleted and made anew, and whether the context is the one it was sealed with",
+                self.key
+            ),
+            KmsErrorKind::Unreachable | KmsErrorKind::Timeout => {
+                "look whether KES runs and whether MINIO_KMS_KES_ENDPOINT is right".to_owned()
+            }
+            KmsErrorKind::NotImplemented => "look whether MINIO_KMS_KES_ENDPOINT points to a KES".to_owned(),
+            KmsErrorKind::Server => "look into the log of KES, and whether its key store answers".to_owned(),
+            KmsErrorKind::KeyExists | KmsErrorKind::Refused | KmsErrorKind::Nonsense | KmsErrorKind::BreakerOpen => {
+                return None;
+            }
+        };
+        Some(text)
+    }
+
     fn describe(&self) -> String {
         let key = if self.key.is_empty() { String::new() } else { format!(" `{}`", self.key) };
         let status = self.status.map(|s| format!("{s} ")).unwrap_or_default();

@@ -1,12 +1,23 @@
-//! KES behind one trait: the KMS seam.
+//! KES behind one trait: the KMS seam, and a client of the real service.
+//!
+//! [`KesConfig::from_env`] reads what MinIO reads, [`KesClient`] does the calls. Everybody else knows only [`Kms`].
 
+mod answer;
+mod breaker;
+pub mod client;
+pub mod config;
 pub mod error;
 pub mod secret;
+mod tls;
+mod transport;
 
 use async_trait::async_trait;
 
+pub use client::KesClient;
+pub use config::{ConfigError, Credential, KesConfig, Limits};
 pub use error::{KmsError, KmsErrorKind};
 pub use secret::DataKey;
+pub use tls::identity_of;
 
 /// What a call to a KMS gives.
 pub type Result<T> = std::result::Result<T, KmsError>;
@@ -47,4 +58,16 @@ pub struct Status {
     pub version: String,
     /// Whether its key store can't be reached.
     pub keystore_unreachable: bool,
+}
+
+/// Whether there is a key of that name, asked by `generate`: the one right that every policy grants.
+///
+/// # Errors
+/// The service did not say.
+pub async fn key_exists(kms: &dyn Kms, key: &str) -> Result<bool> {
+    match kms.generate(key, b"").await {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind == KmsErrorKind::KeyNotFound => Ok(false),
+        Err(error) => Err(error),
+    }
 }
