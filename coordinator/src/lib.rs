@@ -1,1 +1,120 @@
-//! To be filled by the commits that follow.
+//! What there is one of in a fleet: it cuts the key space into shards, hands out tickets, and takes a job from one
+//! state to the next until its report is written. It never touches an object.
+
+mod dispatch;
+mod finish;
+mod lifecycle;
+mod totals;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use keyrotate_checkpoint::{Ledger, LedgerError};
+use keyrotate_proto::id::JobId;
+use keyrotate_queue::{Queue, QueueError};
+use keyrotate_report::{ReportError, ReportRoot};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+pub use totals::{Totals, totals};
+
+/// How a coordinator works.
+#[derive(Clone, Debug)]
+pub struct CoordinatorConfig {
+    /// Tickets that wait in the queue at most, over all jobs: twice the slots of the live workers.
+    pub tickets_out: usize,
+    /// Shards that a walk is cut into, where the key space gives that many.
+    pub shards: usize,
+    /// A ticket whose shard is not leased by then is taken for lost.
+    pub ticket_lost_after: Duration,
+    /// How often the world is looked at.
+    pub tick: Duration,
+    /// How often a paused job is probed.
+    pub probe_every: Duration,
+    /// How long a `clean` pass may take; what is left then is listed.
+    pub clean_limit: Duration,
+}
+
+impl Default for CoordinatorConfig {
+    fn default() -> Self {
+        Self {
+            tickets_out: 16,
+            shards: 64,
+            ticket_lost_after: Duration::from_secs(60),
+            tick: Duration::from_millis(50),
+            probe_every: Duration::from_secs(60),
+            clean_limit: Duration::from_secs(60),
+        }
+    }
+}
+
+/// A step of the coordinator could not be done. It is tried again at the next tick.
+#[derive(Debug, thiserror::Error)]
+pub enum CoordinatorError {
+    /// The checkpoint.
+    #[error("the checkpoint refused or could not be reached")]
+    Ledger(#[from] LedgerError),
+    /// The queue.
+    #[error("a ticket could not be published")]
+    Queue(#[from] QueueError),
+    /// The report store.
+    #[error("the report could not be read or written")]
+    Report(#[from] ReportError),
+    /// The answers of `prepare` are not as they should be.
+    #[error("the answers about the key space can't be read: {0}")]
+    KeySpace(String),
+}
+
+type Result<T> = std::result::Result<T, CoordinatorError>;
+
+/// Plans, dispatches and finishes.
+#[derive(Debug)]
+pub struct Coordinator {
+    ledger: Ledger,
+    queue: Arc<dyn Queue>,
+    reports: Arc<dyn ReportRoot>,
+    config: CoordinatorConfig,
+    probed: HashMap<JobId, Instant>,
+}
+
+impl Coordinator {
+    /// A coordinator over a checkpoint, a queue and a report store.
+    #[must_use]
+    pub fn new(ledger: Ledger, queue: Arc<dyn Queue>, reports: Arc<dyn ReportRoot>, config: CoordinatorConfig) -> Self {
+        Self { ledger, queue, reports, config, probed: HashMap::new() }
+    }
+
+    /// Works until it is told to stop. What goes wrong is logged and tried again.
+    pub async fn run(mut self, stop: CancellationToken) {
+        while !stop.is_cancelled() {
+            if let Err(error) = self.tick().await {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "a step of the coordinator failed; it is tried again"
+                );
+                tokio::time::sleep(self.config.tick * 10).await;
+            }
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = tokio::time::sleep(self.config.tick) => {}
+            }
+        }
+    }
+
+    /// Looks at every live job once: takes it as far as it goes, then hands out tickets.
+    ///
+    /// # Errors
+    /// When the checkpoint, the queue or the report store fails.
+    pub async fn tick(&mut self) -> Result<()> {
+        let mut live = Vec::new();
+        for job in self.ledger.jobs().await?.into_iter().filter(|job| !job.state.is_ended()) {
+            let mut job = job;
+            while let Some(next) = self.advance(&job).await? {
+                job = next;
+            }
+            live.push(job);
+        }
+        self.dispatch(&live).await
+    }
+}

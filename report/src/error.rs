@@ -62,7 +62,8 @@ impl ReportError {
         Self::Store { action, name: name.into(), source: source.into() }
     }
 
-    pub(crate) fn damaged(name: &str, what: impl std::fmt::Display) -> Self {
+    /// A file of the report that is not as it should be.
+    pub fn damaged(name: &str, what: impl std::fmt::Display) -> Self {
         Self::Damaged { name: name.to_owned(), what: what.to_string() }
     }
 }

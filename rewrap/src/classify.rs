@@ -54,6 +54,17 @@ pub(crate) fn classify(error: &StoreError, doing: Doing) -> Meaning {
     }
 }
 
+/// What a failed listing means for the job; `None` where it says nothing about the job either, but only that this
+/// stretch of keys could not be listed now.
+#[must_use]
+pub fn halt_of(error: &StoreError) -> Option<Halt> {
+    let passing = matches!(
+        error.kind,
+        ErrorKind::Timeout | ErrorKind::Server | ErrorKind::Cut | ErrorKind::Nonsense | ErrorKind::Refused
+    );
+    (!passing).then(|| halt(error))
+}
+
 /// What an error means where no object is concerned: of a listing, of the bucket.
 pub(crate) fn halt(error: &StoreError) -> Halt {
     let reason = match error.kind {

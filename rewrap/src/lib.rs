@@ -16,7 +16,10 @@ pub mod probe;
 mod readback;
 mod rewrapper;
 mod strategy;
+#[cfg(test)]
+mod testing;
 
+pub use classify::halt_of;
 pub use facts::{Facts, Shown, kind_of};
 pub use halt::Halt;
 pub use plan::{Look, Plan, Settled, Unread};

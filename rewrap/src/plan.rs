@@ -109,4 +109,10 @@ impl Unread {
     pub fn key(&self) -> &str {
         self.plan.key()
     }
+
+    /// The version that was looked at.
+    #[must_use]
+    pub fn at(&self) -> &ObjectAt {
+        self.plan.at()
+    }
 }

@@ -1,0 +1,170 @@
+//! A job from one state to the next. Each step reads what is so and does the one thing that follows; a step done
+//! twice, or by two coordinators, changes nothing.
+
+use keyrotate_checkpoint::record::{JobRecord, JobResult, PassRecord, ShardState};
+use keyrotate_checkpoint::transition::job as transition;
+use keyrotate_proto::position::KeyRange;
+use keyrotate_proto::state::{JobState, PassKind, PauseReason, Phase, StopReason};
+
+use crate::totals::totals;
+use crate::{Coordinator, CoordinatorError, Result};
+use keyrotate_plan::{KEY_SPACE, KeySpace};
+
+impl Coordinator {
+    /// Does the next step of a job; `None` when there is nothing to do but to wait.
+    pub(crate) async fn advance(&mut self, job: &JobRecord) -> Result<Option<JobRecord>> {
+        if let Some(next) = self.close_passes(job).await? {
+            return Ok(Some(next));
+        }
+        let open = |kind: PassKind| job.passes.iter().any(|pass| pass.open && pass.kind == kind);
+        match &job.state {
+            JobState::Live { phase: Phase::Queued } => self.update(job, transition::begin).await,
+            JobState::Live { phase: Phase::Preparing } if open(PassKind::Prepare) => Ok(None),
+            JobState::Live { phase: Phase::Preparing } => self.open(job, PassKind::Prepare, vec![job.scope()]).await,
+            JobState::Live { phase: Phase::AwaitingConfirmation } => Ok(None),
+            JobState::Live { phase: Phase::Running } if open(PassKind::Walk) || open(PassKind::Retry) => Ok(None),
+            JobState::Live { phase: Phase::Running } => self.after_work(job).await,
+            JobState::Live { phase: Phase::Verifying } if open(PassKind::Verify) => Ok(None),
+            JobState::Live { phase: Phase::Verifying } => self.after_verify(job).await,
+            JobState::Paused { reason: PauseReason::Operator, .. } => Ok(None),
+            JobState::Paused { .. } => self.while_paused(job).await,
+            JobState::Cancelling | JobState::Failing { .. } => self.clean(job).await,
+            JobState::Cancelled | JobState::Failed { .. } | JobState::Completed => Ok(None),
+        }
+    }
+
+    /// Closes every open pass whose shards are all over.
+    async fn close_passes(&self, job: &JobRecord) -> Result<Option<JobRecord>> {
+        for pass in job.passes.iter().filter(|pass| pass.open) {
+            let shards = self.ledger.shards(&job.id, pass.id).await?;
+            if shards.iter().all(|shard| shard.state.is_over()) {
+                self.ledger.close_pass(&job.id, pass.id).await?;
+                return Ok(Some(self.ledger.job(&job.id).await?));
+            }
+        }
+        Ok(None)
+    }
+
+    /// No walk or retry pass is open: the first walk, another retry, or on to `verifying`.
+    async fn after_work(&self, job: &JobRecord) -> Result<Option<JobRecord>> {
+        let Some(last) = last_with_rows(job) else {
+            return self.open(job, PassKind::Walk, self.plan(job).await?).await;
+        };
+        let again = self.ranges_to_retry(job, last).await?;
+        if again.is_empty() {
+            return self.update(job, transition::verify).await;
+        }
+        if job.attempts_used >= job.spec.retry.attempts {
+            return self.fail_with_what_is_left(job, last).await;
+        }
+        let not_before = self.ledger.now().await?.checked_add(job.spec.retry.delay).ok();
+        self.ledger.open_pass(&job.id, PassKind::Retry, again, not_before).await?;
+        Ok(Some(self.ledger.job(&job.id).await?))
+    }
+
+    /// The walk's shards, from what `prepare` learnt of the key space.
+    async fn plan(&self, job: &JobRecord) -> Result<Vec<KeyRange>> {
+        let bytes = self.reports.of(&job.id)?.get(KEY_SPACE).await?;
+        let space: KeySpace = serde_json::from_slice(&bytes).map_err(|e| CoordinatorError::KeySpace(e.to_string()))?;
+        Ok(keyrotate_plan::plan(&job.scope(), &space.probes, self.config.shards))
+    }
+
+    /// Ranges of a pass with rows that want another try, or that were abandoned.
+    async fn ranges_to_retry(&self, job: &JobRecord, pass: &PassRecord) -> Result<Vec<KeyRange>> {
+        let shards = self.ledger.shards(&job.id, pass.id).await?;
+        let left = |counts: &keyrotate_proto::outcome::Counts| counts.of("failed") + counts.of("conflict") > 0;
+        let again = shards.into_iter().filter(|shard| left(&shard.counts) || shard.state == ShardState::Abandoned);
+        Ok(again.map(|shard| shard.range).collect())
+    }
+
+    async fn fail_with_what_is_left(&self, job: &JobRecord, last: &PassRecord) -> Result<Option<JobRecord>> {
+        let counts = totals(&self.ledger, job).await?.counts;
+        let (failed, conflict) = (counts.of("failed"), counts.of("conflict"));
+        let (reason, detail) = if last.abandoned > 0 {
+            (StopReason::Abandoned, format!("{} ranges of keys could not be listed", last.abandoned))
+        } else {
+            (StopReason::ObjectsLeft, format!("{failed} failed and {conflict} in conflict after the last pass"))
+        };
+        self.update(job, |job, now| transition::fail(job, reason, &detail, now)).await
+    }
+
+    /// `verifying` is through: nothing may be left, and the canary must open once more.
+    async fn after_verify(&mut self, job: &JobRecord) -> Result<Option<JobRecord>> {
+        let Some(verify) = last_with_rows(job).filter(|pass| pass.kind == PassKind::Verify) else {
+            let shards = self.ledger.shards(&job.id, walk_of(job)).await?;
+            return self.open(job, PassKind::Verify, shards.into_iter().map(|shard| shard.range).collect()).await;
+        };
+        if verify.abandoned > 0 || verify.counts.of("failed") + verify.counts.of("conflict") > 0 {
+            return self.fail_with_what_is_left(job, verify).await;
+        }
+        match job.passes.iter().find(|pass| pass.kind == PassKind::Prepare && pass.id > verify.id) {
+            None => self.open(job, PassKind::Prepare, vec![job.scope()]).await,
+            Some(canary) if canary.open => Ok(None),
+            Some(_) => self.end(job, &JobState::Completed).await,
+        }
+    }
+
+    /// A probe pass, until it succeeds or the pause has lasted too long.
+    async fn while_paused(&self, job: &JobRecord) -> Result<Option<JobRecord>> {
+        let now = self.ledger.now().await?;
+        if transition::paused_for(job, now) > job.spec.options.pause_limit {
+            let detail = "it was paused for longer than `pauseLimit`";
+            return self.update(job, |job, now| transition::fail(job, StopReason::PauseLimit, detail, now)).await;
+        }
+        if job.passes.iter().any(|pass| pass.open && pass.kind == PassKind::Prepare) {
+            return Ok(None);
+        }
+        self.open(job, PassKind::Prepare, vec![job.scope()]).await
+    }
+
+    /// `clean` over what the job left open, then the end.
+    async fn clean(&mut self, job: &JobRecord) -> Result<Option<JobRecord>> {
+        let end = match &job.state {
+            JobState::Failing { reason, detail } => JobState::Failed { reason: *reason, detail: detail.clone() },
+            _ => JobState::Cancelled,
+        };
+        let Some(pass) = job.passes.iter().rfind(|pass| pass.kind == PassKind::Clean) else {
+            return self.open(job, PassKind::Clean, vec![job.scope()]).await;
+        };
+        let late = self.ledger.now().await?.duration_since(pass.started)
+            > jiff::SignedDuration::try_from(self.config.clean_limit).unwrap_or_default();
+        if pass.open && !late { Ok(None) } else { self.end(job, &end).await }
+    }
+
+    /// Writes the report, then the job's last state. The state given is the one that the job is about to have.
+    async fn end(&mut self, job: &JobRecord, state: &JobState) -> Result<Option<JobRecord>> {
+        let ended = self.ledger.now().await?;
+        let counts = totals(&self.ledger, job).await?.counts;
+        let report = self.write_report(job, state, &counts, ended).await?;
+        self.probed.remove(&job.id);
+        let result = JobResult { counts, ended, report: Some(report) };
+        Ok(Some(self.ledger.end_job(&job.id, &result).await?))
+    }
+
+    async fn open(&self, job: &JobRecord, kind: PassKind, ranges: Vec<KeyRange>) -> Result<Option<JobRecord>> {
+        self.ledger.open_pass(&job.id, kind, ranges, None).await?;
+        Ok(Some(self.ledger.job(&job.id).await?))
+    }
+
+    async fn update(
+        &self,
+        job: &JobRecord,
+        change: impl Fn(&JobRecord, jiff::Timestamp) -> std::result::Result<JobRecord, keyrotate_checkpoint::Refusal>
+        + Send
+        + Sync,
+    ) -> Result<Option<JobRecord>> {
+        Ok(Some(self.ledger.update_job(&job.id, change).await?))
+    }
+}
+
+/// The newest pass that wrote rows. After a failed `verifying` that somebody resumed, that is the `verify` pass, whose
+/// bad rows then get their retry before the scope is listed once more.
+fn last_with_rows(job: &JobRecord) -> Option<&PassRecord> {
+    let with_rows = |pass: &&PassRecord| matches!(pass.kind, PassKind::Walk | PassKind::Retry | PassKind::Verify);
+    job.passes.iter().rfind(with_rows)
+}
+
+/// The pass that walked the scope.
+fn walk_of(job: &JobRecord) -> keyrotate_proto::id::PassId {
+    job.passes.iter().find(|pass| pass.kind == PassKind::Walk).map_or(keyrotate_proto::id::PassId(0), |pass| pass.id)
+}

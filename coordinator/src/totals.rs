@@ -1,0 +1,46 @@
+//! A job's sums: each (key, version)'s last row once.
+
+use keyrotate_checkpoint::record::{JobRecord, ShardRecord, ShardState};
+use keyrotate_checkpoint::{Ledger, LedgerError};
+use keyrotate_proto::outcome::Counts;
+
+/// Sums of a job, and how far its open passes are.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Totals {
+    /// Each version's last row once.
+    pub counts: Counts,
+    /// Shards of the open pass.
+    pub shards: usize,
+    /// Of those, how many are over.
+    pub over: usize,
+    /// Of those, how many are leased.
+    pub leased: usize,
+}
+
+/// Adds up what was committed so far.
+///
+/// # Errors
+/// When the checkpoint can't be read.
+pub async fn totals(ledger: &Ledger, job: &JobRecord) -> Result<Totals, LedgerError> {
+    let mut totals = Totals::default();
+    for pass in &job.passes {
+        if !pass.open {
+            totals.counts.add(&pass.counts);
+            totals.counts.subtract(&pass.replaced);
+            continue;
+        }
+        let shards = ledger.shards(&job.id, pass.id).await?;
+        shards.iter().for_each(|shard| totals.counts.add(&shard.counts));
+        shards.iter().for_each(|shard| totals.counts.subtract(&shard.replaced));
+        totals.count_shards(&shards);
+    }
+    Ok(totals)
+}
+
+impl Totals {
+    fn count_shards(&mut self, shards: &[ShardRecord]) {
+        self.shards += shards.len();
+        self.over += shards.iter().filter(|shard| shard.state.is_over()).count();
+        self.leased += shards.iter().filter(|shard| matches!(shard.state, ShardState::Leased { .. })).count();
+    }
+}

@@ -1,0 +1,74 @@
+//! Intents of a slice: put down before the writes that they speak of, many in one file.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use keyrotate_checkpoint::record::ShardRecord;
+use keyrotate_proto::id::{Epoch, ShardRef};
+use keyrotate_proto::intent::Intent;
+use keyrotate_report::intents::{INTENTS_VERSION, IntentsHeader, encode, list_for_shard, read};
+use keyrotate_report::{ReportError, ReportStore};
+use tokio::sync::{mpsc, oneshot};
+
+/// Intents in one file at most.
+const BATCH: usize = 500;
+
+type Waiting = (Intent, oneshot::Sender<Result<(), Arc<ReportError>>>);
+
+/// Where a write waits until its intent is stored. Cheap to clone; the writer ends with the last clone.
+#[derive(Clone, Debug)]
+pub(crate) struct IntentGate {
+    waiting: mpsc::Sender<Waiting>,
+}
+
+impl IntentGate {
+    /// A gate for the slices of one lease.
+    pub(crate) fn open(reports: Arc<dyn ReportStore>, shard: ShardRef, epoch: Epoch) -> Self {
+        let (waiting, mut arrivals) = mpsc::channel::<Waiting>(BATCH);
+        tokio::spawn(async move {
+            let mut header = IntentsHeader { version: INTENTS_VERSION, shard, epoch, number: 0, window: 0 };
+            let mut batch = Vec::with_capacity(BATCH);
+            while arrivals.recv_many(&mut batch, BATCH).await > 0 {
+                let (intents, waiters): (Vec<_>, Vec<_>) = batch.drain(..).unzip();
+                let stored = store(reports.as_ref(), &header, &intents).await.map_err(Arc::new);
+                header.number += 1;
+                for waiter in waiters {
+                    let _gone = waiter.send(stored.clone());
+                }
+            }
+        });
+        Self { waiting }
+    }
+
+    /// Comes back once the intent is stored.
+    pub(crate) async fn record(&self, intent: Intent) -> Result<(), ReportError> {
+        let (sender, stored) = oneshot::channel();
+        let closed = || ReportError::damaged("intents", "their writer has ended");
+        self.waiting.send((intent, sender)).await.map_err(|_| closed())?;
+        match stored.await.map_err(|_| closed())? {
+            Ok(()) => Ok(()),
+            Err(error) => Err(ReportError::damaged("intents", error)),
+        }
+    }
+}
+
+/// Intents of earlier leases for entries that the cursor has not passed, by key and version; of several for one entry
+/// the newest.
+pub(crate) type LeftIntents = HashMap<(String, Option<String>), Intent>;
+
+/// What earlier holders of a shard put down and may or may not have written. Listed before the first write.
+pub(crate) async fn left(reports: &dyn ReportStore, shard: &ShardRecord) -> Result<LeftIntents, ReportError> {
+    let mut left = HashMap::new();
+    for name in list_for_shard(reports, &shard.shard).await? {
+        let (_, intents) = read::<Intent>(reports, &name).await?;
+        let ahead = |intent: &Intent| shard.cursor.key().is_some_and(|at| intent.key.as_str() >= at);
+        left.extend(
+            intents.into_iter().filter(ahead).map(|intent| ((intent.key.clone(), intent.version.clone()), intent)),
+        );
+    }
+    Ok(left)
+}
+
+async fn store(reports: &dyn ReportStore, header: &IntentsHeader, intents: &[Intent]) -> Result<(), ReportError> {
+    reports.put_new(&header.name(), encode(header, intents)?).await
+}

@@ -1,0 +1,217 @@
+//! Slices of `walk`, `retry` and `verify`: which source they read, and what the end of one means for the job.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use keyrotate_checkpoint::record::{JobRecord, ShardRecord, ShardState};
+use keyrotate_checkpoint::transition::job as transition;
+use keyrotate_checkpoint::{HeldLease, LedgerError};
+use keyrotate_proto::id::{JobId, PassId};
+use keyrotate_proto::position::{KeyRange, Position};
+use keyrotate_proto::state::{PassKind, PauseReason, StopReason};
+use keyrotate_report::chain::ShardParts;
+use keyrotate_report::rows::{LastRows, PassRows};
+use keyrotate_report::{ReportError, ReportStore};
+use keyrotate_rewrap::Halt;
+use tokio_util::sync::CancellationToken;
+
+use crate::Worker;
+use crate::deadline::Deadline;
+use crate::intents::{self, IntentGate};
+use crate::slice::{Slice, SliceEnd, Tools};
+use crate::source::{Gap, Listing, Retry, Scope, Source, SourceError, Verify, gaps};
+
+/// A slice could not say its last word.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SliceError {
+    /// The checkpoint refused, or could not be reached.
+    #[error("the checkpoint refused or could not be reached")]
+    Ledger(#[from] LedgerError),
+    /// The report store could not be read.
+    #[error("the report store could not be read")]
+    Report(#[from] ReportError),
+}
+
+impl Worker {
+    /// Works on a shard until its lease is to be given back, and gives it back.
+    pub(crate) async fn slice(&self, lease: HeldLease, stop: CancellationToken) -> Result<(), SliceError> {
+        let (record, job, kind) = (lease.record().clone(), lease.job().clone(), lease.kind());
+        let reports = self.site.reports.of(&job.id)?;
+        let Some(rewrapper) = self.rewrapper(&job) else {
+            return Ok(self.site.ledger.give_back(lease).await?);
+        };
+        let source = match self.source(&job, kind, &record, &reports).await {
+            Ok(source) => source,
+            Err(error) => return self.after(lease, &job.id, SliceEnd::Source(error)).await,
+        };
+        let tools = Tools {
+            ledger: self.site.ledger.clone(),
+            left_intents: intents::left(reports.as_ref(), &record).await?,
+            gate: IntentGate::open(Arc::clone(&reports), record.shard.clone(), record.epoch.clone()),
+            reports,
+            rewrapper,
+            permits: self.permits.clone(),
+            meter: Arc::clone(&self.meter),
+            deadline: Deadline::new(lease.deadline()),
+            limits: self.config.limits.clone(),
+            env: self.env.clone(),
+            stop,
+        };
+        let (end, lease) = Slice::new(Arc::new(tools), lease, job.spec.bucket.clone()).run(source).await;
+        self.after(lease, &job.id, end).await
+    }
+
+    async fn after(&self, lease: HeldLease, job: &JobId, end: SliceEnd) -> Result<(), SliceError> {
+        let ledger = &self.site.ledger;
+        match end {
+            SliceEnd::Through => ledger.finish(lease).await?,
+            SliceEnd::Stopped => ledger.give_back(lease).await?,
+            SliceEnd::Halted(halt) => {
+                self.halt(job, &halt).await?;
+                ledger.give_back(lease).await?;
+            }
+            SliceEnd::Report(error) => {
+                let detail = crate::prepare::chain(&error);
+                self.halt(job, &Halt::Pause { reason: PauseReason::ReportStore, detail }).await?;
+                ledger.give_back(lease).await?;
+            }
+            SliceEnd::Source(error) => self.source_failed(lease, job, &error).await?,
+            SliceEnd::LeaseOver => tracing::warn!(shard = %lease.shard(), "the lease ran out under the work"),
+            SliceEnd::Lost(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    /// A source that can't be read is about the job where the store says so, else it charges the shard: three times,
+    /// and the shard is abandoned to a retry pass.
+    async fn source_failed(&self, lease: HeldLease, job: &JobId, error: &SourceError) -> Result<(), SliceError> {
+        tracing::warn!(shard = %lease.shard(), error = error as &dyn std::error::Error, "its source can't be read");
+        let halt = match error {
+            SourceError::Store(error) => keyrotate_rewrap::halt_of(error),
+            SourceError::Rows(error) => {
+                Some(Halt::Pause { reason: PauseReason::ReportStore, detail: crate::prepare::chain(error) })
+            }
+            SourceError::Disorder { .. } | SourceError::Checkpoint(_) => None,
+        };
+        match halt {
+            Some(halt) => {
+                self.halt(job, &halt).await?;
+                self.site.ledger.give_back(lease).await?;
+            }
+            None => drop(self.site.ledger.abandon(lease).await?),
+        }
+        Ok(())
+    }
+
+    /// What was seen says something about the job: it pauses or stops.
+    pub(crate) async fn halt(&self, job: &JobId, halt: &Halt) -> Result<(), LedgerError> {
+        tracing::warn!(%job, "{halt}");
+        let change = |job: &JobRecord, now| match halt {
+            Halt::Pause { reason, detail } => transition::pause(job, *reason, detail, now),
+            Halt::Stop { reason, detail } => transition::fail(job, *reason, detail, now),
+        };
+        match self.site.ledger.update_job(job, change).await {
+            Err(LedgerError::Refused(_)) | Ok(_) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The job can't go on for a reason of its own.
+    pub(crate) async fn refuse(&self, job: &JobId, detail: String) -> Result<(), LedgerError> {
+        self.halt(job, &Halt::Stop { reason: StopReason::Refused, detail }).await
+    }
+
+    async fn source(
+        &self,
+        job: &JobRecord,
+        kind: PassKind,
+        shard: &ShardRecord,
+        reports: &Arc<dyn ReportStore>,
+    ) -> Result<Box<dyn Source>, SourceError> {
+        let covered = covered_versions(reports, shard).await?;
+        let listing = |range: &KeyRange, from: &Position| self.listing(job, range, from, covered.clone());
+        if kind == PassKind::Walk {
+            return Ok(Box::new(listing(&shard.range, &shard.cursor)));
+        }
+        let earlier = self.earlier(job, shard.shard.pass).await?;
+        let parts = earlier.iter().map(|(pass, _, shards)| (*pass, shards.iter().map(parts_of).collect())).collect();
+        let mut rows = LastRows::open(Arc::clone(reports), parts, shard.range.clone());
+        rows.seek(&shard.cursor);
+        let bucket = job.spec.bucket.clone();
+        if kind == PassKind::Verify {
+            return Ok(Box::new(Verify::new(bucket, listing(&shard.range, &shard.cursor), rows)));
+        }
+        let gaps: VecDeque<_> = unlisted(&earlier, &shard.range)
+            .into_iter()
+            .map(|gap| {
+                (KeyRange { start: shard.range.start.clone(), end: gap.end.clone() }, later(&gap.from, &shard.cursor))
+            })
+            .map(|(range, from)| listing(&range, &from))
+            .collect();
+        Ok(Box::new(Retry::new(bucket, rows, gaps)))
+    }
+
+    fn listing(&self, job: &JobRecord, range: &KeyRange, from: &Position, covered: BTreeSet<String>) -> Listing {
+        let frozen = job.frozen.as_ref();
+        let scope = Scope {
+            bucket: job.spec.bucket.clone(),
+            prefix: job.spec.prefix.clone(),
+            versions: frozen.is_some_and(|frozen| frozen.versioning.has_versions()),
+            with_facts: frozen.is_some_and(|frozen| frozen.listing_facts),
+        };
+        Listing::new(Arc::clone(&self.site.store), scope, range.clone(), from, covered)
+    }
+
+    /// Passes with rows before this one, with their shards.
+    async fn earlier(&self, job: &JobRecord, pass: PassId) -> Result<Vec<Earlier>, SourceError> {
+        let mut earlier = Vec::new();
+        let with_rows = |kind| matches!(kind, PassKind::Walk | PassKind::Retry | PassKind::Verify);
+        for pass in job.passes.iter().filter(|one| one.id < pass && with_rows(one.kind)) {
+            let shards = self.site.ledger.shards(&job.id, pass.id).await.map_err(SourceError::Checkpoint)?;
+            earlier.push((pass.id, pass.kind, shards));
+        }
+        Ok(earlier)
+    }
+}
+
+type Earlier = (PassId, PassKind, Vec<ShardRecord>);
+
+fn parts_of(shard: &ShardRecord) -> ShardParts {
+    ShardParts { range: shard.range.clone(), last_part: shard.last_part.clone() }
+}
+
+/// What earlier walk and retry passes left unlisted of a range.
+fn unlisted(earlier: &[Earlier], range: &KeyRange) -> Vec<Gap> {
+    let lists = |kind| matches!(kind, PassKind::Walk | PassKind::Retry);
+    let abandoned = |shards: &[ShardRecord]| {
+        let inside = shards.iter().filter(|s| s.state == ShardState::Abandoned && s.range.overlaps(range));
+        inside.map(|shard| (shard.cursor.clone(), shard.range.clone())).collect()
+    };
+    let passes: Vec<_> =
+        earlier.iter().filter(|(_, kind, _)| lists(*kind)).map(|(_, _, shards)| abandoned(shards)).collect();
+    gaps(&passes)
+}
+
+/// The later of two positions of one shard.
+fn later(a: &Position, b: &Position) -> Position {
+    match keyrotate_checkpoint::transition::order(a, b) {
+        Some(std::cmp::Ordering::Less) => b.clone(),
+        _ => a.clone(),
+    }
+}
+
+/// Versions of the cursor's key that already have a row in this shard, where the cursor stands inside a key.
+async fn covered_versions(
+    reports: &Arc<dyn ReportStore>,
+    shard: &ShardRecord,
+) -> Result<BTreeSet<String>, SourceError> {
+    let Position::After(key, Some(_)) = &shard.cursor else { return Ok(BTreeSet::new()) };
+    let only = KeyRange { start: key.clone(), end: Some(format!("{key}\0")) };
+    let mut rows = PassRows::open(Arc::clone(reports), vec![parts_of(shard)], only);
+    let mut covered = BTreeSet::new();
+    while let Some(row) = rows.next().await? {
+        covered.extend(row.version);
+        covered.extend(row.version_after);
+    }
+    Ok(covered)
+}

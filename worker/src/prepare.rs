@@ -1,0 +1,170 @@
+//! The `prepare` pass: preflight, probes of the store, answers about the key space. While a job is paused the same
+//! pass is its probe, and while it runs, its canary.
+
+use std::collections::BTreeSet;
+
+use keyrotate_checkpoint::ledger::Prepared;
+use keyrotate_checkpoint::record::JobRecord;
+use keyrotate_checkpoint::transition::job as transition;
+use keyrotate_checkpoint::{HeldLease, LedgerError};
+use keyrotate_plan::KEY_SPACE;
+use keyrotate_proto::capability::{Frozen, FrozenTarget};
+use keyrotate_proto::key::KeyName;
+use keyrotate_proto::spec::Target;
+use keyrotate_proto::state::{JobState, Phase};
+use keyrotate_rewrap::Halt;
+use keyrotate_rewrap::probe::{self, ProbeSettings, Refusal};
+
+use crate::Worker;
+use crate::pass::SliceError;
+
+impl Worker {
+    /// Works on the one shard of a `prepare` pass.
+    pub(crate) async fn prepare(&self, lease: HeldLease) -> Result<(), SliceError> {
+        let job = lease.job().clone();
+        match &job.state {
+            JobState::Live { phase: Phase::Preparing } => self.first_prepare(lease, &job).await,
+            JobState::Paused { phase, .. } => {
+                let phase = *phase;
+                self.probe_pause(lease, &job, phase).await
+            }
+            _ => self.sing(lease, &job).await,
+        }
+    }
+
+    /// Preflight and probes; ends with the target frozen in the job record.
+    async fn first_prepare(&self, lease: HeldLease, job: &JobRecord) -> Result<(), SliceError> {
+        let frozen = match self.probe(job).await {
+            Ok(frozen) => frozen,
+            Err(refusal) => return self.refused(lease, job, refusal).await,
+        };
+        let space = match self.ask_key_space(job).await {
+            Ok(space) => space,
+            Err(error) => return self.after_listing_failed(lease, job, &error).await,
+        };
+        let bytes = serde_json::to_vec(&space).unwrap_or_default();
+        self.site.reports.of(&job.id)?.put(KEY_SPACE, bytes).await?;
+        let must_confirm = !self.config.confirmed && names_no_key(job);
+        let asked = self.site.ledger.freeze(lease, &Prepared { frozen, must_confirm }).await;
+        Ok(asked.map(drop)?)
+    }
+
+    async fn probe(&self, job: &JobRecord) -> Result<Frozen, Refusal> {
+        let (store, settings) = (self.site.store.as_ref(), self.probe_settings(job));
+        let bucket = settings.probe_bucket.clone().unwrap_or_else(|| job.spec.bucket.clone());
+        if let Err(Halt::Pause { detail, .. } | Halt::Stop { detail, .. }) =
+            probe::sweep(store, &bucket, &settings.prefix, &settings.live).await
+        {
+            tracing::warn!(%detail, "leftovers of earlier probes could not be looked for");
+        }
+        probe::prepare(store, self.site.kms.as_deref(), &job.spec, &settings, &self.env).await
+    }
+
+    async fn refused(&self, lease: HeldLease, job: &JobRecord, refusal: Refusal) -> Result<(), SliceError> {
+        let detail = format!("{}; {}", refusal.what, refusal.mend);
+        match refusal.pause {
+            Some(reason) => self.halt(&job.id, &Halt::Pause { reason, detail }).await?,
+            None => self.refuse(&job.id, detail).await?,
+        }
+        Ok(self.site.ledger.give_back(lease).await?)
+    }
+
+    async fn after_listing_failed(
+        &self,
+        lease: HeldLease,
+        job: &JobRecord,
+        error: &keyrotate_store::StoreError,
+    ) -> Result<(), SliceError> {
+        match keyrotate_rewrap::halt_of(error) {
+            Some(halt) => self.halt(&job.id, &halt).await?,
+            None => self.refuse(&job.id, format!("the bucket can't be listed: {}", chain(error))).await?,
+        }
+        Ok(self.site.ledger.give_back(lease).await?)
+    }
+
+    /// Whether what paused the job is mended: then it goes on.
+    async fn probe_pause(&self, lease: HeldLease, job: &JobRecord, phase: Phase) -> Result<(), SliceError> {
+        let still = match &job.frozen {
+            Some(frozen) => self.canary(job, frozen).await.err(),
+            None => self.probe(job).await.err().and_then(|refusal| {
+                let detail = format!("{}; {}", refusal.what, refusal.mend);
+                refusal.pause.map(|reason| Halt::Pause { reason, detail })
+            }),
+        };
+        if let Some(halt) = still {
+            tracing::info!(job = %job.id, "still {halt}");
+            return Ok(self.site.ledger.give_back(lease).await?);
+        }
+        match self.site.ledger.update_job(&job.id, |job, now| transition::resume(job, false, now)).await {
+            Ok(_) | Err(LedgerError::Refused(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+        if phase == Phase::Preparing {
+            return Ok(self.site.ledger.give_back(lease).await?);
+        }
+        self.end_probe(lease).await
+    }
+
+    /// The canary of a running job.
+    async fn sing(&self, lease: HeldLease, job: &JobRecord) -> Result<(), SliceError> {
+        let silent = match &job.frozen {
+            Some(frozen) => self.canary(job, frozen).await.err(),
+            None => None,
+        };
+        if let Some(halt) = silent {
+            self.halt(&job.id, &halt).await?;
+            return Ok(self.site.ledger.give_back(lease).await?);
+        }
+        self.end_probe(lease).await
+    }
+
+    /// The canary's ciphertext still opens, and the store still lists the bucket.
+    async fn canary(&self, job: &JobRecord, frozen: &Frozen) -> Result<(), Halt> {
+        if let Some(kms) = &self.site.kms {
+            probe::canary(kms.as_ref(), frozen).await?;
+        }
+        match self.list_one(job, keyrotate_store::ListFrom::Start).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(keyrotate_rewrap::halt_of(&error).unwrap_or(Halt::Pause {
+                reason: keyrotate_proto::state::PauseReason::StoreDown,
+                detail: chain(&error),
+            })),
+        }
+    }
+
+    async fn end_probe(&self, mut lease: HeldLease) -> Result<(), SliceError> {
+        let end = lease.record().range.end_position();
+        let commit = keyrotate_checkpoint::Commit { cursor: end, ..keyrotate_checkpoint::Commit::of(lease.record()) };
+        self.site.ledger.commit(&mut lease, commit).await?;
+        Ok(self.site.ledger.finish(lease).await?)
+    }
+
+    /// How probes are made for a job.
+    pub(crate) fn probe_settings(&self, job: &JobRecord) -> ProbeSettings {
+        ProbeSettings {
+            prefix: self.config.probe_prefix.clone(),
+            probe_bucket: self.config.probe_bucket.clone(),
+            live: BTreeSet::from([job.id.clone()]),
+            default_key: self.config.default_key.clone().map(KeyName),
+            ..ProbeSettings::new(job.id.clone())
+        }
+    }
+}
+
+/// Whether a person must confirm the target because the file names none.
+fn names_no_key(job: &JobRecord) -> bool {
+    let named = matches!(&job.spec.target, Target::SseKms { key: Some(_), .. } | Target::SseS3);
+    !named && job.frozen.as_ref().is_none_or(|frozen| matches!(frozen.target, FrozenTarget::SseKms { .. }))
+}
+
+/// An error and everything that lies below it, in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut below = error.source();
+    while let Some(error) = below {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        below = error.source();
+    }
+    text
+}

@@ -1,0 +1,349 @@
+//! The work done under one lease: items come in ahead of the work, objects are worked on in parallel, and window by
+//! window the outcomes in front become a part and a commit.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::OptionFuture;
+use keyrotate_checkpoint::{HeldLease, Ledger, LedgerError, Signal};
+use keyrotate_env::Env;
+use keyrotate_proto::outcome::{Counts, FailReason, Outcome};
+use keyrotate_proto::position::Position;
+use keyrotate_proto::state::PauseReason;
+use keyrotate_report::{ReportError, ReportStore};
+use keyrotate_rewrap::{Halt, Rewrapper, Settled};
+use tokio::sync::{Mutex, mpsc};
+use tokio::task::{JoinError, JoinHandle, JoinSet};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::books::Books;
+use crate::deadline::Deadline;
+use crate::intents::{IntentGate, LeftIntents};
+use crate::low_water::{LowWater, Ordinal};
+use crate::meter::Meter;
+use crate::object::{Unfinished, work};
+use crate::permits::Permits;
+use crate::source::{Item, Source, SourceError, Task};
+use crate::window::{self, Closed, Done};
+
+/// How large a window and how long a slice is.
+#[derive(Clone, Debug)]
+pub struct SliceLimits {
+    /// Outcomes of one window at most.
+    pub window_rows: usize,
+    /// Age of a window at most.
+    pub window_time: Duration,
+    /// Length of a slice; then the shard waits for its turn again.
+    pub slice_time: Duration,
+    /// Length of a lease; renewed at a third of it.
+    pub lease_time: Duration,
+    /// Objects of one slice that are being worked on or wait for a permit.
+    pub tasks: usize,
+}
+
+impl Default for SliceLimits {
+    fn default() -> Self {
+        Self {
+            window_rows: 2000,
+            window_time: Duration::from_secs(5),
+            slice_time: Duration::from_secs(300),
+            lease_time: Duration::from_secs(60),
+            tasks: 256,
+        }
+    }
+}
+
+/// What a slice works with.
+pub(crate) struct Tools {
+    pub(crate) ledger: Ledger,
+    pub(crate) reports: Arc<dyn ReportStore>,
+    pub(crate) rewrapper: Arc<Rewrapper>,
+    pub(crate) permits: Permits,
+    pub(crate) meter: Arc<Meter>,
+    pub(crate) gate: IntentGate,
+    pub(crate) left_intents: LeftIntents,
+    pub(crate) deadline: Deadline,
+    pub(crate) limits: SliceLimits,
+    pub(crate) env: Env,
+    pub(crate) stop: CancellationToken,
+}
+
+/// How a slice ended. The lease is given back or finished by the caller, or lost.
+#[derive(Debug)]
+pub(crate) enum SliceEnd {
+    /// The source is through and committed.
+    Through,
+    /// Stopped before its end with everything committed that was settled: time is up, somebody else shall work, or
+    /// this worker stops.
+    Stopped,
+    /// Something says nothing about an object but about the job.
+    Halted(Halt),
+    /// The source can't be read.
+    Source(SourceError),
+    /// The report store can't be written.
+    Report(ReportError),
+    /// The lease ran out by this machine's own clock: nothing more may be written.
+    LeaseOver,
+    /// The lease is not ours any more, or the checkpoint can't be reached: nothing more may be written.
+    Lost(LedgerError),
+}
+
+/// One slice at work.
+pub(crate) struct Slice {
+    tools: Arc<Tools>,
+    lease: Arc<Mutex<HeldLease>>,
+    end: Position,
+    queue: VecDeque<Item>,
+    water: LowWater<Done>,
+    tasks: JoinSet<(Ordinal, Result<Done, Unfinished>)>,
+    books: Option<Books>,
+    closing: Option<JoinHandle<Result<Closed, SliceEnd>>>,
+    renewing: Option<JoinHandle<Result<Signal, LedgerError>>>,
+    renew_at: Instant,
+    window_since: Instant,
+    over_at: Instant,
+    source_through: bool,
+    closed_last: bool,
+    ending: Option<SliceEnd>,
+    denied: Option<usize>,
+}
+
+/// So many objects denied before any other outcome mean that the job is denied, not the objects.
+const ALL_DENIED: usize = 20;
+
+impl Slice {
+    /// Takes a lease over, to work on a shard of `bucket`.
+    pub(crate) fn new(tools: Arc<Tools>, lease: HeldLease, bucket: String) -> Self {
+        let now = Instant::now();
+        let limits = &tools.limits;
+        let books = Books::open(Arc::clone(&tools.reports), bucket, lease.record());
+        Self {
+            end: lease.record().range.end_position(),
+            renew_at: now + limits.lease_time / 3,
+            window_since: now,
+            over_at: now + limits.slice_time,
+            lease: Arc::new(Mutex::new(lease)),
+            queue: VecDeque::new(),
+            water: LowWater::default(),
+            tasks: JoinSet::new(),
+            books: Some(books),
+            closing: None,
+            renewing: None,
+            source_through: false,
+            closed_last: false,
+            ending: None,
+            denied: Some(0),
+            tools,
+        }
+    }
+
+    /// Works until the source is through or something ends the slice; gives the lease back to the caller.
+    pub(crate) async fn run(mut self, source: Box<dyn Source>) -> (SliceEnd, HeldLease) {
+        let (pages, reader) = self.read_ahead(source);
+        let end = self.drive(pages).await;
+        reader.abort();
+        self.tasks.shutdown().await;
+        if let Some(renewing) = self.renewing.take() {
+            let _finished = renewing.await;
+        }
+        let lease = Arc::into_inner(self.lease).map(Mutex::into_inner);
+        #[expect(clippy::expect_used, reason = "every task that shared the lease has ended above")]
+        (end, lease.expect("nobody else holds the lease"))
+    }
+
+    fn read_ahead(
+        &self,
+        mut source: Box<dyn Source>,
+    ) -> (mpsc::Receiver<Result<Vec<Item>, SourceError>>, JoinHandle<()>) {
+        let (sender, pages) = mpsc::channel(1);
+        let permits = self.tools.permits.clone();
+        let reader = tokio::spawn(async move {
+            loop {
+                let permit = permits.call().await;
+                let page = source.page().await;
+                drop(permit);
+                let Some(page) = page.transpose() else { return };
+                let failed = page.is_err();
+                if sender.send(page).await.is_err() || failed {
+                    return;
+                }
+            }
+        });
+        (pages, reader)
+    }
+
+    async fn drive(&mut self, mut pages: mpsc::Receiver<Result<Vec<Item>, SourceError>>) -> SliceEnd {
+        loop {
+            self.fill();
+            self.close_window();
+            if let Some(end) = self.over() {
+                return end;
+            }
+            let wants_page = self.ending.is_none() && !self.source_through && self.queue.is_empty();
+            let window_due = self.window_since + self.tools.limits.window_time;
+            let stop = self.tools.stop.clone();
+            tokio::select! {
+                Some(joined) = self.tasks.join_next() => self.settle(joined),
+                Some(closed) = OptionFuture::from(self.closing.as_mut()) => self.closed(closed),
+                Some(renewed) = OptionFuture::from(self.renewing.as_mut()) => self.renewed(renewed),
+                page = pages.recv(), if wants_page => self.page(page),
+                () = stop.cancelled(), if self.ending.is_none() => self.ending = Some(SliceEnd::Stopped),
+                () = tokio::time::sleep_until(self.over_at), if self.ending.is_none() => self.ending = Some(SliceEnd::Stopped),
+                () = tokio::time::sleep_until(self.renew_at), if self.renewing.is_none() => self.renew(),
+                () = tokio::time::sleep_until(window_due), if self.water.ready() > 0 && self.closing.is_none() => {}
+            }
+        }
+    }
+
+    fn page(&mut self, page: Option<Result<Vec<Item>, SourceError>>) {
+        match page {
+            Some(Ok(items)) => self.queue.extend(items),
+            Some(Err(error)) => self.ending = Some(SliceEnd::Source(error)),
+            None => self.source_through = true,
+        }
+    }
+
+    /// Begins with as many items as there is room for.
+    fn fill(&mut self) {
+        let room = 2 * self.tools.limits.window_rows;
+        while self.ending.is_none() && self.tasks.len() < self.tools.limits.tasks && self.water.len() < room {
+            let Some(item) = self.queue.pop_front() else { return };
+            if self.water.is_empty() {
+                self.window_since = Instant::now();
+            }
+            let ordinal = self.water.begin(item.after);
+            if matches!(item.task, Task::Agrees) {
+                self.tools.meter.agrees();
+                self.water.settle(ordinal, Done { settled: None, replaced: Counts::default() });
+                continue;
+            }
+            let tools = Arc::clone(&self.tools);
+            self.tasks.spawn(async move { (ordinal, work(&tools, item.task).await) });
+        }
+    }
+
+    fn settle(&mut self, joined: Result<(Ordinal, Result<Done, Unfinished>), JoinError>) {
+        match alive(joined) {
+            Some((ordinal, Ok(done))) => {
+                self.judge_denials(&done);
+                self.water.settle(ordinal, done);
+            }
+            Some((_, Err(Unfinished::Halted(halt)))) => self.end_with(SliceEnd::Halted(halt)),
+            Some((_, Err(Unfinished::Report(error)))) => self.end_with(SliceEnd::Report(error)),
+            Some((_, Err(Unfinished::LeaseOver))) => self.end_with(SliceEnd::LeaseOver),
+            None => {}
+        }
+    }
+
+    /// Counts denied objects until one is not: then denials are about objects.
+    fn judge_denials(&mut self, done: &Done) {
+        let Some(count) = &mut self.denied else { return };
+        match &done.settled {
+            Some(Settled::Row(row)) if row.outcome == Outcome::Failed(FailReason::Denied) => *count += 1,
+            _ => self.denied = None,
+        }
+        if self.denied.is_some_and(|count| count >= ALL_DENIED) {
+            let detail = format!("the store denied access to the first {ALL_DENIED} objects");
+            self.end_with(SliceEnd::Halted(Halt::Pause { reason: PauseReason::Denied, detail }));
+        }
+    }
+
+    /// The first reason to end stands; a halt stands before a mere stop.
+    fn end_with(&mut self, end: SliceEnd) {
+        if self.ending.as_ref().is_none_or(|now| matches!(now, SliceEnd::Stopped)) {
+            self.ending = Some(end);
+        }
+    }
+
+    /// Begins to close a window when one is due and none is being closed.
+    fn close_window(&mut self) {
+        let limits = &self.tools.limits;
+        let idle = self.tasks.is_empty() && self.queue.is_empty();
+        let through = self.source_through && idle && self.ending.is_none();
+        let last = through && self.water.ready() == self.water.len() && self.water.len() <= limits.window_rows;
+        let drained = self.tasks.is_empty() && (self.ending.is_some() || through);
+        let full = self.water.ready() >= limits.window_rows;
+        let aged = self.window_since.elapsed() >= limits.window_time;
+        let due = self.water.ready() > 0 && (full || aged || drained) || last && !self.closed_last;
+        if !due || self.withholds_rows(through) {
+            return;
+        }
+        let Some(books) = self.books.take() else { return };
+        let (to, done) = self.water.take(limits.window_rows).unwrap_or((self.end.clone(), Vec::new()));
+        let to = if last { self.end.clone() } else { to };
+        self.closed_last = last;
+        self.window_since = Instant::now();
+        let (tools, lease) = (Arc::clone(&self.tools), Arc::clone(&self.lease));
+        self.closing = Some(tokio::spawn(window::close(tools, lease, books, to, done, last)));
+    }
+
+    /// Rows of a job that is denied everything are not kept, for they say nothing about the objects; and until it is
+    /// known whether it is, they wait.
+    fn withholds_rows(&self, through: bool) -> bool {
+        !through && self.denied.is_some_and(|count| count > 0)
+    }
+
+    fn closed(&mut self, closed: Result<Result<Closed, SliceEnd>, JoinError>) {
+        self.closing = None;
+        match alive(closed) {
+            Some(Ok(closed)) => {
+                self.books = Some(closed.books);
+                self.obey(&closed.signal);
+            }
+            Some(Err(end)) => self.ending = Some(end),
+            None => {}
+        }
+    }
+
+    fn renew(&mut self) {
+        self.renew_at = Instant::now() + self.tools.limits.lease_time / 3;
+        let (tools, lease) = (Arc::clone(&self.tools), Arc::clone(&self.lease));
+        self.renewing = Some(tokio::spawn(async move {
+            let mut lease = lease.lock().await;
+            let signal = tools.ledger.renew(&mut lease).await?;
+            tools.deadline.extend(lease.deadline());
+            Ok(signal)
+        }));
+    }
+
+    fn renewed(&mut self, renewed: Result<Result<Signal, LedgerError>, JoinError>) {
+        self.renewing = None;
+        match alive(renewed) {
+            Some(Ok(signal)) => self.obey(&signal),
+            Some(Err(error)) => self.ending = Some(SliceEnd::Lost(error)),
+            None => {}
+        }
+    }
+
+    /// The answer to a commit or renewal says whether the job still wants this work.
+    fn obey(&mut self, signal: &Signal) {
+        if signal.must_stop || signal.yield_now {
+            self.end_with(SliceEnd::Stopped);
+        }
+    }
+
+    fn over(&mut self) -> Option<SliceEnd> {
+        if self.closing.is_some() {
+            return None;
+        }
+        match &self.ending {
+            Some(SliceEnd::Lost(_) | SliceEnd::Report(_) | SliceEnd::LeaseOver) => self.ending.take(),
+            Some(_) if self.tasks.is_empty() && (self.water.ready() == 0 || self.withholds_rows(false)) => {
+                self.ending.take()
+            }
+            None if self.closed_last => Some(SliceEnd::Through),
+            _ => None,
+        }
+    }
+}
+
+/// What a task gave; `None` when it was aborted. A panic goes on here: it is a bug, and hiding it would lose a row.
+fn alive<T>(joined: Result<T, JoinError>) -> Option<T> {
+    match joined {
+        Ok(value) => Some(value),
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(_) => None,
+    }
+}

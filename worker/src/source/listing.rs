@@ -1,0 +1,165 @@
+//! The listing of a range of keys, from a cursor on.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use keyrotate_proto::position::{KeyRange, Position};
+use keyrotate_store::{Entry, ListFrom, ListRequest, Store};
+
+use super::{Item, Source, SourceError, Task};
+
+const PAGE: u32 = 1000;
+
+/// What of a bucket a job lists, and how.
+#[derive(Clone, Debug)]
+pub(crate) struct Scope {
+    /// The bucket.
+    pub(crate) bucket: String,
+    /// Only keys that begin with it.
+    pub(crate) prefix: String,
+    /// Whether all versions are listed.
+    pub(crate) versions: bool,
+    /// Whether the listing shows every fact.
+    pub(crate) with_facts: bool,
+}
+
+/// A listing of `[cursor, range.end)`.
+pub(crate) struct Listing {
+    store: Arc<dyn Store>,
+    scope: Scope,
+    range: KeyRange,
+    next: Option<ListFrom>,
+    covered: Option<(String, BTreeSet<String>)>,
+    last: Option<String>,
+}
+
+impl Listing {
+    /// Begins at `cursor`. Where the cursor stands inside a key, that key is listed from its newest version and the
+    /// versions in `covered` are left out: the version that the cursor names may be gone meanwhile.
+    #[must_use]
+    pub(crate) fn new(
+        store: Arc<dyn Store>,
+        scope: Scope,
+        range: KeyRange,
+        cursor: &Position,
+        covered: BTreeSet<String>,
+    ) -> Self {
+        let mut inside = None;
+        let next = match cursor {
+            Position::Before(key) => Some(from_key(&scope.prefix, key)),
+            Position::After(key, None) => Some(ListFrom::AfterKey(key.clone())),
+            Position::After(key, Some(_)) => {
+                inside = Some((key.clone(), covered));
+                Some(from_key(&scope.prefix, key))
+            }
+            Position::End => None,
+        };
+        Self { store, scope, range, next, covered: inside, last: None }
+    }
+
+    /// The next entries of the range, in order; `None` at the end.
+    pub(crate) async fn entries(&mut self) -> Result<Option<Vec<Entry>>, SourceError> {
+        let Some(from) = self.next.take() else { return Ok(None) };
+        let request = ListRequest {
+            bucket: self.scope.bucket.clone(),
+            prefix: self.scope.prefix.clone(),
+            versions: self.scope.versions,
+            from,
+            limit: PAGE,
+            with_facts: self.scope.with_facts,
+        };
+        let page = self.store.list(request).await?;
+        let mut entries = Vec::with_capacity(page.entries.len());
+        let mut ended = false;
+        for entry in page.entries {
+            self.check_order(&entry.key)?;
+            if self.range.end.as_deref().is_some_and(|end| entry.key.as_str() >= end) {
+                ended = true;
+                break;
+            }
+            if entry.key.as_str() >= self.range.start.as_str() && !self.is_covered(&entry) {
+                entries.push(entry);
+            }
+        }
+        self.next = if ended { None } else { page.next };
+        Ok(Some(entries))
+    }
+
+    fn check_order(&mut self, key: &str) -> Result<(), SourceError> {
+        if let Some(last) = &mut self.last {
+            let in_order = if self.scope.versions { key >= last.as_str() } else { key > last.as_str() };
+            if !in_order {
+                return Err(SourceError::Disorder { first: last.clone(), second: key.to_owned() });
+            }
+            last.clear();
+            last.push_str(key);
+        } else {
+            self.last = Some(key.to_owned());
+        }
+        Ok(())
+    }
+
+    fn is_covered(&self, entry: &Entry) -> bool {
+        let Some((key, versions)) = &self.covered else { return false };
+        entry.key < *key || (entry.key == *key && entry.version.as_ref().is_some_and(|v| versions.contains(v)))
+    }
+}
+
+#[async_trait]
+impl Source for Listing {
+    async fn page(&mut self) -> Result<Option<Vec<Item>>, SourceError> {
+        let item = |entry: Entry| Item {
+            after: Position::After(entry.key.clone(), entry.version.clone()),
+            task: Task::Look(Box::new(entry)),
+        };
+        Ok(self.entries().await?.map(|entries| entries.into_iter().map(item).collect()))
+    }
+}
+
+/// A place to begin listing from such that `key` itself is listed, if it is there. Keys before it may be listed too
+/// and have to be left out.
+pub(crate) fn from_key(prefix: &str, key: &str) -> ListFrom {
+    if key <= prefix { ListFrom::Start } else { just_before(key).map_or(ListFrom::Start, ListFrom::AfterKey) }
+}
+
+/// A string that is less than `key`, with as few possible keys between them as can be had: with the last character
+/// lowered by one and the greatest character behind it. Below a space nothing is lowered (control characters are
+/// refused by some stores): the last character is left out.
+fn just_before(key: &str) -> Option<String> {
+    let mut chars = key.chars();
+    let last = chars.next_back()?;
+    let head = chars.as_str();
+    let lowered =
+        if last == '\u{e000}' { Some('\u{d7ff}') } else { u32::from(last).checked_sub(1).and_then(char::from_u32) };
+    match lowered {
+        Some(c) if c >= ' ' && c != '\u{7f}' => Some(format!("{head}{c}{}", char::MAX)),
+        _ if head.is_empty() => None,
+        _ => Some(head.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn listing_begins_before_its_key(key in ".{1,5}") {
+            if let Some(before) = just_before(&key) {
+                prop_assert!(before < key);
+            }
+        }
+    }
+
+    #[test]
+    fn few_keys_lie_between() {
+        assert_eq!(just_before("abc"), Some(format!("abb{}", char::MAX)));
+        assert_eq!(just_before("a "), Some("a".to_owned()));
+        assert_eq!(just_before("\u{0}"), None);
+        assert_eq!(from_key("logs/", "logs/"), ListFrom::Start);
+        assert_eq!(from_key("", ""), ListFrom::Start);
+    }
+}

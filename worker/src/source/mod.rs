@@ -1,0 +1,82 @@
+//! What a shard reads: a listing, the rows of earlier passes, or both held against each other. One interface, so
+//! that the slice does not know which.
+
+mod listing;
+mod retry;
+mod verify;
+
+use async_trait::async_trait;
+
+use keyrotate_proto::outcome::Counts;
+use keyrotate_proto::position::Position;
+use keyrotate_proto::row::Row;
+use keyrotate_store::{Entry, ObjectAt, StoreError};
+
+pub(crate) use listing::{Listing, Scope};
+pub(crate) use retry::{Gap, Retry, gaps};
+pub(crate) use verify::Verify;
+
+/// One thing that a source found, in the order of the keys.
+#[derive(Clone, Debug)]
+pub(crate) struct Item {
+    /// The position right behind it.
+    pub(crate) after: Position,
+    /// What it asks for.
+    pub(crate) task: Task,
+}
+
+/// What an item asks for.
+#[derive(Clone, Debug)]
+pub(crate) enum Task {
+    /// A listed entry without a row: look at it and do what the job says.
+    Look(Box<Entry>),
+    /// A row of an earlier pass that wants another try: look by HEAD, replace the row.
+    Again(ObjectAt, Box<Row>),
+    /// A listed entry that differs from its row: look by HEAD; the row is replaced only if it is really another.
+    Doubt(ObjectAt, Box<Row>),
+    /// Nothing to do: the row and the listing agree.
+    Agrees,
+}
+
+impl Task {
+    /// Sum of the earlier rows that this task's row will replace.
+    #[must_use]
+    pub(crate) fn replaces(&self) -> Counts {
+        let mut counts = Counts::default();
+        if let Self::Again(_, row) | Self::Doubt(_, row) = self {
+            row.count_into(&mut counts);
+        }
+        counts
+    }
+}
+
+/// A source could not be read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SourceError {
+    /// The store did not list.
+    #[error("the listing failed")]
+    Store(#[from] StoreError),
+    /// The store's listing is not in the order of the keys, or names a key twice.
+    #[error(
+        "the store lists `{second}` after `{first}`: that is not the order of keys, so nothing can be left out safely"
+    )]
+    Disorder {
+        /// The key listed first.
+        first: String,
+        /// The key listed behind it.
+        second: String,
+    },
+    /// The shards of an earlier pass can't be read.
+    #[error("the checkpoint can't be read")]
+    Checkpoint(#[source] keyrotate_checkpoint::LedgerError),
+    /// Rows of an earlier pass can't be read.
+    #[error("the rows of an earlier pass can't be read")]
+    Rows(#[from] keyrotate_report::ReportError),
+}
+
+/// Where a slice gets its items from.
+#[async_trait]
+pub(crate) trait Source: Send {
+    /// The next items, in order; `None` at the end. Never an empty page twice in a row for ever.
+    async fn page(&mut self) -> Result<Option<Vec<Item>>, SourceError>;
+}
