@@ -21,7 +21,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use keyrotate_env::Env;
 use s3s::auth::SimpleAuth;
 use s3s::service::{S3Service, S3ServiceBuilder};
@@ -147,7 +147,8 @@ async fn connection(stream: TcpStream, door: Door, mut stopped: watch::Receiver<
         let door = door.clone();
         async move { door.pass(request).await }
     });
-    let serving = http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service);
+    // No timer: idle connections stay open, so that no client meets one that was closed under it.
+    let serving = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
     tokio::pin!(serving);
     let ended = tokio::select! {
         ended = serving.as_mut() => ended,

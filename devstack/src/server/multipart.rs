@@ -172,6 +172,9 @@ pub(super) async fn list(store: &dyn Store, call: &Call) -> Answer {
             xml.text("NextKeyMarker", name(&last.key));
             xml.text("NextUploadIdMarker", &last.id);
         }
+        if call.query("encoding-type") == Some("url") {
+            xml.text("EncodingType", "url");
+        }
         xml.text("MaxUploads", limit.to_string());
         xml.text("IsTruncated", truncated.to_string());
         for upload in &uploads {
