@@ -13,12 +13,16 @@ mod reply;
 mod text;
 
 use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures::StreamExt as _;
 use http::Request;
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -193,14 +197,50 @@ impl Door {
             }
             _ => {}
         }
-        let mut reply = self.service.call(request.map(s3s::Body::from)).await.map_err(|_| Cut)?;
+        let unread = Arc::new(AtomicBool::new(!request.body().is_end_stream()));
+        let request = request.map(|body| s3s::Body::http_body(Watched { body, unread: unread.clone() }));
+        let mut reply = self.service.call(request).await.map_err(|_| Cut)?;
         if fault == Some(Fault::DropReply) || reply.extensions().get::<CutConnection>().is_some() {
             return Err(Cut);
+        }
+        if unread.load(Ordering::Relaxed) {
+            // hyper can't go on behind a body that nobody read, and a client must not find that out by itself.
+            reply::set(reply.headers_mut(), "connection", "close");
         }
         if !reply.headers().contains_key("x-amz-request-id") {
             reply::set(reply.headers_mut(), "x-amz-request-id", REFUSED_ID);
         }
         Ok(if fault == Some(Fault::CutBody) { cut_in_body(reply) } else { reply })
+    }
+}
+
+/// A request's body that tells whether it was read to its end.
+struct Watched {
+    body: Incoming,
+    unread: Arc<AtomicBool>,
+}
+
+impl hyper::body::Body for Watched {
+    type Data = bytes::Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<hyper::body::Frame<bytes::Bytes>, hyper::Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if frame.is_none() || self.body.is_end_stream() {
+            self.unread.store(false, Ordering::Relaxed);
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> hyper::body::SizeHint {
+        self.body.size_hint()
     }
 }
 
@@ -210,6 +250,8 @@ const REFUSED_ID: &str = "0000000000000000";
 fn refused(status: u16, code: &str, message: &str, resource: &str) -> Reply {
     let mut reply = reply::error_document(status, code, message, resource, REFUSED_ID);
     reply::set(reply.headers_mut(), "x-amz-request-id", REFUSED_ID);
+    // The body of the request was not read.
+    reply::set(reply.headers_mut(), "connection", "close");
     reply
 }
 
