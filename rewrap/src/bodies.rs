@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use futures::StreamExt;
 use keyrotate_env::Env;
 use keyrotate_proto::outcome::Strategy;
-use keyrotate_store::{GetRequest, ObjectAt, Store, StoreError};
+use keyrotate_store::{ErrorKind, GetRequest, ObjectAt, Store, StoreError};
 use sha2::{Digest as _, Sha256};
 
 use crate::facts::is_marker;
@@ -40,10 +40,17 @@ impl Sample {
 pub(crate) async fn digest(store: &dyn Store, at: &ObjectAt, etag: &str) -> Result<Digest, StoreError> {
     let if_match = (!is_marker(&at.key)).then(|| etag.to_owned());
     let (_, body) = store.get(GetRequest { if_match, ..GetRequest::of(at) }).await?;
+    let mut left = body.len();
     let mut hash = Sha256::new();
     let mut stream = body.into_stream();
     while let Some(chunk) = stream.next().await {
-        hash.update(&chunk?);
+        let chunk = chunk?;
+        left = left.saturating_sub(chunk.len() as u64);
+        hash.update(&chunk);
     }
-    Ok(hash.finalize().into())
+    // A body that was cut is none that differs.
+    match left {
+        0 => Ok(hash.finalize().into()),
+        left => Err(StoreError::new("GetObject", ErrorKind::Cut, format!("{left} bytes of the body did not come"))),
+    }
 }

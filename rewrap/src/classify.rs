@@ -32,6 +32,13 @@ pub(crate) enum Doing {
 pub(crate) fn classify(error: &StoreError, doing: Doing) -> Meaning {
     let failed = |reason| Meaning::Outcome(Outcome::Failed(reason));
     let pause = |reason| Meaning::Halt(Halt::Pause { reason, detail: error.to_string() });
+    // The version that was named is a delete marker by now: a suspended bucket puts one in the place of `null`.
+    if error.status == Some(405) && error.kind == ErrorKind::Refused {
+        return match doing {
+            Doing::Reading => Meaning::Outcome(Outcome::Skipped(SkipReason::Gone)),
+            Doing::Writing => Meaning::Changed,
+        };
+    }
     match (error.kind, doing) {
         (ErrorKind::NotFound, Doing::Reading) => Meaning::Outcome(Outcome::Skipped(SkipReason::Gone)),
         (ErrorKind::NotFound | ErrorKind::Precondition | ErrorKind::CustomerKey | ErrorKind::Locked, _) => {

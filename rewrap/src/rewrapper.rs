@@ -99,3 +99,6 @@ fn unwritten(facts: &Facts, outcome: Outcome, detail: impl Into<String>) -> Row 
 fn whole(date: Timestamp) -> Timestamp {
     date.round(TimestampRound::new().smallest(Unit::Second).mode(RoundMode::Floor)).unwrap_or(date)
 }
+
+#[cfg(test)]
+mod tests;

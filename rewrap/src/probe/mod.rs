@@ -38,13 +38,16 @@ pub struct ProbeSettings {
     pub live: BTreeSet<JobId>,
     /// `MINIO_KMS_KES_KEY_NAME`, compared with the store's default where the file names no key.
     pub default_key: Option<KeyName>,
+    /// Bytes of the first of two parts: the least that the store takes; default 5 MiB.
+    pub part: usize,
 }
 
 impl ProbeSettings {
     /// The usual ones.
     #[must_use]
     pub fn new(job: JobId) -> Self {
-        Self { prefix: ".keyrotate/".into(), probe_bucket: None, live: BTreeSet::new(), default_key: None, job }
+        let prefix = ".keyrotate/".into();
+        Self { prefix, probe_bucket: None, job, live: BTreeSet::new(), default_key: None, part: 5 << 20 }
     }
 }
 

@@ -17,8 +17,6 @@ use super::ProbeSettings;
 
 /// Bytes of the probe in one part.
 const SINGLE: usize = 1_000;
-/// Bytes of the first of two parts: the least that S3 takes.
-const FIRST_PART: usize = 5 << 20;
 /// Bytes of the second part.
 const SECOND_PART: usize = 1_000;
 
@@ -121,7 +119,7 @@ impl Yard<'_> {
     }
 
     async fn put(&self, at: &ObjectAt, mut new: NewObject) -> Result<(), StoreError> {
-        let body = body(false);
+        let body = self.body(false);
         let value = STANDARD.encode(Sha256::digest(&body));
         new.checksum = Some(Checksum { algorithm: "SHA256".into(), value, full_object: true });
         let request = PutRequest { at: at.clone(), new, guard: Guard::None, place: InPlace::default() };
@@ -138,12 +136,18 @@ impl Yard<'_> {
     async fn put_parts(&self, at: &ObjectAt, new: &NewObject) -> Result<(), StoreError> {
         let id = self.store.create_upload(at, new, &InPlace::default()).await?;
         let upload = Upload { bucket: at.bucket.clone(), key: at.key.clone(), id };
-        let body = body(true);
+        let body = self.body(true);
         let parts = [
-            self.store.upload_part(&upload, 1, Body::Bytes(body.slice(..FIRST_PART))).await?,
-            self.store.upload_part(&upload, 2, Body::Bytes(body.slice(FIRST_PART..))).await?,
+            self.store.upload_part(&upload, 1, Body::Bytes(body.slice(..self.settings.part))).await?,
+            self.store.upload_part(&upload, 2, Body::Bytes(body.slice(self.settings.part..))).await?,
         ];
         self.store.complete_upload(&upload, &parts, &Guard::None, &InPlace::default()).await.map(|_| ())
+    }
+
+    /// The body of a probe: no two kilobytes alike.
+    pub(super) fn body(&self, parts: bool) -> Bytes {
+        let length = if parts { self.settings.part + SECOND_PART } else { SINGLE };
+        (0..length).map(|n| u8::try_from((n * 31 + n / 251) % 251).unwrap_or(0)).collect::<Vec<u8>>().into()
     }
 
     /// All lines of the listing about exactly this key.
@@ -202,12 +206,6 @@ pub(super) async fn list(
             None => return Ok(all),
         }
     }
-}
-
-/// The body of a probe: no two kilobytes alike.
-pub(super) fn body(parts: bool) -> Bytes {
-    let length = if parts { FIRST_PART + SECOND_PART } else { SINGLE };
-    (0..length).map(|n| u8::try_from((n * 31 + n / 251) % 251).unwrap_or(0)).collect::<Vec<u8>>().into()
 }
 
 fn headers(job: &JobId) -> Headers {

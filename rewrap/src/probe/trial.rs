@@ -7,7 +7,7 @@ use keyrotate_proto::capability::{Frozen, Proof, Property, SourceKind};
 use keyrotate_proto::outcome::Strategy;
 use keyrotate_store::{ErrorKind, GetRequest, HeadRequest, Object, ObjectAt, PartCopyRequest, Sse, StoreError, Upload};
 
-use super::objects::{Form, Made, Yard, body};
+use super::objects::{Form, Made, Yard};
 use crate::facts::Facts;
 use crate::plan::Plan;
 use crate::readback::same_tags;
@@ -117,7 +117,7 @@ async fn after(yard: &Yard<'_>, plan: &Plan, made: &Made, parts: bool) -> Result
     let text = |e: StoreError| e.to_string();
     let object = store.head(HeadRequest::of(&current)).await.map_err(text)?;
     let (_, stream) = store.get(GetRequest::of(&current)).await.map_err(text)?;
-    if stream.collect().await.map_err(text)? != body(parts) {
+    if stream.collect().await.map_err(text)? != yard.body(parts) {
         return Err("GET did not give the same bytes back".into());
     }
     let seal = object.sse.seal();

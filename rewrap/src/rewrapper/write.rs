@@ -213,6 +213,8 @@ impl Rewrapper {
                 return Ok(Whose::Other("somebody wrote while a write of ours was not answered".into()));
             }
         } else if is_old(plan, &seen) {
+            // The version is as it was, and yet a new one of XML may lie above it.
+            self.trap(plan).await?;
             return Ok(Whose::Old);
         }
         match compare(plan.key(), &expected, &seen) {
