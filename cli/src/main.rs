@@ -1,1 +1,72 @@
-fn main(){}
+//! The `keyrotate` executable: every role and every verb. Thin: what a verb does lives in the crates below.
+
+mod args;
+mod cancel;
+mod choose;
+mod connect;
+mod control;
+mod demo;
+mod devstack;
+mod exit;
+mod failure;
+mod files;
+mod local;
+mod progress;
+mod run;
+mod state;
+mod summary;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+use crate::args::{Cli, Verb};
+use crate::exit::Exit;
+use crate::failure::Failure;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    log_to_stderr(cli.verbose);
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    // A second installation is refused; there is none before this line.
+    let _installed = provider.install_default();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let ended = match runtime {
+        Ok(runtime) => runtime.block_on(perform(cli.verb)),
+        Err(error) => Err(Failure::refused(format!("can't start: {error}"), "check the limits of this process")),
+    };
+    match ended {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            say_failure(&failure);
+            failure.exit().into()
+        }
+    }
+}
+
+async fn perform(verb: Verb) -> Result<Exit, Failure> {
+    match verb {
+        Verb::Run(args) => run::run(args).await,
+        Verb::Cancel(args) => cancel::cancel(&args).await,
+        Verb::Generate(args) => files::generate(&args),
+        Verb::Validate(args) => files::validate(&args),
+        Verb::Demo(args) => demo::demo(args).await,
+        Verb::Devstack(args) => devstack::serve(args).await,
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "talk goes to standard error")]
+fn say_failure(failure: &Failure) {
+    eprintln!("keyrotate: {failure}");
+}
+
+fn log_to_stderr(verbose: u8) {
+    let level = match verbose {
+        0 => "keyrotate=warn,keyrotate_worker=warn,keyrotate_coordinator=warn,error",
+        1 => "keyrotate=debug,keyrotate_worker=debug,keyrotate_coordinator=debug,keyrotate_rewrap=debug,warn",
+        _ => "trace,hyper=info,h2=info,rustls=info,aws_smithy_runtime=info",
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}

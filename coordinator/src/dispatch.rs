@@ -1,5 +1,6 @@
 //! Tickets out: few at a time, spread over the key space, and again for whatever waits without one.
 
+use jiff::Timestamp;
 use keyrotate_checkpoint::record::{JobRecord, ShardRecord, ShardState};
 use keyrotate_checkpoint::transition::may_lease;
 use keyrotate_proto::state::JobState;
@@ -15,19 +16,12 @@ impl Coordinator {
         let now = self.ledger.now().await?;
         let mut out = 0;
         let mut waiting = Vec::new();
-        for (job, pass) in jobs.iter().flat_map(|job| job.passes.iter().map(move |pass| (job, pass))) {
-            let due = pass.open && may_lease(&job.state, pass.kind) && pass.not_before.is_none_or(|t| t <= now);
-            if !due || !self.may_probe(job) {
-                continue;
-            }
-            for mut shard in self.ledger.shards(&job.id, pass.id).await? {
-                if matches!(&shard.state, ShardState::Leased { until, .. } if *until < now) {
-                    shard = self.ledger.expire(&shard.shard).await?;
-                }
-                let has_ticket = shard.state == ShardState::Waiting && !shard.wants_ticket(now);
-                out += usize::from(has_ticket);
+        for job in jobs {
+            for shard in self.leasable(job, now).await? {
                 if shard.wants_ticket(now) {
                     waiting.push((job, shard));
+                } else if shard.state == ShardState::Waiting {
+                    out += 1;
                 }
             }
         }
@@ -37,6 +31,27 @@ impl Coordinator {
             self.publish(job, &shard).await?;
         }
         Ok(())
+    }
+
+    /// Shards of passes that the job's state lets work on now, leases that ran out taken back.
+    async fn leasable(&self, job: &JobRecord, now: Timestamp) -> Result<Vec<ShardRecord>> {
+        let mut shards = Vec::new();
+        if !self.may_probe(job) {
+            return Ok(shards);
+        }
+        for pass in &job.passes {
+            if !pass.open
+                || !may_lease(&job.state, pass.kind)
+                || pass.not_before.is_some_and(|not_before| not_before > now)
+            {
+                continue;
+            }
+            for shard in self.ledger.shards(&job.id, pass.id).await? {
+                let ran_out = matches!(&shard.state, ShardState::Leased { until, .. } if *until < now);
+                shards.push(if ran_out { self.ledger.expire(&shard.shard).await? } else { shard });
+            }
+        }
+        Ok(shards)
     }
 
     async fn publish(&mut self, job: &JobRecord, shard: &ShardRecord) -> Result<()> {

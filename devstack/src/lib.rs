@@ -5,6 +5,7 @@
 //! its thin HTTP face. [`kes`] answers as a real KES does. [`stack`] starts them all.
 
 pub mod kes;
+pub mod mixed;
 pub mod model;
 pub mod server;
 pub mod stack;

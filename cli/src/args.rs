@@ -1,0 +1,165 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Rotates the encryption key of every object in a bucket, on any S3-compatible store.
+#[derive(Debug, Parser)]
+#[command(name = "keyrotate", version, max_term_width = 100, arg_required_else_help = true)]
+#[command(after_help = "Exit codes: 0 completed · 2 bad usage or job file · 3 completed with exceptions · \
+    4 job failed · 5 refused, or paused with --no-wait · 6 interrupted or cancelled")]
+pub(crate) struct Cli {
+    /// More log lines on standard error: -v for debug, -vv for trace (or RUST_LOG).
+    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    pub(crate) verbose: u8,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Run a job file on this machine: begin it, or go on where it was interrupted.
+    Run(RunArgs),
+    /// Cancel a job, running or not.
+    Cancel(CancelArgs),
+    /// Print a job file to fill in.
+    Generate(GenerateArgs),
+    /// Check a job file and say what it will do to which objects.
+    Validate(ValidateArgs),
+    /// See it work: a store and a KES in this process, a mixed bucket, rotated before your eyes.
+    Demo(DemoArgs),
+    /// Serve the embedded store and KES over HTTP, for tests. Not for production.
+    Devstack(DevstackArgs),
+}
+
+/// Where jobs on this machine keep their state.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct StateArgs {
+    /// Folder for checkpoints, parts and reports [default: $XDG_STATE_HOME/keyrotate]
+    #[arg(long, value_name = "DIR", env = "KEYROTATE_STATE")]
+    pub(crate) state: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct RunArgs {
+    /// The job file.
+    #[arg(value_name = "JOB_FILE")]
+    pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) state: StateArgs,
+    /// Store calls in flight.
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub(crate) permits: u16,
+    /// Objects per second at most.
+    #[arg(long, value_name = "OBJECTS/S")]
+    pub(crate) rate: Option<f64>,
+    /// Do not ask: take the target key that the store names.
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+    /// Leave when the job is paused, instead of waiting until it can go on.
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+    /// Begin afresh, though a failed job of this file could be resumed.
+    #[arg(long, conflicts_with_all = ["resume", "replace"])]
+    pub(crate) new: bool,
+    /// Go on with this job as it was begun, though the file has changed since.
+    #[arg(long, value_name = "JOB", conflicts_with = "replace")]
+    pub(crate) resume: Option<String>,
+    /// Cancel the interrupted job on these objects and begin this one.
+    #[arg(long)]
+    pub(crate) replace: bool,
+    /// Key prefix of the probe objects in the bucket.
+    #[arg(long, value_name = "PREFIX", default_value = ".keyrotate/")]
+    pub(crate) probe_prefix: String,
+    /// Make the probe objects in this bucket instead; `update-encryption` is then never used.
+    #[arg(long, value_name = "BUCKET")]
+    pub(crate) probe_bucket: Option<String>,
+    /// How the end is printed.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
+}
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// For people.
+    Text,
+    /// One JSON document.
+    Json,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct CancelArgs {
+    /// The job's id.
+    #[arg(value_name = "JOB")]
+    pub(crate) job: String,
+    #[command(flatten)]
+    pub(crate) state: StateArgs,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct GenerateArgs {
+    /// Whose dialect to write.
+    #[arg(long, value_enum, default_value_t = DialectArg::Aistor)]
+    pub(crate) dialect: DialectArg,
+}
+
+/// A dialect that can be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DialectArg {
+    /// AIStor: always SSE-KMS, plaintext too.
+    Aistor,
+    /// MinIO since 2023: `encryption.type`.
+    Minio,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ValidateArgs {
+    /// The job file; `-` for standard input.
+    #[arg(value_name = "JOB_FILE")]
+    pub(crate) file: PathBuf,
+    /// Print the JSON Schema of job files instead, for editors.
+    #[arg(long)]
+    pub(crate) schema: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// How many objects.
+    #[arg(long, value_name = "N", default_value_t = 2000, value_parser = clap::value_parser!(u32).range(10..=1_000_000))]
+    pub(crate) objects: u32,
+    /// As which store the embedded one behaves.
+    #[arg(long, value_enum, default_value_t = ModeArg::Aws)]
+    pub(crate) mode: ModeArg,
+    /// Keep store, keys and report in this folder, to look at afterwards.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) keep: Option<PathBuf>,
+}
+
+/// As which store the embedded one behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ModeArg {
+    /// All guards, UpdateObjectEncryption.
+    Aws,
+    /// MinIO: in place, listing with metadata, no guard on CopyObject's destination.
+    Minio,
+    /// moto's server.
+    Moto,
+    /// Ceph RGW: only GET + PUT.
+    Rgw,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct DevstackArgs {
+    /// Where the store keeps what it acknowledged; a temporary folder without it.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+    /// As which store it behaves.
+    #[arg(long, value_enum, default_value_t = ModeArg::Aws)]
+    pub(crate) mode: ModeArg,
+    /// Buckets to make, if they are not there.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) bucket: Vec<String>,
+}

@@ -1,0 +1,43 @@
+//! The store and the KES that the environment names.
+
+use std::sync::Arc;
+
+use keyrotate_env::Env;
+use keyrotate_kms::{KesClient, KesConfig, Kms};
+use keyrotate_store::Store;
+use keyrotate_store::retry::{RetryPolicy, Retrying};
+use keyrotate_store::s3::{S3Config, S3Store};
+
+use crate::failure::Failure;
+
+/// A store, a KES if one is configured, and what the environment calls the default key.
+pub(crate) struct Connected {
+    /// The store, its single calls retried.
+    pub(crate) store: Arc<dyn Store>,
+    /// The KES.
+    pub(crate) kms: Option<Arc<dyn Kms>>,
+    /// `MINIO_KMS_KES_KEY_NAME`.
+    pub(crate) default_key: Option<String>,
+}
+
+/// Connects as `AWS_*` and `MINIO_KMS_KES_*` say.
+pub(crate) async fn from_environment(env: &Env) -> Result<Connected, Failure> {
+    let mend = "set AWS_ENDPOINT_URL, AWS_REGION and credentials, or a profile, as for the aws command";
+    let s3 = S3Store::connect(S3Config::default()).await;
+    let s3 = s3.map_err(|e| Failure::refused(format!("no store: {}", crate::failure::chain(&e)), mend))?;
+    let store = Arc::new(Retrying::new(s3, RetryPolicy::default(), env.clone()));
+    let mend = "set MINIO_KMS_KES_ENDPOINT and its companions as for MinIO, or none of them";
+    let config = KesConfig::from_env(|name| std::env::var(name).ok());
+    let config = config.map_err(|e| Failure::refused(format!("no KES: {}", crate::failure::chain(&e)), mend))?;
+    let default_key = config.as_ref().and_then(|config| config.key_name.clone());
+    let kms: Option<Arc<dyn Kms>> = match config {
+        None => None,
+        Some(config) => {
+            let client = KesClient::new(config, env.clone());
+            let client =
+                client.map_err(|e| Failure::refused(format!("no KES: {}", crate::failure::chain(&e)), mend))?;
+            Some(Arc::new(client))
+        }
+    };
+    Ok(Connected { store, kms, default_key })
+}

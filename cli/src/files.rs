@@ -1,0 +1,70 @@
+//! `generate` and `validate`: job files without a store.
+
+use std::io::Read;
+use std::path::Path;
+
+use keyrotate_env::Env;
+use keyrotate_proto::job::{self, Parsed, Problem};
+use keyrotate_proto::spec::Dialect;
+
+use crate::args::{DialectArg, GenerateArgs, ValidateArgs};
+use crate::exit::Exit;
+use crate::failure::Failure;
+
+/// Prints a job file to fill in.
+#[expect(clippy::print_stdout, reason = "the template is the output")]
+pub(crate) fn generate(args: &GenerateArgs) -> Result<Exit, Failure> {
+    let dialect = match args.dialect {
+        DialectArg::Aistor => Dialect::Aistor,
+        DialectArg::Minio => Dialect::Minio,
+    };
+    print!("{}", job::template(dialect));
+    Ok(Exit::Completed)
+}
+
+/// Says what a job file will do, or everything that is wrong with it.
+#[expect(clippy::print_stdout, reason = "the description is the output")]
+pub(crate) fn validate(args: &ValidateArgs) -> Result<Exit, Failure> {
+    if args.schema {
+        println!("{:#}", job::schema());
+        return Ok(Exit::Completed);
+    }
+    let parsed = read(&args.file)?;
+    let lines = job::describe(&parsed.spec);
+    let width = lines.iter().map(|(what, _)| what.len()).max().unwrap_or(0);
+    for (what, how) in lines {
+        println!("{what:width$}  {how}");
+    }
+    let at_start = job::check_at_start(&parsed.spec, Env::system().now());
+    for problem in parsed.warnings.iter().chain(&at_start) {
+        println!("warning: {problem}");
+    }
+    Ok(Exit::Completed)
+}
+
+/// Reads and parses a job file; `-` is standard input.
+pub(crate) fn read(path: &Path) -> Result<Parsed, Failure> {
+    let mut bytes = Vec::new();
+    let limit = 1 << 20;
+    let read = if path.as_os_str() == "-" {
+        std::io::stdin().lock().take(limit).read_to_end(&mut bytes)
+    } else {
+        std::fs::File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes))
+    };
+    read.map_err(|e| Failure::usage(format!("can't read `{}`: {e}", path.display()), "give the path of a job file"))?;
+    let name = path.display().to_string();
+    job::parse(&bytes, &name).map_err(|errors| {
+        let mend = "`keyrotate generate` prints a file to fill in, `keyrotate validate` checks one";
+        Failure::usage(format!("`{name}` is no job file:\n{errors}"), mend)
+    })
+}
+
+/// What can match nothing now is an error at the start.
+pub(crate) fn check_at_start(parsed: &Parsed) -> Result<(), Failure> {
+    let problems = job::check_at_start(&parsed.spec, Env::system().now());
+    if problems.is_empty() {
+        return Ok(());
+    }
+    let lines: Vec<_> = problems.iter().map(Problem::to_string).collect();
+    Err(Failure::usage(lines.join("\n"), "with these filters the job would find nothing to do"))
+}

@@ -1,0 +1,220 @@
+//! `run`: a job file on this machine, from the first question to the table at the end.
+
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+use keyrotate_checkpoint::record::JobRecord;
+use keyrotate_env::Env;
+use keyrotate_proto::capability::FrozenTarget;
+use keyrotate_proto::id::JobId;
+use keyrotate_proto::job::Parsed;
+use keyrotate_proto::state::JobState;
+use keyrotate_store::Store;
+use tokio::net::UnixListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::args::{Output, RunArgs};
+use crate::choose::{self, Wish};
+use crate::connect;
+use crate::control::{self, Answer, Request};
+use crate::exit::Exit;
+use crate::failure::{Failure, chain};
+use crate::files;
+use crate::local::{self, LOOK_EVERY, Local, LocalConfig};
+use crate::progress::Progress;
+use crate::state::{self, BucketFolder, Holder};
+use crate::summary;
+
+/// Runs a job file.
+pub(crate) async fn run(args: RunArgs) -> Result<Exit, Failure> {
+    let env = Env::system();
+    let parsed = files::read(&args.file)?;
+    files::check_at_start(&parsed)?;
+    let wish = wish(&args)?;
+    let connected = connect::from_environment(&env).await?;
+    let root = state::root(&args.state)?;
+    let config = LocalConfig {
+        permits: usize::from(args.permits),
+        rate: args.rate.or(parsed.spec.options.rate),
+        confirmed: args.yes,
+        probe_prefix: args.probe_prefix.clone(),
+        probe_bucket: args.probe_bucket.clone(),
+        default_key: connected.default_key.clone(),
+    };
+    let session = Session {
+        what: args.file.display().to_string(),
+        root,
+        wish,
+        config,
+        no_wait: args.no_wait,
+        output: args.output,
+    };
+    session.run(&parsed, Arc::clone(&connected.store), connected.kms, &env).await
+}
+
+fn wish(args: &RunArgs) -> Result<Wish, Failure> {
+    let resume = args.resume.as_deref().map(str::parse::<JobId>).transpose();
+    let resume =
+        resume.map_err(|e| Failure::usage(e.to_string(), "the id stands in the first line that `run` printed"))?;
+    Ok(Wish { new: args.new, resume, replace: args.replace })
+}
+
+/// One start of one job file on one store, whoever asks for it: `run` or `demo`.
+pub(crate) struct Session {
+    /// What the lock says is being done.
+    pub(crate) what: String,
+    /// The state folder.
+    pub(crate) root: std::path::PathBuf,
+    /// What to do with jobs that are already there.
+    pub(crate) wish: Wish,
+    /// How to work.
+    pub(crate) config: LocalConfig,
+    /// Whether to leave when the job is paused.
+    pub(crate) no_wait: bool,
+    /// How the end is printed.
+    pub(crate) output: Output,
+}
+
+impl Session {
+    /// Runs it to its end, an interruption, or a pause that nobody waits for.
+    pub(crate) async fn run(
+        self,
+        parsed: &Parsed,
+        store: Arc<dyn Store>,
+        kms: Option<Arc<dyn keyrotate_kms::Kms>>,
+        env: &Env,
+    ) -> Result<Exit, Failure> {
+        let folder = BucketFolder::of(&self.root, store.identity(), &parsed.spec.bucket);
+        let holder = Holder { pid: std::process::id(), what: self.what.clone(), since: env.now() };
+        let _lock = folder.lock(&holder)?;
+        let ledger = local::open_ledger(&folder, env).await?;
+        let (job, line) = choose::settle(&ledger, store.identity(), &parsed.spec, &self.wish, env).await?;
+        let listener = control::listen(folder.path());
+        let listener = listener.map_err(|e| Failure::io("can't open the control socket in", folder.path(), &e))?;
+        let mut progress = Progress::new();
+        progress.line(&line);
+        let jobs = folder.path().join("jobs");
+        let local = Local::start(ledger, job.clone(), store, kms, jobs, self.config.clone(), env);
+        let seen = self.watch(&local, &listener, &mut progress).await;
+        progress.clear();
+        local.stop().await;
+        let ending = seen?;
+        summary::print(&ending.job, &ending.totals, &folder.job(&job), self.output)?;
+        if ending.interrupted {
+            self.say_how_to_go_on(&progress, &ending.job);
+            return Ok(Exit::Interrupted);
+        }
+        Ok(Exit::of(&ending.job.state, &ending.totals.counts))
+    }
+
+    async fn watch(&self, local: &Local, listener: &UnixListener, progress: &mut Progress) -> Result<Ending, Failure> {
+        let broke = |e| Failure::broke("the checkpoint", &e, "start again: the job goes on");
+        let mut signals = Signals::listen()?;
+        loop {
+            let (job, totals) = local.look().await.map_err(broke)?;
+            progress.show(&job, &totals, &local.meter().read());
+            let leaves = matches!(job.state, JobState::Paused { .. }) && self.no_wait;
+            if job.state.is_ended() || leaves {
+                return Ok(Ending { job, totals, interrupted: false });
+            }
+            if local.has_died() {
+                return Err(Failure::refused(
+                    "keyrotate has a bug: a part of it ended",
+                    "start again: the job goes on; please report it",
+                ));
+            }
+            if local::awaits_confirmation(&job) {
+                self.confirm(local, &job, progress).await?;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+                () = signals.recv() => {
+                    progress.line("stopping: what is in flight is finished and committed; again to end at once");
+                    signals.end_at_next();
+                    return Ok(Ending { job, totals, interrupted: true });
+                }
+                Some((request, reply)) = control::accept(listener) => {
+                    let Request::Cancel { job } = request;
+                    let error = local.cancel(&job).await.err().map(|e| chain(&e));
+                    reply.send(&Answer { error }).await;
+                }
+            }
+        }
+    }
+
+    /// The file names no key: the store's own default was learnt, and a person says yes.
+    async fn confirm(&self, local: &Local, job: &JobRecord, progress: &Progress) -> Result<(), Failure> {
+        let target = match job.frozen.as_ref().map(|frozen| &frozen.target) {
+            Some(FrozenTarget::SseKms { key, .. }) => format!("the store's default key `{key}`"),
+            _ => "SSE-S3".to_owned(),
+        };
+        if !self.config.confirmed {
+            let question = format!("Rotate every object in scope of `{}` to {target}? [y/N] ", job.spec.bucket);
+            progress.clear();
+            if !ask(&question).await {
+                let what = format!("the file names no key; the target would be {target}, and nobody said yes");
+                return Err(Failure::refused(what, "name the key under `encryption.key`, or pass --yes"));
+            }
+        }
+        local.confirm().await.map_err(|e| Failure::broke("the target could not be confirmed", &e, "start again"))
+    }
+
+    fn say_how_to_go_on(&self, progress: &Progress, job: &JobRecord) {
+        if !job.state.is_ended() {
+            progress.line(&format!(
+                "job {} is interrupted; the same command goes on with it, `keyrotate cancel {}` ends it",
+                job.id, job.id
+            ));
+        }
+    }
+}
+
+struct Ending {
+    job: JobRecord,
+    totals: keyrotate_coordinator::Totals,
+    interrupted: bool,
+}
+
+/// Asks on the terminal; without one the answer is no.
+#[expect(clippy::print_stderr, reason = "a question goes to standard error")]
+async fn ask(question: &str) -> bool {
+    if !std::io::stdin().is_terminal() {
+        return false;
+    }
+    eprint!("{question}");
+    let _flushed = std::io::stderr().flush();
+    let answer = tokio::task::spawn_blocking(|| {
+        let mut line = String::new();
+        std::io::stdin().read_line(&mut line).map(|_| line).unwrap_or_default()
+    });
+    matches!(answer.await.unwrap_or_default().trim(), "y" | "Y" | "yes")
+}
+
+/// Ctrl-C and SIGTERM.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, Failure> {
+        let on = |kind| signal(kind).map_err(|e| Failure::io("can't listen for signals", Path::new("/proc/self"), &e));
+        Ok(Self { interrupt: on(SignalKind::interrupt())?, terminate: on(SignalKind::terminate())? })
+    }
+
+    async fn recv(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+
+    /// From now on the next signal ends the process at once.
+    fn end_at_next(mut self) {
+        tokio::spawn(async move {
+            self.recv().await;
+            std::process::exit(i32::from(Exit::Interrupted as u8));
+        });
+    }
+}

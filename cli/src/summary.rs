@@ -1,0 +1,77 @@
+//! The end of a job: a table for people, or its summary as JSON.
+
+use std::path::Path;
+
+use comfy_table::{CellAlignment, Table, presets};
+use keyrotate_checkpoint::record::JobRecord;
+use keyrotate_coordinator::Totals;
+use keyrotate_proto::outcome::Outcome;
+use keyrotate_proto::state::JobState;
+
+use crate::args::Output;
+use crate::failure::Failure;
+
+/// Prints what became of a job so far.
+#[expect(clippy::print_stdout, reason = "the summary is the output")]
+pub(crate) fn print(job: &JobRecord, totals: &Totals, report: &Path, output: Output) -> Result<(), Failure> {
+    if output == Output::Json {
+        let path = report.join("summary.json");
+        let text = std::fs::read_to_string(&path).map_err(|e| Failure::io("can't read the summary", &path, &e))?;
+        print!("{text}");
+        return Ok(());
+    }
+    println!("{}", heading(job, totals));
+    if totals.counts.scanned() > 0 {
+        println!("{}", table(totals));
+    }
+    if job.result.as_ref().is_some_and(|result| result.report.is_some()) {
+        println!("report: {}", report.join("summary.json").display());
+    }
+    Ok(())
+}
+
+fn heading(job: &JobRecord, totals: &Totals) -> String {
+    let scope = format!("{}/{}", job.spec.bucket, job.spec.prefix);
+    let took = job.result.as_ref().map(|result| result.ended.duration_since(job.started).as_secs_f64());
+    let took = took.map_or(String::new(), |seconds| format!(", {seconds:.1} s since it began"));
+    let why = match &job.state {
+        JobState::Failed { reason, detail } | JobState::Failing { reason, detail } => {
+            format!("\n{}: {detail}", reason.as_str())
+        }
+        JobState::Paused { reason, detail, .. } => format!("\n{}: {detail}", reason.as_str()),
+        _ => String::new(),
+    };
+    let word = job.state.word();
+    let exceptions = match (totals.counts.exceptions(), &job.state) {
+        (0, JobState::Completed) => " without exceptions".to_owned(),
+        (n, JobState::Completed) => format!(" with {n} exception{}", if n == 1 { "" } else { "s" }),
+        _ => String::new(),
+    };
+    format!("job {} on {scope}: {word}{exceptions}{took}{why}", job.id)
+}
+
+fn table(totals: &Totals) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+    table.set_header(["outcome", "reason", "versions", ""]);
+    for (outcome, count) in &totals.counts.by_outcome {
+        let (reason, why) = match outcome {
+            Outcome::Skipped(reason) => (reason.as_str(), reason.explain()),
+            Outcome::Failed(reason) => (reason.as_str(), reason.explain()),
+            Outcome::Filtered(reason) => (reason.as_str(), reason.explain()),
+            Outcome::Rotated(evidence) => (evidence.as_str(), evidence.explain()),
+            Outcome::Current => ("", "Already was as wanted; not written."),
+            Outcome::Conflict => ("", "Somebody else wrote it meanwhile; their write stands."),
+        };
+        table.add_row([outcome.word(), reason, &count.to_string(), why]);
+    }
+    if totals.counts.superseded > 0 {
+        let why = "Old versions of rotated objects, kept: they still need their key.";
+        table.add_row(["superseded", "", &totals.counts.superseded.to_string(), why]);
+    }
+    if let Some(column) = table.column_mut(2) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table.set_width(100);
+    table
+}
