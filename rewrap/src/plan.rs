@@ -10,6 +10,7 @@ use crate::readback::Expected;
 
 /// What becomes of one object version.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one lives at a time, and most of them are rows")]
 pub enum Look {
     /// It needs no write.
     Settled(Row),
@@ -89,6 +90,7 @@ impl Plan {
 
 /// What came of a write.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one lives at a time, and most of them are rows")]
 pub enum Settled {
     /// Its outcome is known.
     Row(Row),

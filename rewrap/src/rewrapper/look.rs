@@ -60,7 +60,7 @@ impl Rewrapper {
     async fn look_at(&self, facts: Facts) -> Result<Look, Halt> {
         match self.settle(facts).await? {
             Step::Look(look) => Ok(look),
-            Step::Stale(facts) => match self.settle(facts).await? {
+            Step::Stale(facts) => match self.settle(*facts).await? {
                 Step::Look(look) => Ok(look),
                 Step::Stale(facts) => {
                     Ok(Look::Settled(unwritten(&facts, Outcome::Conflict, "it changes all the time")))
@@ -100,7 +100,7 @@ impl Rewrapper {
                     }
                     let stale = was_listed && facts.listed.is_none();
                     if stale && !headed && self.wants_listing() {
-                        return Ok(Step::Stale(facts));
+                        return Ok(Step::Stale(Box::new(facts)));
                     }
                     headed = true;
                 }
@@ -208,10 +208,11 @@ impl Rewrapper {
     }
 }
 
+#[expect(clippy::large_enum_variant, reason = "one lives at a time, and nearly all of them are looks")]
 enum Step {
     Look(Look),
     /// HEAD shows another object than the listing did.
-    Stale(Facts),
+    Stale(Box<Facts>),
 }
 
 enum Ask {

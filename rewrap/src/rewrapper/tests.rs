@@ -535,6 +535,23 @@ async fn bodies_are_hashed_before_and_after() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_body_that_differs_stops_the_job() {
+    let world = World::new(Mode::aws(), Versioning::Off).await;
+    let rewrapper = world.rewrapper(spec()).await;
+    world.put("k", kms(OLD), b"body").await;
+    let Look::Write(mut plan) = rewrapper.look_again(&ObjectAt::current(BUCKET, "k")).await.unwrap() else {
+        panic!("settled")
+    };
+    let frozen = rewrapper.rules().frozen.clone();
+    let sent = crate::strategy::run(&world.store, &frozen, &mut plan, None).await.unwrap();
+    let Err(halt) = rewrapper.confirm(&plan, &sent.expected, Some([0; 32])).await else { panic!("went on") };
+    assert!(
+        matches!(&halt, Halt::Stop { reason: StopReason::BodyChanged, detail } if detail.contains("bucket/k")),
+        "{halt}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_lost_windows_intents_are_taken_over() {
     let world = World::new(Mode::moto(), Versioning::Enabled).await;
     let rewrapper = world.rewrapper(spec()).await;
