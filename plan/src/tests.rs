@@ -1,4 +1,5 @@
 use std::collections::BTreeSet;
+use std::ops::Bound;
 
 use keyrotate_proto::position::KeyRange;
 use proptest::prelude::*;
@@ -227,4 +228,32 @@ proptest! {
         let missed = keys.iter().find(|key| **key > scope.start && scope.contains(key) && !found.contains(key));
         prop_assert_eq!(missed, None, "without a limit every key is found");
     }
+}
+
+#[test]
+fn no_question_names_what_minio_refuses() {
+    let keys: BTreeSet<String> = (0..2000)
+        .map(|i| match i % 4 {
+            0 => format!("data/part={}/50%/{i}#x", i % 7),
+            1 => format!("a./b../{i}/"),
+            2 => format!("{i}/.hidden/..{i}"),
+            _ => format!("logs/2026/{:02}/{i:06}.log", 1 + i % 12),
+        })
+        .collect();
+    let scope = KeyRange { start: String::new(), end: None };
+    let mut probes: Vec<Probe> = Vec::new();
+    loop {
+        let questions = next_questions(&probes, &scope, 200 - probes.len());
+        if questions.is_empty() {
+            break;
+        }
+        for after in questions {
+            let components: Vec<&str> = after.split('/').collect();
+            assert!(!after.contains("//") && !after.starts_with('/'), "{after:?}");
+            assert!(!components.iter().any(|c| matches!(*c, "." | "..")), "{after:?}");
+            let found = keys.range((Bound::Excluded(after.clone()), Bound::Unbounded)).next().cloned();
+            probes.push(Probe { asked_after: after, found });
+        }
+    }
+    assert!(plan(&scope, &probes, 16).len() > 8);
 }

@@ -24,7 +24,7 @@ impl Worker {
             return Ok(space);
         }
         loop {
-            let questions = next_questions(&space.probes, &scope, QUESTIONS);
+            let questions = next_questions(&space.probes, &scope, QUESTIONS.saturating_sub(space.probes.len()));
             if questions.is_empty() {
                 return Ok(space);
             }
