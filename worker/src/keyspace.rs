@@ -11,16 +11,19 @@ use crate::Worker;
 /// Questions about one key space at most; one key is answered to each.
 const QUESTIONS: usize = 200;
 
-/// A scope that fits into so many entries is one shard.
-const SMALL: u32 = 1000;
+/// A scope that fits into so many pages is listed, not asked about.
+const SMALL: usize = 4;
+
+/// Keys on one page.
+const PAGE: u32 = 1000;
 
 impl Worker {
     /// Asks until the planner has no more questions.
     pub(crate) async fn ask_key_space(&self, job: &JobRecord) -> Result<KeySpace, StoreError> {
-        let first = self.list(job, ListFrom::Start, SMALL).await?;
         let scope = job.scope();
         let mut space = KeySpace { version: KEY_SPACE_VERSION, probes: Vec::new() };
-        if first.next.is_none() {
+        if let Some(probes) = self.list_small(job).await? {
+            space.probes = probes;
             return Ok(space);
         }
         loop {
@@ -36,6 +39,21 @@ impl Worker {
             }));
             space.probes.extend(answers.buffered(16).try_collect::<Vec<_>>().await?);
         }
+    }
+
+    /// The whole key space where it is small: the first key of each page, and that nothing lies before it on the page
+    /// before. `None` where it is not small.
+    async fn list_small(&self, job: &JobRecord) -> Result<Option<Vec<Probe>>, StoreError> {
+        let (mut probes, mut from, mut last) = (Vec::new(), ListFrom::Start, job.scope().start);
+        for _ in 0..SMALL {
+            let page = self.list(job, from, PAGE).await?;
+            let found = page.entries.first().map(|entry| entry.key.clone());
+            probes.push(Probe { asked_after: last.clone(), found });
+            let Some(next) = page.next else { return Ok(Some(probes)) };
+            last = page.entries.into_iter().next_back().map_or(last, |entry| entry.key);
+            from = next;
+        }
+        Ok(None)
     }
 
     /// One key of the job's scope.

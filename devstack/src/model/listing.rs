@@ -2,7 +2,7 @@
 
 use std::ops::Bound;
 
-use keyrotate_store::{Entry, EntryFacts, ErrorKind, ListFrom, ListPage, ListRequest, Result, StoreError};
+use keyrotate_store::{Entry, EntryFacts, ErrorKind, Headers, ListFrom, ListPage, ListRequest, Result, StoreError};
 
 use super::inner::Inner;
 use super::object::{Version, whole_milliseconds, whole_seconds};
@@ -49,7 +49,9 @@ impl Inner {
         let date = if self.mode.listing_milliseconds { whole_milliseconds } else { whole_seconds };
         let content = version.content.as_ref();
         let facts = content.filter(|_| request.with_facts && self.mode.listing_facts).map(|content| {
-            let (sse, headers, tags) = (content.sse.clone(), content.headers.clone(), content.tags.clone());
+            let (sse, tags) = (content.sse.clone(), content.tags.clone());
+            // MinIO leaves this one header out of its listing.
+            let headers = Headers { expires: None, ..content.headers.clone() };
             Box::new(EntryFacts { sse, headers, tags })
         });
         Entry {

@@ -117,8 +117,9 @@ async fn prove(
     };
     let sources = sources(yard, spec, &mut frozen).await;
     // A listing never shows locks, so in a bucket that may have them every object gets a HEAD.
+    let filters_by_expires = spec.filter.metadata.iter().any(|pattern| pattern.key.eq_ignore_ascii_case("expires"));
     frozen.listing_facts =
-        !facts.lock_enabled && !sources.is_empty() && sources.iter().all(|(_, made)| listing_shows(made));
+        !facts.lock_enabled && !filters_by_expires && !sources.is_empty() && sources.iter().all(|(_, made)| listing_shows(made));
     frozen.tags_announced = !sources.is_empty() && sources.iter().all(|(_, made)| made.object.tag_count == Some(2));
     for (sse, _) in &sources {
         for strategy in tried(spec, &frozen, sse) {
@@ -172,8 +173,9 @@ fn listing_shows(made: &Made) -> bool {
     let mut headers = made.object.headers.clone();
     made.entry.facts.as_deref().is_some_and(|facts| {
         let mut listed = facts.headers.clone();
-        // Not every listing shows it; where it matters, HEAD is asked.
+        // MinIO's listing leaves `Expires` out, and not every listing shows a redirect; where they matter, HEAD is asked.
         (headers.website_redirect, listed.website_redirect) = (None, None);
+        (headers.expires, listed.expires) = (None, None);
         facts.sse.seal() == made.object.sse.seal()
             && headers == listed
             && crate::readback::same_tags(&facts.tags, &made.tags)
