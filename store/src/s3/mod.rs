@@ -57,6 +57,12 @@ impl S3Store {
         Ok(Self { client, identity, timeouts: config.timeouts })
     }
 
+    /// The SDK's client itself, with the HTTP settings of [`S3Store::connect`]: what everything here is measured against.
+    #[must_use]
+    pub fn sdk(&self) -> &Client {
+        &self.client
+    }
+
     /// Awaits one call of the SDK, within a bound.
     async fn call<T, E>(
         &self,
