@@ -17,7 +17,7 @@ use crate::breaker::Breaker;
 use crate::config::{ConfigError, KesConfig};
 use crate::secret::Plaintext;
 use crate::tls::{self, Files};
-use crate::transport::{self, Trouble};
+use crate::transport::{self, Clients, Trouble};
 use crate::{Kms, KmsError, KmsErrorKind, Result, SealedKey, Status};
 
 /// Pages of a listing that are followed: more than anybody has keys.
@@ -41,13 +41,14 @@ struct Inner {
 
 struct Endpoint {
     url: String,
+    loopback: bool,
     /// Until when it is passed over, because it failed.
     benched: Mutex<Duration>,
 }
 
 /// Connections under one identity, and the files it was made of.
 struct Session {
-    http: reqwest::Client,
+    http: Clients,
     identity: String,
     files: Files,
     looked: Duration,
@@ -68,7 +69,10 @@ impl KesClient {
     /// A file is missing or wrong; the error names the variable and says what to do.
     pub fn new(config: KesConfig, env: Env) -> std::result::Result<Self, ConfigError> {
         let session = Session::open(&config, Files::read(&config)?, &env)?;
-        let endpoint = |url: &String| Endpoint { url: url.clone(), benched: Mutex::default() };
+        let endpoint = |url: &String| {
+            let loopback = transport::is_loopback(url);
+            Endpoint { url: url.clone(), loopback, benched: Mutex::default() }
+        };
         let endpoints: Vec<_> = config.endpoints.iter().map(endpoint).collect();
         // Each process begins elsewhere, so that a fleet spreads over the endpoints.
         let start = usize::try_from(env.random_u64() % endpoints.len().max(1) as u64).unwrap_or(0);
@@ -139,7 +143,8 @@ impl Inner {
     async fn attempt(&self, index: usize, request: &Request<'_>) -> Result<Answer> {
         let (http, identity) = self.http();
         let url = format!("{}{}", self.endpoints[index].url, request.path);
-        let sent = transport::send(&http, request.method.clone(), &url, &request.body);
+        let sent =
+            transport::send(http.to(self.endpoints[index].loopback), request.method.clone(), &url, &request.body);
         let answer = match tokio::time::timeout(self.config.limits.attempt, sent).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(Trouble { kind, message, source })) => {
@@ -184,7 +189,7 @@ impl Inner {
     }
 
     /// The connections to use, made anew when a file changed.
-    fn http(&self) -> (reqwest::Client, String) {
+    fn http(&self) -> (Clients, String) {
         let mut session = self.session();
         let now = self.env.boottime();
         if now.saturating_sub(session.looked) >= self.config.limits.reload {
@@ -210,7 +215,7 @@ impl Endpoint {
 impl Session {
     fn open(config: &KesConfig, files: Files, env: &Env) -> std::result::Result<Self, ConfigError> {
         let tls = tls::build(config, &files, env)?;
-        let http = transport::client(tls.config, config.limits.connect).map_err(|e| ConfigError::ca(e.to_string()))?;
+        let http = Clients::new(&tls.config, config.limits.connect).map_err(|e| ConfigError::ca(e.to_string()))?;
         Ok(Self { http, identity: tls.identity, files, looked: env.boottime() })
     }
 

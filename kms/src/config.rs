@@ -176,7 +176,7 @@ fn credential(get: &impl Fn(&str) -> Option<String>) -> Result<Credential, Confi
 }
 
 /// `kes:v1:` (which may be missing) and 33 bytes in base64: a type, of which only 0 exists, and the seed.
-fn parse_api_key(text: &str) -> Result<Zeroizing<[u8; 32]>, ConfigError> {
+pub(crate) fn parse_api_key(text: &str) -> Result<Zeroizing<[u8; 32]>, ConfigError> {
     let wrong = |why: &str| {
         ConfigError::new(
             API_KEY,

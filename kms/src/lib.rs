@@ -17,7 +17,7 @@ pub use client::KesClient;
 pub use config::{ConfigError, Credential, KesConfig, Limits};
 pub use error::{KmsError, KmsErrorKind};
 pub use secret::DataKey;
-pub use tls::identity_of;
+pub use tls::{identity_of, identity_of_api_key};
 
 /// What a call to a KMS gives.
 pub type Result<T> = std::result::Result<T, KmsError>;

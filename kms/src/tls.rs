@@ -19,7 +19,7 @@ use sha2::{Digest as _, Sha256};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 use zeroize::Zeroizing;
 
-use crate::config::{ConfigError, Credential, KesConfig};
+use crate::config::{ConfigError, Credential, KesConfig, parse_api_key};
 
 /// A TLS configuration and what it was made of.
 pub(crate) struct Tls {
@@ -80,24 +80,44 @@ pub fn identity_of(certificate: &[u8]) -> Option<String> {
     Some(hex::encode(Sha256::digest(parsed.public_key().raw)))
 }
 
+/// Lower-case hex SHA-256 of the public key that an API key stands for: what KES's policies name its holder by.
+///
+/// # Errors
+/// It is no API key.
+pub fn identity_of_api_key(text: &str) -> Result<String, ConfigError> {
+    let (_, key) = ed25519(&*parse_api_key(text)?)?;
+    Ok(identity_of_key(&key))
+}
+
+/// PKCS #8 of an Ed25519 key (RFC 8410), and the key.
+fn ed25519(seed: &[u8; 32]) -> Result<(PrivatePkcs8KeyDer<'static>, KeyPair), ConfigError> {
+    let mut pkcs8 = vec![0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
+    pkcs8.extend_from_slice(seed);
+    let pkcs8 = PrivatePkcs8KeyDer::from(pkcs8);
+    let key = KeyPair::from_pkcs8_der_and_sign_algo(&pkcs8, &rcgen::PKCS_ED25519).map_err(no_certificate)?;
+    Ok((pkcs8, key))
+}
+
+fn identity_of_key(key: &KeyPair) -> String {
+    // SubjectPublicKeyInfo of an Ed25519 key: this head, then the public key.
+    let mut spki = vec![0x30, 0x2a, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 3, 0x21, 0];
+    spki.extend_from_slice(key.public_key_raw());
+    hex::encode(Sha256::digest(&spki))
+}
+
+fn no_certificate(error: rcgen::Error) -> ConfigError {
+    ConfigError::api_key(format!("no certificate can be made of it: {error}"))
+}
+
 /// The client certificate that belongs to an API key: self-signed by its Ed25519 key, named by its identity.
 fn from_api_key(
     seed: &[u8; 32],
     env: &Env,
 ) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), ConfigError> {
-    let wrong = |e: rcgen::Error| ConfigError::api_key(format!("no certificate can be made of it: {e}"));
-    // PKCS #8 of an Ed25519 key (RFC 8410): this head, then the seed.
-    let mut pkcs8 = vec![0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
-    pkcs8.extend_from_slice(seed);
-    let pkcs8 = PrivatePkcs8KeyDer::from(pkcs8);
-    let key = KeyPair::from_pkcs8_der_and_sign_algo(&pkcs8, &rcgen::PKCS_ED25519).map_err(wrong)?;
-    // SubjectPublicKeyInfo of an Ed25519 key: this head, then the public key.
-    let mut spki = vec![0x30, 0x2a, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 3, 0x21, 0];
-    spki.extend_from_slice(key.public_key_raw());
-
+    let (pkcs8, key) = ed25519(seed)?;
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
-    params.distinguished_name.push(DnType::CommonName, hex::encode(Sha256::digest(&spki)));
+    params.distinguished_name.push(DnType::CommonName, identity_of_key(&key));
     params.is_ca = IsCa::ExplicitNoCa;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
@@ -108,7 +128,7 @@ fn from_api_key(
     };
     params.not_before = date(today.saturating_sub(1.day()));
     params.not_after = date(today.saturating_add(10.years()));
-    let certificate = params.self_signed(&key).map_err(wrong)?;
+    let certificate = params.self_signed(&key).map_err(no_certificate)?;
     Ok((vec![certificate.der().clone()], pkcs8.into()))
 }
 

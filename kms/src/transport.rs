@@ -4,7 +4,7 @@ use std::error::Error;
 use std::time::Duration;
 
 use reqwest::redirect::Policy;
-use reqwest::{Client, Method};
+use reqwest::{Client, ClientBuilder, Method};
 use rustls::{AlertDescription, ClientConfig};
 use zeroize::Zeroizing;
 
@@ -24,8 +24,36 @@ pub(crate) struct Trouble {
     pub(crate) source: Option<Box<dyn Error + Send + Sync>>,
 }
 
+/// The ways to a KES, under one identity.
+#[derive(Clone)]
+pub(crate) struct Clients {
+    /// By the proxy of `HTTPS_PROXY` where there is one, as KES's own client goes.
+    usual: Client,
+    /// To this machine, which no proxy reaches.
+    direct: Client,
+}
+
+impl Clients {
+    pub(crate) fn new(tls: &ClientConfig, connect: Duration) -> reqwest::Result<Self> {
+        let usual = builder(tls.clone(), connect).build()?;
+        Ok(Self { usual, direct: builder(tls.clone(), connect).no_proxy().build()? })
+    }
+
+    pub(crate) fn to(&self, loopback: bool) -> &Client {
+        if loopback { &self.direct } else { &self.usual }
+    }
+}
+
+/// Whether an endpoint is on this machine.
+pub(crate) fn is_loopback(endpoint: &str) -> bool {
+    let url = reqwest::Url::parse(endpoint).ok();
+    let host = url.as_ref().and_then(reqwest::Url::host_str).unwrap_or_default();
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+}
+
 /// HTTP/1.1 with kept connections: faster with KES than one shared HTTP/2 connection.
-pub(crate) fn client(tls: ClientConfig, connect: Duration) -> reqwest::Result<Client> {
+fn builder(tls: ClientConfig, connect: Duration) -> ClientBuilder {
     Client::builder()
         .tls_backend_preconfigured(tls)
         .https_only(true)
@@ -39,7 +67,6 @@ pub(crate) fn client(tls: ClientConfig, connect: Duration) -> reqwest::Result<Cl
             let same = attempt.previous().first().is_some_and(|first| first.origin() == attempt.url().origin());
             if same && attempt.previous().len() <= 3 { attempt.follow() } else { attempt.stop() }
         }))
-        .build()
 }
 
 /// Sends the whole body and reads the whole answer.
@@ -73,7 +100,7 @@ fn trouble(error: reqwest::Error) -> Trouble {
         }
         _ if error.is_timeout() => (KmsErrorKind::Timeout, "no answer in time"),
         _ if error.is_connect() => (KmsErrorKind::Unreachable, "no connection"),
-        _ if error.is_decode() => (KmsErrorKind::Nonsense, "the answer is not HTTP"),
+        // An answer that ends too early, or that is not HTTP at all.
         _ => (KmsErrorKind::Unreachable, "the connection broke"),
     };
     // The URL is told by the caller; here it would be told twice.
@@ -111,4 +138,23 @@ fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> 
         };
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_machine_is_known_by_its_names() {
+        for (endpoint, expected) in [
+            ("https://127.0.0.1:7373", true),
+            ("https://127.8.9.1", true),
+            ("https://[::1]:7373", true),
+            ("https://localhost:7373", true),
+            ("https://localhost.example.net", false),
+            ("https://10.0.0.1:7373", false),
+        ] {
+            assert_eq!(is_loopback(endpoint), expected, "{endpoint}");
+        }
+    }
 }
