@@ -159,6 +159,25 @@ impl KesModel {
         Ok(Description { created_at: key.created_at, created_by: key.created_by.clone() })
     }
 
+    /// 502 while the key store is gone.
+    pub(super) fn store_answers(&self, operation: &'static str, name: &str) -> Result<()> {
+        let message = match operation {
+            "create" | "import" => "failed to create key",
+            "delete" => "failed to delete key",
+            "list" => "failed to list keys",
+            _ => "failed to read key",
+        };
+        match self.failure() {
+            Failure::KeyStore => Err(answer(operation, name, KmsErrorKind::Server, 502, message)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Clock and randomness that it was made with.
+    pub(super) fn env(&self) -> &Env {
+        &self.env
+    }
+
     /// A fresh data key, without asking the policy or failing as told.
     pub(super) fn generate_now(&self, name: &str, context: &[u8]) -> Result<SealedKey> {
         let key = self.key("generate", name)?;
@@ -236,9 +255,7 @@ impl KesModel {
         match self.failure() {
             Failure::None => {}
             Failure::KeyStore if operation == "status" => {}
-            Failure::KeyStore => {
-                return Err(answer(operation, name, KmsErrorKind::Server, 502, "failed to read key"));
-            }
+            Failure::KeyStore => self.store_answers(operation, name)?,
             Failure::Unavailable => {
                 return Err(answer(operation, name, KmsErrorKind::Server, 503, "service unavailable"));
             }

@@ -12,6 +12,17 @@ pub struct Policy {
     pub deny: Vec<String>,
 }
 
+/// A policy under its name, and whom it is given to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Grant {
+    /// Name of the policy, by the grammar of key names.
+    pub name: String,
+    /// What it allows.
+    pub policy: Policy,
+    /// Identities: lower-case hex SHA-256 of public keys.
+    pub identities: Vec<String>,
+}
+
 impl Policy {
     /// A policy that allows the given patterns.
     pub fn allow<S: Into<String>>(patterns: impl IntoIterator<Item = S>) -> Self {

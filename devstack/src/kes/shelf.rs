@@ -139,7 +139,7 @@ fn read(path: &Path) -> io::Result<StoredKey> {
     };
     Ok(StoredKey {
         material: decode(&on_disk.bytes)?,
-        hmac: on_disk.hmac.as_deref().map(|text| decode(text)).transpose()?,
+        hmac: on_disk.hmac.as_deref().map(decode).transpose()?,
         created_at: on_disk.created_at,
         created_by: on_disk.created_by,
     })
