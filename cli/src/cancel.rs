@@ -11,6 +11,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::local::{self, LOOK_EVERY, Local, LocalConfig};
 use crate::state::{self, BucketFolder, Holder};
+use keyrotate_proto::say::chain;
 
 /// Cancels a job: through the process that works on it, else by itself.
 #[expect(clippy::print_stdout, reason = "the answer is the output")]
@@ -44,9 +45,7 @@ async fn end(folder: &BucketFolder, job: &JobId) -> Result<(), Failure> {
     let _lock = folder.lock(&holder())?;
     let env = Env::system();
     let ledger = local::open_ledger(folder, &env).await?;
-    let refused = |e: keyrotate_checkpoint::LedgerError| {
-        Failure::refused(crate::failure::chain(&e), "its end stands in its report")
-    };
+    let refused = |e: keyrotate_checkpoint::LedgerError| Failure::refused(chain(&e), "its end stands in its report");
     let change = keyrotate_checkpoint::transition::job::cancel;
     let record = ledger.update_job(job, change).await.map_err(refused)?;
     if record.state.is_ended() {

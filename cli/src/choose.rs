@@ -5,11 +5,12 @@ use keyrotate_checkpoint::Ledger;
 use keyrotate_checkpoint::record::JobRecord;
 use keyrotate_env::Env;
 use keyrotate_proto::id::{JobId, Nonce};
+use keyrotate_proto::say::chain;
 use keyrotate_proto::spec::JobSpec;
 use keyrotate_proto::state::JobState;
 use keyrotate_store::StoreIdentity;
 
-use crate::failure::{Failure, chain};
+use crate::failure::Failure;
 
 /// What the command line says about jobs that are already there.
 #[derive(Clone, Debug, Default)]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use keyrotate_env::Env;
 use keyrotate_kms::{KesClient, KesConfig, Kms};
+use keyrotate_proto::say::chain;
 use keyrotate_store::Store;
 use keyrotate_store::retry::{RetryPolicy, Retrying};
 use keyrotate_store::s3::{S3Config, S3Store};
@@ -24,18 +25,17 @@ pub(crate) struct Connected {
 pub(crate) async fn from_environment(env: &Env) -> Result<Connected, Failure> {
     let mend = "set AWS_ENDPOINT_URL, AWS_REGION and credentials, or a profile, as for the aws command";
     let s3 = S3Store::connect(S3Config::default()).await;
-    let s3 = s3.map_err(|e| Failure::refused(format!("no store: {}", crate::failure::chain(&e)), mend))?;
+    let s3 = s3.map_err(|e| Failure::refused(format!("no store: {}", chain(&e)), mend))?;
     let store = Arc::new(Retrying::new(s3, RetryPolicy::default(), env.clone()));
     let mend = "set MINIO_KMS_KES_ENDPOINT and its companions as for MinIO, or none of them";
     let config = KesConfig::from_env(|name| std::env::var(name).ok());
-    let config = config.map_err(|e| Failure::refused(format!("no KES: {}", crate::failure::chain(&e)), mend))?;
+    let config = config.map_err(|e| Failure::refused(format!("no KES: {}", chain(&e)), mend))?;
     let default_key = config.as_ref().and_then(|config| config.key_name.clone());
     let kms: Option<Arc<dyn Kms>> = match config {
         None => None,
         Some(config) => {
             let client = KesClient::new(config, env.clone());
-            let client =
-                client.map_err(|e| Failure::refused(format!("no KES: {}", crate::failure::chain(&e)), mend))?;
+            let client = client.map_err(|e| Failure::refused(format!("no KES: {}", chain(&e)), mend))?;
             Some(Arc::new(client))
         }
     };

@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 
+use keyrotate_proto::say::chain;
+
 use crate::exit::Exit;
 
 /// What happened and what to do about it, with the exit code that follows.
@@ -50,16 +52,4 @@ impl fmt::Display for Failure {
         }
         Ok(())
     }
-}
-
-/// An error and everything that lies below it, in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut below = error.source();
-    while let Some(error) = below {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        below = error.source();
-    }
-    text
 }

@@ -12,6 +12,7 @@ use keyrotate_coordinator::{Coordinator, CoordinatorConfig, Totals, totals};
 use keyrotate_env::Env;
 use keyrotate_kms::Kms;
 use keyrotate_proto::id::JobId;
+use keyrotate_proto::say::chain;
 use keyrotate_proto::state::{JobState, Phase};
 use keyrotate_queue::MemoryQueue;
 use keyrotate_report::root::FolderRoot;
@@ -143,9 +144,8 @@ impl Local {
 /// Takes a job that nobody works on to `cancelled`. Its open uploads are named in the report of its `clean` pass when
 /// its store can be reached; here nothing is reached, so it is only marked and left to the next start.
 pub(crate) async fn cancel_dead(ledger: &Ledger, job: &JobId) -> Result<(), Failure> {
-    let broke = |e: LedgerError| {
-        Failure::refused(crate::failure::chain(&e), "`keyrotate cancel` takes the id of a job that has not ended")
-    };
+    let broke =
+        |e: LedgerError| Failure::refused(chain(&e), "`keyrotate cancel` takes the id of a job that has not ended");
     let record = ledger.update_job(job, transition::cancel).await.map_err(broke)?;
     if record.state == JobState::Cancelling {
         let counts = totals(ledger, &record).await.map_err(broke)?.counts;

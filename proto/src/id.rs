@@ -39,7 +39,11 @@ impl TryFrom<String> for JobId {
     type Error = NotAJobId;
 
     fn try_from(text: String) -> Result<Self, NotAJobId> {
-        if text.len() == 26 && text.bytes().all(|b| CROCKFORD.contains(&b)) { Ok(Self(text)) } else { Err(NotAJobId(text)) }
+        if text.len() == 26 && text.bytes().all(|b| CROCKFORD.contains(&b)) {
+            Ok(Self(text))
+        } else {
+            Err(NotAJobId(text))
+        }
     }
 }
 

@@ -11,6 +11,7 @@ pub mod outcome;
 pub mod part;
 pub mod position;
 pub mod row;
+pub mod say;
 pub mod spec;
 pub mod state;
 pub mod ticket;

@@ -299,7 +299,8 @@ mod by_name {
         let names = BTreeMap::<String, u64>::deserialize(d)?;
         let parse = |(name, n): (String, u64)| {
             let (word, reason) = name.split_once('/').unwrap_or((&name, ""));
-            let outcome = Outcome::parse(word, reason).ok_or_else(|| D::Error::custom(format!("unknown outcome `{name}`")))?;
+            let outcome =
+                Outcome::parse(word, reason).ok_or_else(|| D::Error::custom(format!("unknown outcome `{name}`")))?;
             Ok((outcome, n))
         };
         names.into_iter().map(parse).collect()
@@ -328,11 +329,8 @@ mod tests {
 
     #[test]
     fn counts_survive_json_and_add_and_subtract() {
-        let counts = Counts {
-            by_outcome: all().into_iter().map(|o| (o, 2)).collect(),
-            rotated_bytes: 5,
-            superseded: 1,
-        };
+        let counts =
+            Counts { by_outcome: all().into_iter().map(|o| (o, 2)).collect(), rotated_bytes: 5, superseded: 1 };
         let text = serde_json::to_string(&counts).unwrap();
         assert!(text.contains(r#""skipped/sse-c":2"#), "{text}");
         assert_eq!(serde_json::from_str::<Counts>(&text).unwrap(), counts);

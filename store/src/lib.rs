@@ -60,7 +60,8 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     async fn parts(&self, upload: &Upload) -> Result<Vec<Part>>;
 
     /// CompleteMultipartUpload.
-    async fn complete_upload(&self, upload: &Upload, parts: &[Part], guard: &Guard, place: &InPlace) -> Result<Written>;
+    async fn complete_upload(&self, upload: &Upload, parts: &[Part], guard: &Guard, place: &InPlace)
+    -> Result<Written>;
 
     /// AbortMultipartUpload. An upload that is not there any more is no error.
     async fn abort_upload(&self, upload: &Upload) -> Result<()>;

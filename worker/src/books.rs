@@ -42,6 +42,11 @@ impl Books {
         }
     }
 
+    /// The bucket that the rows are of.
+    pub(crate) fn bucket(&self) -> &str {
+        &self.bucket
+    }
+
     /// Writes a window's rows as the next part and gives the commit that names it. A window without rows that does
     /// not end the shard gets no part of its own: the next one's interval covers it.
     pub(crate) async fn enter(

@@ -31,6 +31,7 @@ use keyrotate_rewrap::Rewrapper;
 use keyrotate_store::Store;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use meter::{Meter, Seen};
@@ -84,6 +85,7 @@ pub struct Worker {
     permits: Permits,
     meter: Arc<Meter>,
     rewrappers: Arc<Mutex<HashMap<JobId, Arc<Rewrapper>>>>,
+    sang: Arc<Mutex<HashMap<JobId, Instant>>>,
 }
 
 impl Worker {
@@ -91,8 +93,8 @@ impl Worker {
     #[must_use]
     pub fn new(site: Site, config: WorkerConfig, env: Env) -> Self {
         let permits = Permits::new(config.permits, config.rate);
-        let rewrappers = Arc::default();
-        Self { site, config: Arc::new(config), env, permits, meter: Arc::default(), rewrappers }
+        let (rewrappers, sang) = Default::default();
+        Self { site, config: Arc::new(config), env, permits, meter: Arc::default(), rewrappers, sang }
     }
 
     /// What it has done so far, for a progress bar.

@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use keyrotate_checkpoint::record::{JobRecord, ShardRecord, ShardState};
 use keyrotate_checkpoint::transition::job as transition;
 use keyrotate_checkpoint::{HeldLease, LedgerError};
 use keyrotate_proto::id::{JobId, PassId};
 use keyrotate_proto::position::{KeyRange, Position};
+use keyrotate_proto::say::chain;
 use keyrotate_proto::state::{PassKind, PauseReason, StopReason};
 use keyrotate_report::chain::ShardParts;
 use keyrotate_report::rows::{LastRows, PassRows};
@@ -40,12 +42,18 @@ impl Worker {
         let Some(rewrapper) = self.rewrapper(&job) else {
             return Ok(self.site.ledger.give_back(lease).await?);
         };
+        if let Err(halt) = self.sing_if_due(&job).await {
+            self.halt(&job.id, &halt).await?;
+            return Ok(self.site.ledger.give_back(lease).await?);
+        }
         let source = match self.source(&job, kind, &record, &reports).await {
             Ok(source) => source,
             Err(error) => return self.after(lease, &job.id, SliceEnd::Source(error)).await,
         };
         let tools = Tools {
             ledger: self.site.ledger.clone(),
+            store: Arc::clone(&self.site.store),
+            touched: AtomicBool::new(false),
             left_intents: intents::left(reports.as_ref(), &record).await?,
             gate: IntentGate::open(Arc::clone(&reports), record.shard.clone(), record.epoch.clone()),
             reports,
@@ -71,7 +79,7 @@ impl Worker {
                 ledger.give_back(lease).await?;
             }
             SliceEnd::Report(error) => {
-                let detail = crate::prepare::chain(&error);
+                let detail = chain(&error);
                 self.halt(job, &Halt::Pause { reason: PauseReason::ReportStore, detail }).await?;
                 ledger.give_back(lease).await?;
             }
@@ -88,9 +96,7 @@ impl Worker {
         tracing::warn!(shard = %lease.shard(), error = error as &dyn std::error::Error, "its source can't be read");
         let halt = match error {
             SourceError::Store(error) => keyrotate_rewrap::halt_of(error),
-            SourceError::Rows(error) => {
-                Some(Halt::Pause { reason: PauseReason::ReportStore, detail: crate::prepare::chain(error) })
-            }
+            SourceError::Rows(error) => Some(Halt::Pause { reason: PauseReason::ReportStore, detail: chain(error) }),
             SourceError::Disorder { .. } | SourceError::Checkpoint(_) => None,
         };
         match halt {

@@ -84,6 +84,6 @@ mod tests {
         let held = (permits.call().await, permits.call().await);
         assert!(tokio::time::timeout(Duration::from_millis(5), permits.call()).await.is_err());
         drop(held);
-        permits.call().await;
+        drop(permits.call().await);
     }
 }

@@ -2,6 +2,8 @@
 //! pass is its probe, and while it runs, its canary.
 
 use std::collections::BTreeSet;
+use std::sync::PoisonError;
+use std::time::Duration;
 
 use keyrotate_checkpoint::ledger::Prepared;
 use keyrotate_checkpoint::record::JobRecord;
@@ -10,13 +12,18 @@ use keyrotate_checkpoint::{HeldLease, LedgerError};
 use keyrotate_plan::KEY_SPACE;
 use keyrotate_proto::capability::{Frozen, FrozenTarget};
 use keyrotate_proto::key::KeyName;
+use keyrotate_proto::say::chain;
 use keyrotate_proto::spec::Target;
 use keyrotate_proto::state::{JobState, Phase};
 use keyrotate_rewrap::Halt;
 use keyrotate_rewrap::probe::{self, ProbeSettings, Refusal};
+use tokio::time::Instant;
 
 use crate::Worker;
 use crate::pass::SliceError;
+
+/// How often the canary is opened while a job works.
+const CANARY_EVERY: Duration = Duration::from_secs(180);
 
 impl Worker {
     /// Works on the one shard of a `prepare` pass.
@@ -118,6 +125,20 @@ impl Worker {
         self.end_probe(lease).await
     }
 
+    /// The canary of a job at work: at the beginning of a slice, when the last was more than [`CANARY_EVERY`] ago.
+    pub(crate) async fn sing_if_due(&self, job: &JobRecord) -> Result<(), Halt> {
+        let (Some(kms), Some(frozen)) = (&self.site.kms, &job.frozen) else { return Ok(()) };
+        let now = Instant::now();
+        {
+            let mut sang = self.sang.lock().unwrap_or_else(PoisonError::into_inner);
+            if sang.get(&job.id).is_some_and(|last| now - *last < CANARY_EVERY) {
+                return Ok(());
+            }
+            sang.insert(job.id.clone(), now);
+        }
+        probe::canary(kms.as_ref(), frozen).await
+    }
+
     /// The canary's ciphertext still opens, and the store still lists the bucket.
     async fn canary(&self, job: &JobRecord, frozen: &Frozen) -> Result<(), Halt> {
         if let Some(kms) = &self.site.kms {
@@ -155,16 +176,4 @@ impl Worker {
 fn names_no_key(job: &JobRecord) -> bool {
     let named = matches!(&job.spec.target, Target::SseKms { key: Some(_), .. } | Target::SseS3);
     !named && job.frozen.as_ref().is_none_or(|frozen| matches!(frozen.target, FrozenTarget::SseKms { .. }))
-}
-
-/// An error and everything that lies below it, in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut below = error.source();
-    while let Some(error) = below {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        below = error.source();
-    }
-    text
 }

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use futures::future::OptionFuture;
@@ -13,6 +14,7 @@ use keyrotate_proto::position::Position;
 use keyrotate_proto::state::PauseReason;
 use keyrotate_report::{ReportError, ReportStore};
 use keyrotate_rewrap::{Halt, Rewrapper, Settled};
+use keyrotate_store::Store;
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio::time::Instant;
@@ -59,6 +61,8 @@ impl Default for SliceLimits {
 pub(crate) struct Tools {
     pub(crate) ledger: Ledger,
     pub(crate) reports: Arc<dyn ReportStore>,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) touched: AtomicBool,
     pub(crate) rewrapper: Arc<Rewrapper>,
     pub(crate) permits: Permits,
     pub(crate) meter: Arc<Meter>,

@@ -2,12 +2,14 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use keyrotate_checkpoint::{HeldLease, Signal};
-use keyrotate_proto::outcome::Counts;
+use keyrotate_proto::outcome::{Counts, Outcome};
 use keyrotate_proto::position::Position;
 use keyrotate_proto::row::Row;
-use keyrotate_rewrap::{Halt, Settled};
+use keyrotate_rewrap::{Halt, Settled, probe};
+use keyrotate_store::ObjectAt;
 use tokio::sync::Mutex;
 
 use crate::books::Books;
@@ -38,11 +40,26 @@ pub(crate) async fn close(
     let mut replaced = Counts::default();
     done.iter().for_each(|done| replaced.add(&done.replaced));
     let rows = read_back(&tools, done).await.map_err(SliceEnd::Halted)?;
+    touch_first(&tools, &books, &rows).await.map_err(SliceEnd::Halted)?;
     let commit = books.enter(to, &rows, &replaced, last).await.map_err(SliceEnd::Report)?;
     let mut lease = lease.lock().await;
     let signal = tools.ledger.commit(&mut lease, commit).await.map_err(SliceEnd::Lost)?;
     tools.deadline.extend(lease.deadline());
     Ok(Closed { books, signal })
+}
+
+/// Of the first rotated object of each slice one byte is read: a target key that was deleted and made anew under its
+/// name shows in no HEAD.
+async fn touch_first(tools: &Tools, books: &Books, rows: &[Row]) -> Result<(), Halt> {
+    let rotated = |row: &&Row| matches!(row.outcome, Outcome::Rotated(_)) && row.size > 0;
+    let Some(first) = rows.iter().find(rotated) else { return Ok(()) };
+    if tools.touched.swap(true, Ordering::Relaxed) {
+        return Ok(());
+    }
+    let version = first.version_after.clone().or_else(|| first.version.clone());
+    let at = ObjectAt { bucket: books.bucket().to_owned(), key: first.key.clone(), version };
+    let _permit = tools.permits.call().await;
+    probe::touch(tools.store.as_ref(), &at).await
 }
 
 /// The rows of a window in order, those that were unread put back into their places.

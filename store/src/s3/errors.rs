@@ -107,8 +107,7 @@ where
 {
     let Some(answer) = error.raw_response() else {
         let kind = kind_without_answer(&error);
-        let message = innermost(&error);
-        return StoreError { source: error.into_source().ok(), ..StoreError::new(operation, kind, message) };
+        return StoreError::new(operation, kind, innermost(&error));
     };
     let header = |name: &str| answer.headers().get(name).map(ToOwned::to_owned);
     let status = answer.status().as_u16();
@@ -131,8 +130,8 @@ where
     let request_id = request_id.or_else(|| service.and_then(|e| e.meta().request_id().map(ToOwned::to_owned)));
     let message = said.map(|said| said.trim_matches('"').to_owned()).unwrap_or_default();
     let message = if message.is_empty() && service.is_none() { innermost(&error) } else { message };
-    let source = error.into_source().ok();
-    StoreError { operation, kind, status: Some(status), code, message, request_id, source }
+    // What the store said stands in code and message; what the SDK wraps around it only repeats that.
+    StoreError { operation, kind, status: Some(status), code, message, request_id, source: None }
 }
 
 /// A call that ended before any answer came.

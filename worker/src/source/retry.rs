@@ -107,7 +107,7 @@ mod tests {
     fn a_retry_that_is_abandoned_too_leaves_only_what_it_did_not_list() {
         let after = |key: &str| Position::After(key.into(), None);
         let walk = vec![(after("c"), range("a", "m")), (after("q"), range("m", ""))];
-        assert_eq!(gaps(&[walk.clone()]).len(), 2);
+        assert_eq!(gaps(std::slice::from_ref(&walk)).len(), 2);
         let retry = vec![(after("f"), range("a", "m"))];
         assert_eq!(gaps(&[walk.clone(), retry]), [Gap { from: after("f"), end: Some("m".into()) }]);
         let early = vec![(Position::Before("a".into()), range("a", "m"))];
