@@ -126,7 +126,7 @@ impl Inner {
                 Err(error) => error,
             };
             tries += 1;
-            if !worth_another(&error) && !(self.endpoints.len() > 1 && error.kind == KmsErrorKind::Server) {
+            if !worth_another(&error, self.endpoints.len() > 1) {
                 return Err(request.doubt(error, tries));
             }
             self.bench(index);
@@ -243,9 +243,13 @@ impl Request<'_> {
     }
 }
 
-/// What may go well at once, at this endpoint or another: connection trouble and 503.
-fn worth_another(error: &KmsError) -> bool {
-    matches!(error.kind, KmsErrorKind::Unreachable | KmsErrorKind::Timeout) || error.status == Some(503)
+/// What may go well at once: connection trouble and 503 at any endpoint, other troubles of a server at another one.
+fn worth_another(error: &KmsError, is_another: bool) -> bool {
+    match error.kind {
+        KmsErrorKind::Unreachable | KmsErrorKind::Timeout => true,
+        KmsErrorKind::Server => is_another || error.status == Some(503),
+        _ => false,
+    }
 }
 
 fn path(operation: &str, key: &str) -> String {

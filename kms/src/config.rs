@@ -143,7 +143,7 @@ impl KesConfig {
         let Some(endpoints) = get(ENDPOINT) else { return Ok(None) };
         Ok(Some(Self {
             endpoints: parse_endpoints(&endpoints)?,
-            credential: credential(&get)?,
+            credential: credential(&get, lookup(KEY_PASSWORD))?,
             ca_path: get(CAPATH).map(PathBuf::from),
             key_name: get(KEY_NAME),
             limits: Limits::default(),
@@ -151,7 +151,8 @@ impl KesConfig {
     }
 }
 
-fn credential(get: &impl Fn(&str) -> Option<String>) -> Result<Credential, ConfigError> {
+/// The password is taken as it is: a blank may belong to it.
+fn credential(get: &impl Fn(&str) -> Option<String>, password: Option<String>) -> Result<Credential, ConfigError> {
     match (get(API_KEY), get(CERT_FILE), get(KEY_FILE)) {
         (Some(_), Some(_), _) | (Some(_), _, Some(_)) => {
             Err(ConfigError::new(API_KEY, format!("set either this or {CERT_FILE} with {KEY_FILE}, not both")))
@@ -160,7 +161,7 @@ fn credential(get: &impl Fn(&str) -> Option<String>) -> Result<Credential, Confi
         (None, Some(cert), Some(key)) => Ok(Credential::Files {
             cert: cert.into(),
             key: key.into(),
-            password: get(KEY_PASSWORD).map(Zeroizing::new),
+            password: password.filter(|text| !text.is_empty()).map(Zeroizing::new),
         }),
         (None, Some(_), None) => {
             Err(ConfigError::new(KEY_FILE, format!("set it too: {CERT_FILE} needs its private key")))

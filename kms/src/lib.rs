@@ -7,6 +7,7 @@ mod breaker;
 pub mod client;
 pub mod config;
 pub mod error;
+mod private_key;
 pub mod secret;
 mod tls;
 mod transport;

@@ -20,6 +20,7 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 use zeroize::Zeroizing;
 
 use crate::config::{ConfigError, Credential, KesConfig, parse_api_key};
+use crate::private_key;
 
 /// A TLS configuration and what it was made of.
 pub(crate) struct Tls {
@@ -53,7 +54,7 @@ impl Files {
 pub(crate) fn build(config: &KesConfig, files: &Files, env: &Env) -> Result<Tls, ConfigError> {
     let (chain, key) = match &config.credential {
         Credential::ApiKey(seed) => from_api_key(seed, env)?,
-        Credential::Files { .. } => from_files(files)?,
+        Credential::Files { password, .. } => from_files(files, password.as_ref().map(|text| text.as_str()))?,
     };
     let identity = identity_of(&chain[0]).ok_or_else(|| ConfigError::cert("its certificate can't be read"))?;
     let signer = aws_lc_rs::sign::any_supported_type(&key)
@@ -132,7 +133,10 @@ fn from_api_key(
     Ok((vec![certificate.der().clone()], pkcs8.into()))
 }
 
-fn from_files(files: &Files) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), ConfigError> {
+fn from_files(
+    files: &Files,
+    password: Option<&str>,
+) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), ConfigError> {
     let chain: Vec<_> = CertificateDer::pem_slice_iter(&files.cert)
         .collect::<Result<_, _>>()
         .map_err(|e| ConfigError::cert(format!("this is not PEM: {e}")))?;
@@ -145,18 +149,7 @@ fn from_files(files: &Files) -> Result<(Vec<CertificateDer<'static>>, PrivateKey
              make one that says CA:FALSE (`openssl req -x509 … -addext basicConstraints=critical,CA:FALSE`)",
         ));
     }
-    Ok((chain, private_key(&files.key)?))
-}
-
-fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, ConfigError> {
-    let has = |needle: &[u8]| pem.windows(needle.len()).any(|window| window == needle);
-    if has(b"Proc-Type: 4,ENCRYPTED") || has(b"BEGIN ENCRYPTED PRIVATE KEY") {
-        return Err(ConfigError::password(
-            "encrypted private keys are not read; write it decrypted to a file that only we may read \
-             (`umask 077; openssl pkey -in ENCRYPTED -out KEY`) and name that one",
-        ));
-    }
-    PrivateKeyDer::from_pem_slice(pem).map_err(|_| ConfigError::key("there is no private key in PEM form in it"))
+    Ok((chain, private_key::read(&files.key, password)?))
 }
 
 fn read_ca(path: &Path) -> Result<Vec<Vec<u8>>, ConfigError> {
