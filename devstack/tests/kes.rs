@@ -1,5 +1,7 @@
 //! The KES client against the KES server, over TLS.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -1,5 +1,7 @@
 //! The KES server on the wire, byte for byte: what a real KES was seen to answer, and a client certificate of each kind.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -231,7 +233,7 @@ async fn certificates_of_authorities_do_not_count_and_two_others_are_one_too_man
     let refused = "{\"message\":\"not authorized: insufficient permissions\"\n}";
     let leaf = || certificate(&key, IsCa::NoCa);
     for (chain, status, answer) in [
-        (vec![certificate(&key, ca.clone())], 400, required),
+        (vec![certificate(&key, ca)], 400, required),
         (vec![leaf(), certificate(&other, IsCa::ExplicitNoCa)], 400, several),
         (vec![leaf(), certificate(&other, ca)], 403, refused),
     ] {
