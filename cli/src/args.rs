@@ -38,7 +38,7 @@ pub(crate) enum Verb {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct StateArgs {
     /// Folder for checkpoints, parts and reports [default: $XDG_STATE_HOME/keyrotate]
-    #[arg(long, value_name = "DIR", env = "KEYROTATE_STATE")]
+    #[arg(long, value_name = "DIR", env = "KEYROTATE_STATE", hide_env_values = true)]
     pub(crate) state: Option<PathBuf>,
 }
 
@@ -162,4 +162,21 @@ pub(crate) struct DevstackArgs {
     /// Buckets to make, if they are not there.
     #[arg(long, value_name = "NAME")]
     pub(crate) bucket: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn help_is_as_ever() {
+        let mut command = Cli::command().term_width(80);
+        command.build();
+        let mut all = command.render_help().to_string();
+        for verb in command.get_subcommands_mut() {
+            all.push_str(&format!("\n=== {}\n{}", verb.get_name().to_owned(), verb.render_help()));
+        }
+        insta::assert_snapshot!(all);
+    }
 }

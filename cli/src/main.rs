@@ -13,6 +13,7 @@ mod files;
 mod local;
 mod progress;
 mod run;
+mod sealed;
 mod state;
 mod summary;
 

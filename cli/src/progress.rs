@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use keyrotate_checkpoint::record::JobRecord;
 use keyrotate_coordinator::Totals;
 use keyrotate_proto::state::{JobState, Phase};
@@ -64,7 +64,15 @@ impl Progress {
         }
     }
 
-    /// Takes the bar away, to ask something or at the end.
+    /// Takes the bar away while something is asked; it comes back when the guard is dropped.
+    pub(crate) fn hide(&self) -> Hidden<'_> {
+        if let Some(bar) = &self.bar {
+            bar.set_draw_target(ProgressDrawTarget::hidden());
+        }
+        Hidden(self.bar.as_ref())
+    }
+
+    /// Takes the bar away at the end.
     pub(crate) fn clear(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
@@ -79,6 +87,17 @@ impl Progress {
         let Some((since, before)) = self.rates.first() else { return 0.0 };
         let seconds = (now - *since).as_secs_f64();
         if seconds < 0.3 { 0.0 } else { ratio(done.saturating_sub(*before), 1) / seconds }
+    }
+}
+
+/// The bar is not drawn as long as this lives.
+pub(crate) struct Hidden<'a>(Option<&'a ProgressBar>);
+
+impl Drop for Hidden<'_> {
+    fn drop(&mut self) {
+        if let Some(bar) = self.0 {
+            bar.set_draw_target(ProgressDrawTarget::stderr());
+        }
     }
 }
 

@@ -4,12 +4,15 @@ use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::sync::Arc;
 
+use keyrotate_checkpoint::Ledger;
 use keyrotate_checkpoint::record::JobRecord;
 use keyrotate_env::Env;
+use keyrotate_kms::Kms;
 use keyrotate_proto::capability::FrozenTarget;
 use keyrotate_proto::id::JobId;
 use keyrotate_proto::job::Parsed;
 use keyrotate_proto::say::chain;
+use keyrotate_proto::spec::Target;
 use keyrotate_proto::state::JobState;
 use keyrotate_store::Store;
 use tokio::net::UnixListener;
@@ -24,6 +27,7 @@ use crate::failure::Failure;
 use crate::files;
 use crate::local::{self, LOOK_EVERY, Local, LocalConfig};
 use crate::progress::Progress;
+use crate::sealed::Sealer;
 use crate::state::{self, BucketFolder, Holder};
 use crate::summary;
 
@@ -83,7 +87,7 @@ impl Session {
         self,
         parsed: &Parsed,
         store: Arc<dyn Store>,
-        kms: Option<Arc<dyn keyrotate_kms::Kms>>,
+        kms: Option<Arc<dyn Kms>>,
         env: &Env,
     ) -> Result<Exit, Failure> {
         let folder = BucketFolder::of(&self.root, store.identity(), &parsed.spec.bucket);
@@ -91,6 +95,7 @@ impl Session {
         let _lock = folder.lock(&holder)?;
         let ledger = local::open_ledger(&folder, env).await?;
         let (job, line) = choose::settle(&ledger, store.identity(), &parsed.spec, &self.wish, env).await?;
+        self.keep_token(&ledger, &job, parsed, kms.as_deref(), env).await?;
         let listener = control::listen(folder.path());
         let listener = listener.map_err(|e| Failure::io("can't open the control socket in", folder.path(), &e))?;
         let mut progress = Progress::new();
@@ -107,6 +112,35 @@ impl Session {
             return Ok(Exit::Interrupted);
         }
         Ok(Exit::of(&ending.job.state, &ending.totals.counts))
+    }
+
+    /// The record holds the notify token sealed; the file's counts where it is another now.
+    async fn keep_token(
+        &self,
+        ledger: &Ledger,
+        job: &JobId,
+        parsed: &Parsed,
+        kms: Option<&dyn Kms>,
+        env: &Env,
+    ) -> Result<(), Failure> {
+        let Some(token) = parsed.spec.notify.as_ref().and_then(|notify| notify.token.as_deref()) else { return Ok(()) };
+        let broke = |e| Failure::broke("the checkpoint", &e, "start again");
+        let key = match &parsed.spec.target {
+            Target::SseKms { key: Some(key), .. } => Some(key.bare()),
+            _ => self.config.default_key.as_deref(),
+        };
+        let sealer = Sealer::new(kms, key, &self.root, env);
+        let there = ledger.job(job).await.map_err(broke)?.sealed_token;
+        let opened = match &there {
+            Some(sealed) => sealer.open(sealed).await,
+            None => None,
+        };
+        if opened.is_some_and(|opened| *opened == token) {
+            return Ok(());
+        }
+        let sealed = sealer.seal(token).await?;
+        let change = |job: &JobRecord, _| Ok(JobRecord { sealed_token: Some(sealed.clone()), ..job.clone() });
+        ledger.update_job(job, change).await.map(drop).map_err(broke)
     }
 
     async fn watch(&self, local: &Local, listener: &UnixListener, progress: &mut Progress) -> Result<Ending, Failure> {
@@ -152,7 +186,7 @@ impl Session {
         };
         if !self.config.confirmed {
             let question = format!("Rotate every object in scope of `{}` to {target}? [y/N] ", job.spec.bucket);
-            progress.clear();
+            let _hidden = progress.hide();
             if !ask(&question).await {
                 let what = format!("the file names no key; the target would be {target}, and nobody said yes");
                 return Err(Failure::refused(what, "name the key under `encryption.key`, or pass --yes"));

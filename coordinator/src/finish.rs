@@ -5,8 +5,10 @@ use keyrotate_checkpoint::record::{JobRecord, PassRecord};
 use keyrotate_proto::id::PassId;
 use keyrotate_proto::outcome::Counts;
 use keyrotate_proto::state::{JobState, PassKind};
+use keyrotate_report::ReportError;
 use keyrotate_report::chain::ShardParts;
 use keyrotate_report::finish::{FinishInput, finish};
+use keyrotate_report::intents::LEFTOVERS;
 
 use crate::{Coordinator, Result};
 
@@ -33,11 +35,20 @@ impl Coordinator {
             passes: self.parts_of(job).await?,
             counts: counts.clone(),
             checked: checked(job, state, counts),
-            leftovers: Vec::new(),
+            leftovers: self.leftovers(job).await?,
             notes: job.frozen.as_ref().map(|frozen| frozen.notes.clone()).unwrap_or_default(),
         };
         finish(&self.reports.of(&job.id)?, input).await?;
         Ok("summary.json".to_owned())
+    }
+
+    /// Uploads that the `clean` pass did not end.
+    async fn leftovers(&self, job: &JobRecord) -> Result<Vec<(String, String)>> {
+        match self.reports.of(&job.id)?.get(LEFTOVERS).await {
+            Ok(bytes) => Ok(serde_json::from_slice(&bytes).unwrap_or_default()),
+            Err(ReportError::NotFound(_)) => Ok(Vec::new()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     async fn parts_of(&self, job: &JobRecord) -> Result<Vec<(PassId, Vec<ShardParts>)>> {

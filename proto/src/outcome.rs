@@ -171,10 +171,15 @@ impl Outcome {
         })
     }
 
-    /// Whether a retry pass looks at it again.
+    /// Whether a retry pass looks at it again. Not where a write of ours came out wrong: by then the object is under the
+    /// wanted key, and a second look would call it `current` and hide what happened.
     #[must_use]
     pub fn wants_retry(self) -> bool {
-        matches!(self, Self::Conflict | Self::Failed(_))
+        match self {
+            Self::Conflict => true,
+            Self::Failed(reason) => !matches!(reason, FailReason::ReadBack | FailReason::BodyChanged),
+            _ => false,
+        }
     }
 
     /// Whether the version is in scope and ends under another key than wanted because it could not be done.
