@@ -26,7 +26,7 @@ impl Progress {
     pub(crate) fn new() -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::new(1000);
-            let style = ProgressStyle::with_template("{prefix:<10} [{bar:20}] {wide_msg}");
+            let style = ProgressStyle::with_template("{prefix:<10} [{bar:12}] {wide_msg}");
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("█▉ "));
             bar.enable_steady_tick(Duration::from_millis(200));
             bar
@@ -108,7 +108,7 @@ fn message(job: &JobRecord, totals: &Totals, rate: f64, share: f64) -> String {
     let counts = WORDS.iter().map(|word| (word, totals.counts.of(word))).filter(|(_, n)| *n > 0);
     let counts: Vec<_> = counts.map(|(word, n)| format!("{n} {word}")).collect();
     let working = matches!(job.state, JobState::Live { phase: Phase::Running | Phase::Verifying });
-    let pace = if working { format!("~{:.0}%  {rate:.0} objects/s  ", share * 100.0) } else { String::new() };
+    let pace = if working { format!("~{:.0}%  {rate:.0} obj/s  ", share * 100.0) } else { String::new() };
     format!("{pace}{}", counts.join(" · "))
 }
 

@@ -42,9 +42,7 @@ impl Env {
     pub fn now(&self) -> Timestamp {
         match &*self.inner {
             Inner::System => Timestamp::now(),
-            Inner::Seeded { start, origin, .. } => {
-                start.checked_add(origin.elapsed()).unwrap_or(Timestamp::MAX)
-            }
+            Inner::Seeded { start, origin, .. } => start.checked_add(origin.elapsed()).unwrap_or(Timestamp::MAX),
         }
     }
 

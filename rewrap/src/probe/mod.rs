@@ -118,8 +118,10 @@ async fn prove(
     let sources = sources(yard, spec, &mut frozen).await;
     // A listing never shows locks, so in a bucket that may have them every object gets a HEAD.
     let filters_by_expires = spec.filter.metadata.iter().any(|pattern| pattern.key.eq_ignore_ascii_case("expires"));
-    frozen.listing_facts =
-        !facts.lock_enabled && !filters_by_expires && !sources.is_empty() && sources.iter().all(|(_, made)| listing_shows(made));
+    frozen.listing_facts = !facts.lock_enabled
+        && !filters_by_expires
+        && !sources.is_empty()
+        && sources.iter().all(|(_, made)| listing_shows(made));
     frozen.tags_announced = !sources.is_empty() && sources.iter().all(|(_, made)| made.object.tag_count == Some(2));
     for (sse, _) in &sources {
         for strategy in tried(spec, &frozen, sse) {
