@@ -87,6 +87,7 @@ impl Local {
             limits: SliceLimits::default(),
             probe_prefix: config.probe_prefix,
             probe_bucket: config.probe_bucket,
+            probe_part: 5 << 20,
             default_key: config.default_key,
             confirmed: config.confirmed,
         };

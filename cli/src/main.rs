@@ -34,7 +34,12 @@ fn main() -> ExitCode {
     let _installed = provider.install_default();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let ended = match runtime {
-        Ok(runtime) => runtime.block_on(perform(cli.verb)),
+        Ok(runtime) => {
+            let ended = runtime.block_on(perform(cli.verb));
+            // A question that nobody answers must not hold the process.
+            runtime.shutdown_background();
+            ended
+        }
         Err(error) => Err(Failure::refused(format!("can't start: {error}"), "check the limits of this process")),
     };
     match ended {

@@ -160,7 +160,10 @@ impl Session {
                 ));
             }
             if local::awaits_confirmation(&job) {
-                self.confirm(local, &job, progress).await?;
+                tokio::select! {
+                    confirmed = self.confirm(local, &job, progress) => confirmed?,
+                    () = signals.recv() => return Ok(Ending { job, totals, interrupted: true }),
+                }
             }
             tokio::select! {
                 () = tokio::time::sleep(LOOK_EVERY) => {}

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use keyrotate_checkpoint::record::JobRecord;
 use keyrotate_coordinator::Totals;
 use keyrotate_proto::outcome::Outcome;
@@ -72,6 +72,6 @@ fn table(totals: &Totals) -> Table {
     if let Some(column) = table.column_mut(2) {
         column.set_cell_alignment(CellAlignment::Right);
     }
-    table.set_width(100);
+    table.set_content_arrangement(ContentArrangement::Dynamic).set_width(80);
     table
 }

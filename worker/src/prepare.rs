@@ -167,6 +167,7 @@ impl Worker {
             probe_bucket: self.config.probe_bucket.clone(),
             live: BTreeSet::from([job.id.clone()]),
             default_key: self.config.default_key.clone().map(KeyName),
+            part: self.config.probe_part,
             ..ProbeSettings::new(job.id.clone())
         }
     }

@@ -187,6 +187,7 @@ impl Slice {
             }
             let wants_page = self.ending.is_none() && !self.source_through && self.queue.is_empty();
             let window_due = self.window_since + self.tools.limits.window_time;
+            let ages = self.water.ready() > 0 && self.closing.is_none() && !self.withholds_rows(false);
             let stop = self.tools.stop.clone();
             tokio::select! {
                 Some(joined) = self.tasks.join_next() => self.settle(joined),
@@ -196,7 +197,7 @@ impl Slice {
                 () = stop.cancelled(), if self.ending.is_none() => self.ending = Some(SliceEnd::Stopped),
                 () = tokio::time::sleep_until(self.over_at), if self.ending.is_none() => self.ending = Some(SliceEnd::Stopped),
                 () = tokio::time::sleep_until(self.renew_at), if self.renewing.is_none() => self.renew(),
-                () = tokio::time::sleep_until(window_due), if self.water.ready() > 0 && self.closing.is_none() => {}
+                () = tokio::time::sleep_until(window_due), if ages => {}
             }
         }
     }

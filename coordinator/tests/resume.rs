@@ -1,0 +1,212 @@
+//! A whole job on the store model, killed at random steps and started again, on seeded time: whatever the moment, it
+//! ends with every object under the new key, every sum right, and nothing left behind.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use keyrotate_checkpoint::record::JobRecord;
+use keyrotate_checkpoint::{Ledger, MemoryBackend};
+use keyrotate_coordinator::{Coordinator, CoordinatorConfig};
+use keyrotate_devstack::kes::KesModel;
+use keyrotate_devstack::mixed;
+use keyrotate_devstack::model::{BucketSettings, Faulty, Mode, StoreModel};
+use keyrotate_env::Env;
+use keyrotate_kms::Kms;
+use keyrotate_proto::id::{JobId, Nonce, PassId};
+use keyrotate_proto::job;
+use keyrotate_proto::position::KeyRange;
+use keyrotate_proto::row::Row;
+use keyrotate_proto::state::JobState;
+use keyrotate_queue::MemoryQueue;
+use keyrotate_report::chain::ShardParts;
+use keyrotate_report::rows::LastRows;
+use keyrotate_report::{MemoryStore, ReportError, ReportRoot, ReportStore};
+use keyrotate_store::{GetRequest, ListFrom, ListRequest, ObjectAt, Store};
+use keyrotate_worker::{Site, SliceLimits, Worker, WorkerConfig};
+use tokio_util::sync::CancellationToken;
+
+const BUCKET: &str = "bucket";
+const OBJECTS: u64 = 60;
+const JOB: &str = "keyrotate: {apiVersion: v1, bucket: bucket, encryption: {key: key-b}}";
+
+/// One report for the one job.
+#[derive(Debug)]
+struct OneReport(Arc<MemoryStore>);
+
+impl ReportRoot for OneReport {
+    fn of(&self, _job: &JobId) -> Result<Arc<dyn ReportStore>, ReportError> {
+        Ok(Arc::clone(&self.0) as Arc<dyn ReportStore>)
+    }
+}
+
+/// What outlives a kill.
+struct World {
+    env: Env,
+    model: StoreModel,
+    kes: KesModel,
+    ledger: Ledger,
+    report: Arc<MemoryStore>,
+    job: JobId,
+}
+
+impl World {
+    async fn new(seed: u64) -> Self {
+        let env = Env::seeded(seed, Timestamp::from_second(1_800_000_000).unwrap());
+        let kes = KesModel::new(env.clone());
+        for key in ["key-a", "key-b"] {
+            kes.create_key(key).await.unwrap();
+        }
+        let mode = if seed.is_multiple_of(2) { Mode::aws() } else { Mode::minio() };
+        let mode = Mode { min_part: 2000, ..mode };
+        let model = StoreModel::new(mode, Arc::new(kes.clone()), env.clone());
+        let settings = if seed % 3 == 2 { BucketSettings::versioned() } else { BucketSettings::plain() };
+        model.create_bucket(BUCKET, settings).unwrap();
+        mixed::seed(&model, BUCKET, OBJECTS, "key-a", "key-b").await.unwrap();
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let ledger = Ledger::new(Arc::new(MemoryBackend::new(env.clone())), env.clone());
+        let spec = job::parse(JOB.as_bytes(), "job.yaml").unwrap().spec;
+        let job = JobId::new(seed, [1; 10]);
+        let record = JobRecord::new(job.clone(), spec, "model".into(), Nonce("n".into()), String::new(), env.now());
+        ledger.begin_job(record).await.unwrap();
+        Self { env, model, kes, ledger, report: Arc::default(), job }
+    }
+
+    /// Works for at most `time`, then is killed: whatever was under way is dropped where it stands.
+    async fn work_for(&self, time: Duration) {
+        let store = Faulty::new(self.model.clone());
+        store.faults().latency(Duration::from_millis(5));
+        let (queue, root) = (Arc::new(MemoryQueue::new(64)), Arc::new(OneReport(Arc::clone(&self.report))));
+        let site = Site {
+            store: Arc::new(store),
+            kms: Some(Arc::new(self.kes.clone())),
+            reports: root.clone(),
+            ledger: self.ledger.clone(),
+            queue: queue.clone(),
+        };
+        let limits = SliceLimits { window_rows: 7, window_time: Duration::from_millis(200), ..SliceLimits::default() };
+        let config = WorkerConfig {
+            owner: "worker".into(),
+            slots: 2,
+            permits: 6,
+            rate: None,
+            limits,
+            probe_prefix: ".keyrotate/".into(),
+            probe_bucket: None,
+            probe_part: 2000,
+            default_key: None,
+            confirmed: true,
+        };
+        self.ledger.void_leases(&self.job).await.unwrap();
+        let worker = Worker::new(site, config, self.env.clone());
+        let coordinator =
+            Coordinator::new(self.ledger.clone(), queue, root, CoordinatorConfig { shards: 4, ..Default::default() });
+        let stop = CancellationToken::new();
+        let coordinator = tokio::spawn(coordinator.run(stop.clone()));
+        let worker = tokio::spawn(async move { worker.run(stop).await });
+        let end = tokio::time::Instant::now() + time;
+        while tokio::time::Instant::now() < end && !self.ended().await {
+            assert!(!worker.is_finished() && !coordinator.is_finished(), "a part of it ended by itself");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    async fn ended(&self) -> bool {
+        self.ledger.job(&self.job).await.unwrap().state.is_ended()
+    }
+
+    async fn rows(&self) -> Vec<Row> {
+        let job = self.ledger.job(&self.job).await.unwrap();
+        let mut passes: Vec<(PassId, Vec<ShardParts>)> = Vec::new();
+        for pass in &job.passes {
+            let shards = self.ledger.shards(&job.id, pass.id).await.unwrap();
+            passes.push((
+                pass.id,
+                shards.into_iter().map(|s| ShardParts { range: s.range, last_part: s.last_part }).collect(),
+            ));
+        }
+        let all = KeyRange { start: String::new(), end: None };
+        let mut last = LastRows::open(Arc::clone(&self.report) as Arc<dyn ReportStore>, passes, all);
+        let mut rows = Vec::new();
+        while let Some(key) = last.next_key().await.unwrap() {
+            rows.extend(key.rows.into_iter().map(|last| last.row));
+        }
+        rows
+    }
+
+    async fn check(&self, kills: usize) {
+        let job = self.ledger.job(&self.job).await.unwrap();
+        assert_eq!(job.state, JobState::Completed);
+        let counts = job.result.unwrap().counts;
+        let rows = self.rows().await;
+        assert_eq!(counts.scanned(), rows.len() as u64, "the sums are the rows'");
+        let places: BTreeSet<_> = rows.iter().map(|row| (row.key.clone(), row.version.clone())).collect();
+        assert_eq!(places.len(), rows.len(), "each version has one last row");
+        let listed: BTreeSet<String> = self.listed().await.into_iter().collect();
+        let wanted: BTreeMap<String, mixed::Mixed> =
+            (0..OBJECTS).map(|i| mixed::object(i, "key-a", "key-b")).map(|one| (one.key.clone(), one)).collect();
+        assert_eq!(listed, wanted.keys().cloned().collect(), "no object more, no object less, no probe");
+        self.kes.delete_key("key-a").unwrap();
+        for (key, one) in wanted {
+            let (object, body) =
+                self.model.get(GetRequest::of(&ObjectAt::current(BUCKET, key.as_str()))).await.unwrap();
+            assert_eq!(
+                object.sse.seal().kms_key().map(|k| k.bare().rsplit('/').next().unwrap_or("").to_owned()),
+                Some("key-b".into()),
+                "{key}"
+            );
+            assert_eq!(body.collect().await.unwrap(), one.body, "{key}");
+            assert_eq!(object.headers.metadata, one.new.headers.metadata, "{key}");
+            assert_eq!(self.model.tags(&ObjectAt::current(BUCKET, key.as_str())).await.unwrap(), one.new.tags, "{key}");
+            let versions = self.model.raw_version_ids(BUCKET, &key).len();
+            assert!(versions <= 3 + kills, "{key} has {versions} versions after {kills} kills");
+        }
+        assert!(self.model.uploads(BUCKET, "").await.unwrap().is_empty(), "no upload is left");
+    }
+
+    async fn listed(&self) -> Vec<String> {
+        let request = ListRequest {
+            bucket: BUCKET.into(),
+            prefix: String::new(),
+            versions: false,
+            from: ListFrom::Start,
+            limit: 1000,
+            with_facts: false,
+        };
+        self.model.list(request).await.unwrap().entries.into_iter().map(|entry| entry.key).collect()
+    }
+}
+
+/// Runs `future` with the clock paused; dropping the runtime afterwards kills every task that it began.
+fn on_paused_time<T>(future: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    runtime.block_on(future)
+}
+
+fn seeds() -> Vec<u64> {
+    match std::env::var("KEYROTATE_SEED") {
+        Ok(seed) => vec![seed.parse().expect("KEYROTATE_SEED is a number")],
+        Err(_) => (0..24).collect(),
+    }
+}
+
+#[test]
+fn killed_at_any_step_a_job_ends_right() {
+    for seed in seeds() {
+        let replay = format!("replay with KEYROTATE_SEED={seed}");
+        let result = std::panic::catch_unwind(|| {
+            let world = on_paused_time(World::new(seed));
+            let mut kills = 0;
+            while !on_paused_time(world.ended()) {
+                assert!(kills < 60, "it never ends");
+                let time =
+                    Duration::from_millis(20 + world.env.random_u64() % 1500) * u32::try_from(1 + kills / 8).unwrap();
+                on_paused_time(world.work_for(time));
+                kills += 1;
+            }
+            on_paused_time(world.check(kills));
+        });
+        assert!(result.is_ok(), "{replay}");
+    }
+}
