@@ -1,0 +1,303 @@
+//! What is in a bucket: putting objects there, and taking a picture of all of them that can be compared.
+
+use std::collections::BTreeMap;
+
+use aws_sdk_s3::Client;
+use aws_sdk_s3::error::DisplayErrorContext;
+use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::types::{BucketVersioningStatus, ChecksumMode, ServerSideEncryption, VersioningConfiguration};
+use bytes::Bytes;
+use futures::stream::{self, StreamExt};
+use keyrotate_devstack::mixed::Mixed;
+use keyrotate_store::{Headers, Sse};
+use sha2::{Digest, Sha256};
+
+/// Calls in flight.
+const AT_ONCE: usize = 16;
+
+/// One object to put.
+#[derive(Clone, Debug)]
+pub struct Put {
+    /// Its key.
+    pub key: String,
+    /// Its body.
+    pub body: Bytes,
+    /// Its headers and metadata.
+    pub headers: Headers,
+    /// Its tags.
+    pub tags: Vec<(String, String)>,
+    /// Its encryption.
+    pub sse: Sse,
+}
+
+impl Put {
+    /// A small object under a KMS key.
+    #[must_use]
+    pub fn under(kms_key: &str, key: impl Into<String>, body: impl Into<Bytes>) -> Self {
+        let sse = Sse::Kms { key: Some(keyrotate_key(kms_key)), context: None, bucket_key: None };
+        Self { key: key.into(), body: body.into(), headers: Headers::default(), tags: Vec::new(), sse }
+    }
+
+    /// A small object in plaintext, or as the store encrypts by itself.
+    #[must_use]
+    pub fn plain(key: impl Into<String>, body: impl Into<Bytes>) -> Self {
+        Self { sse: Sse::None, ..Self::under("", key, body) }
+    }
+
+    /// A small object under SSE-S3.
+    #[must_use]
+    pub fn sse_s3(key: impl Into<String>, body: impl Into<Bytes>) -> Self {
+        Self { sse: Sse::S3, ..Self::under("", key, body) }
+    }
+
+    /// With a tag.
+    #[must_use]
+    pub fn tag(mut self, name: &str, value: &str) -> Self {
+        self.tags.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// With user metadata.
+    #[must_use]
+    pub fn metadata(mut self, name: &str, value: &str) -> Self {
+        self.headers.metadata.insert(name.to_owned(), value.to_owned());
+        self
+    }
+}
+
+impl From<Mixed> for Put {
+    fn from(one: Mixed) -> Self {
+        Self { key: one.key, body: one.body, headers: one.new.headers, tags: one.new.tags, sse: one.new.sse }
+    }
+}
+
+fn keyrotate_key(name: &str) -> keyrotate_proto::key::KeyName {
+    keyrotate_proto::key::KeyName(name.to_owned())
+}
+
+/// A version as a listing shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// The key.
+    pub key: String,
+    /// The version; empty in a bucket without versions.
+    pub version: String,
+    /// Whether it is the current one.
+    pub latest: bool,
+}
+
+/// All that a user can see of a version, its encryption apart from the rest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Content {
+    /// SHA-256 of the body, in hex.
+    pub sha256: String,
+    /// Its size.
+    pub size: u64,
+    /// Standard headers, storage class and checksum.
+    pub headers: BTreeMap<&'static str, String>,
+    /// User metadata.
+    pub metadata: BTreeMap<String, String>,
+    /// Tags.
+    pub tags: BTreeMap<String, String>,
+}
+
+/// A version as HEAD, GET and GetObjectTagging show it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// What must never change.
+    pub content: Content,
+    /// `plaintext`, `sse-s3` or `sse-kms:NAME`, the name without what stands before it in an ARN.
+    pub seal: String,
+    /// Its ETag.
+    pub etag: String,
+    /// Its date, in whole seconds.
+    pub last_modified: i64,
+    /// Whether it is the current version of its key.
+    pub latest: bool,
+}
+
+/// Every version of a bucket by key and version id (empty without versions), delete markers left out.
+pub type Snapshot = BTreeMap<(String, String), Seen>;
+
+/// Makes a bucket.
+///
+/// # Panics
+/// When the store refuses.
+pub async fn create(client: &Client, bucket: &str, versioned: bool) {
+    let made = client.create_bucket().bucket(bucket).send().await;
+    made.unwrap_or_else(|e| panic!("the bucket `{bucket}` can't be made: {}", DisplayErrorContext(e)));
+    if versioned {
+        let on = VersioningConfiguration::builder().status(BucketVersioningStatus::Enabled).build();
+        let set = client.put_bucket_versioning().bucket(bucket).versioning_configuration(on).send().await;
+        set.unwrap_or_else(|e| panic!("versioning can't be switched on: {}", DisplayErrorContext(e)));
+    }
+}
+
+/// Puts one object; gives its version id, empty without versions.
+///
+/// # Panics
+/// When the store refuses.
+pub async fn put(client: &Client, bucket: &str, one: Put) -> String {
+    let (sse, kms_key) = match &one.sse {
+        Sse::S3 => (Some(ServerSideEncryption::Aes256), None),
+        Sse::Kms { key, .. } => (Some(ServerSideEncryption::AwsKms), key.as_ref().map(|key| key.0.clone())),
+        _ => (None, None),
+    };
+    let metadata = (!one.headers.metadata.is_empty()).then(|| one.headers.metadata.into_iter().collect());
+    let tags = one.tags.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("&");
+    let put = client
+        .put_object()
+        .bucket(bucket)
+        .key(&one.key)
+        .body(ByteStream::from(one.body))
+        .set_server_side_encryption(sse)
+        .set_ssekms_key_id(kms_key)
+        .set_content_type(one.headers.content_type)
+        .set_cache_control(one.headers.cache_control)
+        .set_content_encoding(one.headers.content_encoding)
+        .set_content_language(one.headers.content_language)
+        .set_content_disposition(one.headers.content_disposition)
+        .set_metadata(metadata)
+        .set_tagging((!tags.is_empty()).then_some(tags));
+    let written = put.send().await.unwrap_or_else(|e| panic!("PUT {}: {}", one.key, DisplayErrorContext(e)));
+    version(written.version_id())
+}
+
+/// Puts many.
+///
+/// # Panics
+/// When the store refuses one.
+pub async fn put_all(client: &Client, bucket: &str, all: impl IntoIterator<Item = Put>) {
+    stream::iter(all.into_iter().map(|one| put(client, bucket, one)))
+        .buffer_unordered(AT_ONCE)
+        .collect::<Vec<_>>()
+        .await;
+}
+
+/// Deletes the current version of a key.
+///
+/// # Panics
+/// When the store refuses.
+pub async fn delete(client: &Client, bucket: &str, key: &str) {
+    let deleted = client.delete_object().bucket(bucket).key(key).send().await;
+    deleted.unwrap_or_else(|e| panic!("DELETE {key}: {}", DisplayErrorContext(e)));
+}
+
+/// Reads a body; the error as text.
+///
+/// # Errors
+/// What the store said.
+pub async fn get(client: &Client, bucket: &str, key: &str, version: &str) -> Result<Bytes, String> {
+    let version = (!version.is_empty()).then(|| version.to_owned());
+    let got = client.get_object().bucket(bucket).key(key).set_version_id(version).send().await;
+    let got = got.map_err(|e| DisplayErrorContext(e).to_string())?;
+    got.body.collect().await.map(|body| body.into_bytes()).map_err(|e| e.to_string())
+}
+
+/// The encryption that HEAD shows, as in [`Seen::seal`].
+///
+/// # Panics
+/// When the store refuses.
+pub async fn seal_of(client: &Client, bucket: &str, key: &str) -> String {
+    let head = client.head_object().bucket(bucket).key(key).send().await;
+    let head = head.unwrap_or_else(|e| panic!("HEAD {key}: {}", DisplayErrorContext(e)));
+    seal(head.server_side_encryption.as_ref(), head.ssekms_key_id.as_deref())
+}
+
+/// Lists every version, delete markers left out.
+///
+/// # Panics
+/// When the store refuses.
+pub async fn list(client: &Client, bucket: &str) -> Vec<Listed> {
+    let (mut all, mut key, mut id) = (Vec::new(), None, None);
+    loop {
+        let ask = client.list_object_versions().bucket(bucket).set_key_marker(key).set_version_id_marker(id);
+        let page = ask.send().await.unwrap_or_else(|e| panic!("listing {bucket}: {}", DisplayErrorContext(e)));
+        all.extend(page.versions().iter().map(|entry| Listed {
+            key: entry.key().unwrap_or_default().to_owned(),
+            version: version(entry.version_id()),
+            latest: entry.is_latest().unwrap_or(true),
+        }));
+        if page.is_truncated() != Some(true) {
+            return all;
+        }
+        (key, id) = (page.next_key_marker, page.next_version_id_marker);
+    }
+}
+
+/// The keys of open multipart uploads.
+///
+/// # Panics
+/// When the store refuses.
+pub async fn open_uploads(client: &Client, bucket: &str) -> Vec<String> {
+    let page = client.list_multipart_uploads().bucket(bucket).send().await;
+    let page = page.unwrap_or_else(|e| panic!("listing the uploads of {bucket}: {}", DisplayErrorContext(e)));
+    page.uploads().iter().filter_map(|upload| upload.key().map(str::to_owned)).collect()
+}
+
+/// Takes a picture of every version.
+///
+/// # Panics
+/// When the store refuses.
+pub async fn snapshot(client: &Client, bucket: &str) -> Snapshot {
+    let looks = list(client, bucket).await.into_iter().map(|one| async move {
+        let seen = look(client, bucket, &one).await;
+        ((one.key, one.version), seen)
+    });
+    stream::iter(looks).buffer_unordered(AT_ONCE).collect().await
+}
+
+async fn look(client: &Client, bucket: &str, one: &Listed) -> Seen {
+    let failed = |what: &str, e: String| format!("{what} {} ({}): {e}", one.key, one.version);
+    let id = (!one.version.is_empty()).then(|| one.version.clone());
+    let head = client.head_object().bucket(bucket).key(&one.key).set_version_id(id.clone());
+    let head = head.checksum_mode(ChecksumMode::Enabled).send().await;
+    let head = head.unwrap_or_else(|e| panic!("{}", failed("HEAD", DisplayErrorContext(e).to_string())));
+    let body = get(client, bucket, &one.key, &one.version).await;
+    let body = body.unwrap_or_else(|e| panic!("{}", failed("GET", e)));
+    let tags = client.get_object_tagging().bucket(bucket).key(&one.key).set_version_id(id).send().await;
+    let tags = tags.unwrap_or_else(|e| panic!("{}", failed("GET ?tagging", DisplayErrorContext(e).to_string())));
+    let headers = [
+        ("content-type", head.content_type.clone()),
+        ("content-encoding", head.content_encoding.clone()),
+        ("content-language", head.content_language.clone()),
+        ("content-disposition", head.content_disposition.clone()),
+        ("cache-control", head.cache_control.clone()),
+        ("expires", head.expires_string.clone()),
+        ("storage-class", head.storage_class.as_ref().map(|class| class.as_str().to_owned())),
+        ("crc32", head.checksum_crc32.clone()),
+    ];
+    let content = Content {
+        sha256: hex::encode(Sha256::digest(&body)),
+        size: body.len() as u64,
+        headers: headers.into_iter().filter_map(|(name, value)| Some((name, value?))).collect(),
+        metadata: head.metadata.clone().unwrap_or_default().into_iter().collect(),
+        tags: tags.tag_set.into_iter().map(|tag| (tag.key, tag.value)).collect(),
+    };
+    assert_eq!(head.content_length, Some(content.size.cast_signed()), "HEAD and GET of {}", one.key);
+    Seen {
+        content,
+        seal: seal(head.server_side_encryption.as_ref(), head.ssekms_key_id.as_deref()),
+        etag: head.e_tag.clone().unwrap_or_default(),
+        last_modified: head.last_modified.map_or(0, |date| date.secs()),
+        latest: one.latest,
+    }
+}
+
+fn seal(sse: Option<&ServerSideEncryption>, key: Option<&str>) -> String {
+    match sse {
+        None => "plaintext".to_owned(),
+        Some(ServerSideEncryption::Aes256) => "sse-s3".to_owned(),
+        Some(_) => format!("sse-kms:{}", bare(key.unwrap_or_default())),
+    }
+}
+
+/// A key's name without what stands before it in an ARN.
+#[must_use]
+pub fn bare(key: &str) -> &str {
+    key.rsplit([':', '/']).next().unwrap_or(key)
+}
+
+fn version(id: Option<&str>) -> String {
+    id.filter(|id| *id != "null").unwrap_or_default().to_owned()
+}

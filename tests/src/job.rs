@@ -1,0 +1,91 @@
+//! Job files, as people write them.
+
+use std::fmt::Write as _;
+
+/// A job file in the making.
+#[derive(Clone, Debug, Default)]
+pub struct JobFile {
+    bucket: String,
+    prefix: Option<String>,
+    encryption: Vec<String>,
+    filter: Vec<String>,
+    retry: Vec<String>,
+    options: Vec<String>,
+}
+
+impl JobFile {
+    /// Everything in this bucket.
+    #[must_use]
+    pub fn of(bucket: &str) -> Self {
+        Self { bucket: bucket.to_owned(), ..Self::default() }
+    }
+
+    /// Only keys that begin so.
+    #[must_use]
+    pub fn prefix(mut self, prefix: &str) -> Self {
+        self.prefix = Some(prefix.to_owned());
+        self
+    }
+
+    /// `encryption.type`, which makes it MinIO's dialect.
+    #[must_use]
+    pub fn kind(mut self, kind: &str) -> Self {
+        self.encryption.push(format!("type: {kind}"));
+        self
+    }
+
+    /// `encryption.key`
+    #[must_use]
+    pub fn key(mut self, key: &str) -> Self {
+        self.encryption.push(format!("key: {key}"));
+        self
+    }
+
+    /// A line below `flags.filter`.
+    #[must_use]
+    pub fn filter(mut self, line: &str) -> Self {
+        self.filter.push(line.to_owned());
+        self
+    }
+
+    /// A line below `flags.retry`.
+    #[must_use]
+    pub fn retry(mut self, line: &str) -> Self {
+        self.retry.push(line.to_owned());
+        self
+    }
+
+    /// A line below `options`.
+    #[must_use]
+    pub fn option(mut self, line: &str) -> Self {
+        self.options.push(line.to_owned());
+        self
+    }
+
+    /// The file.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = format!("keyrotate:\n  apiVersion: v1\n  bucket: {}\n", self.bucket);
+        if let Some(prefix) = &self.prefix {
+            let _never = writeln!(text, "  prefix: {prefix:?}");
+        }
+        section(&mut text, 2, "encryption", &self.encryption);
+        if !self.filter.is_empty() || !self.retry.is_empty() {
+            text.push_str("  flags:\n");
+            section(&mut text, 4, "filter", &self.filter);
+            section(&mut text, 4, "retry", &self.retry);
+        }
+        section(&mut text, 2, "options", &self.options);
+        text
+    }
+}
+
+fn section(text: &mut String, indent: usize, name: &str, lines: &[String]) {
+    if lines.is_empty() {
+        return;
+    }
+    let _never = writeln!(text, "{:indent$}{name}:", "");
+    for line in lines.iter().flat_map(|line| line.lines()) {
+        let _never = writeln!(text, "{:indent$}  {line}", "");
+    }
+}

@@ -1,0 +1,244 @@
+//! The scenarios: each puts objects into a bucket of its own, runs a job, and asks the oracle.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use keyrotate_tests::bucket;
+use keyrotate_tests::prelude::*;
+
+/// How many objects of the mix.
+const MIXED: u64 = 200;
+
+/// How a scenario ended, if it did not panic.
+pub(crate) enum Verdict {
+    /// All holds.
+    Passed,
+    /// keyrotate refused to begin, and said why.
+    Refused(String),
+}
+
+/// One of them.
+pub(crate) struct Scenario {
+    /// What it shows.
+    pub(crate) name: &'static str,
+    /// Does it.
+    pub(crate) run: fn(Arc<Target>) -> BoxFuture<'static, Verdict>,
+}
+
+macro_rules! scenarios {
+    ($($name:ident)*) => {
+        /// All of them.
+        pub(crate) const ALL: &[Scenario] =
+            &[$(Scenario { name: stringify!($name), run: |target| Box::pin($name(target)) }),*];
+    };
+}
+
+scenarios! {
+    a_mixed_bucket_is_rotated
+    a_versioned_bucket_keeps_its_versions
+    sse_s3_is_sealed_again
+    plaintext_is_left_alone_where_the_file_has_a_type
+    filters_leave_the_rest_alone
+    a_killed_job_goes_on
+    writes_of_others_are_never_lost
+    what_was_deleted_stays_deleted
+}
+
+/// Runs a job to its end; the reason when keyrotate refused.
+async fn rotate(stand: &Stand, job: &JobFile) -> Result<Ended, String> {
+    let ended = stand.run(job, &["--no-wait"]).await;
+    if ended.code == Some(5) { Err(ended.stderr) } else { Ok(ended.expect_completed()) }
+}
+
+macro_rules! or_refused {
+    ($run:expr) => {
+        match $run {
+            Ok(ended) => ended,
+            Err(why) => return Verdict::Refused(why),
+        }
+    };
+}
+
+async fn a_mixed_bucket_is_rotated(target: Arc<Target>) -> Verdict {
+    let stand = Stand::on(target, false).await;
+    stand.put_mixed(MIXED).await;
+    let (before, job) = (stand.snapshot().await, stand.job());
+    let reader = Reader::start(stand.client(), &stand.bucket, &before);
+    let ended = or_refused!(rotate(&stand, &job).await);
+    assert!(reader.stop().await > 0, "somebody read meanwhile");
+    let report = oracle::check(&stand, &job, &before, &ended, &Expect::default()).await;
+    assert_eq!(report.number("/scanned"), MIXED);
+    assert_eq!(report.count("current"), MIXED / 20, "{}", report.summary);
+    assert_eq!(report.count("rotated"), MIXED - MIXED / 20, "{}", report.summary);
+    Verdict::Passed
+}
+
+async fn a_versioned_bucket_keeps_its_versions(target: Arc<Target>) -> Verdict {
+    let stand = Stand::on(target, true).await;
+    stand.put_old("twice/", 20).await;
+    stand.put_old("twice/", 20).await;
+    stand.put_old("once/", 10).await;
+    stand.put_old("gone/", 3).await;
+    for i in 0..3 {
+        bucket::delete(stand.client(), &stand.bucket, &format!("gone/{i:04}")).await;
+    }
+    let (before, job) = (stand.snapshot().await, stand.job());
+    assert_eq!(before.len(), 53);
+    let ended = or_refused!(rotate(&stand, &job).await);
+    let report = oracle::check(&stand, &job, &before, &ended, &Expect::default()).await;
+    assert_eq!(report.count("rotated"), 30, "{}", report.summary);
+    assert_eq!(report.contents().filter(|row| row["outcome"] == "skipped").count(), 23, "{}", report.summary);
+    let _exceptions = ended.expect(3);
+    for (version, was) in &before {
+        assert!(
+            bucket::list(stand.client(), &stand.bucket).await.iter().any(|one| one.version == version.1),
+            "{was:?}"
+        );
+    }
+    Verdict::Passed
+}
+
+async fn sse_s3_is_sealed_again(target: Arc<Target>) -> Verdict {
+    let stand = Stand::on(target, false).await;
+    stand.put_all((0..40).map(|i| Put::sse_s3(format!("s3/{i}"), format!("body {i}")))).await;
+    stand.put_old("kms/", 5).await;
+    let job = JobFile::of(&stand.bucket).kind("sse-s3");
+    let job = if stand.target.like == "rgw" { job.option("bodyTransit: any") } else { job };
+    let before = stand.snapshot().await;
+    let ended = or_refused!(rotate(&stand, &job).await);
+    // From SSE-KMS to SSE-S3 would be a step down: an exception.
+    let expect = Expect { seal: Some("sse-s3".into()), writes_again: true, ..Expect::default() };
+    let report = oracle::check(&stand, &job, &before, &ended, &expect).await;
+    assert_eq!(report.by_outcome().get("rotated/write"), Some(&40), "{}", report.summary);
+    assert_eq!(report.by_outcome().get("skipped/downgrade"), Some(&5), "{}", report.summary);
+    let _exceptions = ended.expect(3);
+    Verdict::Passed
+}
+
+async fn plaintext_is_left_alone_where_the_file_has_a_type(target: Arc<Target>) -> Verdict {
+    let stand = Stand::on(target, false).await;
+    stand.put_mixed(100).await;
+    let before = stand.snapshot().await;
+    let plain = Stand::keys_under(&before, "plaintext").len() as u64;
+    let job = JobFile::of(&stand.bucket).kind("sse-kms").key(&stand.target.new_key);
+    let job = if stand.target.like == "rgw" { job.option("bodyTransit: any") } else { job };
+    let ended = or_refused!(rotate(&stand, &job).await);
+    let report = oracle::check(&stand, &job, &before, &ended, &Expect::default()).await;
+    assert_eq!(report.count("skipped") + report.count("filtered"), plain, "{}", report.summary);
+    assert_eq!(report.count("rotated"), 95 - plain, "{}", report.summary);
+    Verdict::Passed
+}
+
+async fn filters_leave_the_rest_alone(target: Arc<Target>) -> Verdict {
+    let stand = Stand::on(target, false).await;
+    let old = stand.target.old_key.clone();
+    let one = |key: String, i: usize| Put::under(&old, key, format!("body {i}"));
+    stand.put_all((0..10).map(|i| one(format!("in/tagged/{i}"), i).tag("team", "red").metadata("class", "a"))).await;
+    stand.put_all((0..10).map(|i| one(format!("in/blue/{i}"), i).tag("team", "blue").metadata("class", "a"))).await;
+    stand.put_all((0..10).map(|i| one(format!("in/other/{i}"), i).tag("team", "red").metadata("class", "b"))).await;
+    stand.put_all((0..10).map(|i| one(format!("in/bare/{i}"), i))).await;
+    stand.put_all((0..10).map(|i| one(format!("out/{i}"), i).tag("team", "red").metadata("class", "a"))).await;
+    let job = stand.job().prefix("in/").filter("tags:\n  - key: team\n    value: red");
+    let job = job.filter("metadata:\n  - key: class\n    value: a");
+    let before = stand.snapshot().await;
+    let ended = or_refused!(rotate(&stand, &job).await);
+    let expect = Expect { prefix: "in/".into(), ..Expect::default() };
+    let report = oracle::check(&stand, &job, &before, &ended, &expect).await;
+    assert_eq!(report.count("rotated"), 10, "{}", report.summary);
+    assert_eq!(report.count("filtered"), 30, "{}", report.summary);
+    assert!((0..10).all(|i| report.outcome(&format!("in/tagged/{i}")) == "rotated/key"));
+    Verdict::Passed
+}
+
+async fn a_killed_job_goes_on(target: Arc<Target>) -> Verdict {
+    let stand = Stand::on(target, false).await;
+    stand.put_old("k/", 200).await;
+    let (before, job) = (stand.snapshot().await, stand.job());
+    let mut first = stand.begin(&job, &["--no-wait", "--rate", "100"]);
+    let new = format!("sse-kms:{}", bucket::bare(&stand.target.new_key));
+    // An object under the new key shows that the walk has begun, on any store.
+    let mut keys = (0..200).cycle();
+    loop {
+        if first.has_ended() {
+            return Verdict::Refused(first.end().await.stderr);
+        }
+        let key = format!("k/{:04}", keys.next().unwrap_or(0));
+        if bucket::seal_of(stand.client(), &stand.bucket, &key).await == new {
+            break;
+        }
+    }
+    let killed = first.kill().await;
+    let ended = stand.run(&job, &[]).await.expect_completed();
+    assert_eq!(ended.job(), killed.job(), "the same job goes on");
+    let report = oracle::check(&stand, &job, &before, &ended, &Expect::default()).await;
+    assert_eq!(report.count("rotated") + report.count("current"), 200, "{}", report.summary);
+    Verdict::Passed
+}
+
+/// Writers number their bodies: what is there at the end must be the last one that was acknowledged.
+async fn writes_of_others_are_never_lost(target: Arc<Target>) -> Verdict {
+    let stand = Arc::new(Stand::on(target, false).await);
+    stand.put_old("calm/", 60).await;
+    stand.put_old("busy/", 20).await;
+    let (before, job) = (stand.snapshot().await, stand.job());
+    let process = stand.begin(&job, &["--no-wait", "--rate", "60"]);
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let writers: Vec<_> = (0..4).map(|w| tokio::spawn(write(Arc::clone(&stand), w, stopped.clone()))).collect();
+    let ended = process.end().await;
+    let _nobody_left = stop.send(true);
+    for writer in writers {
+        for (key, last) in writer.await.expect("a writer is never refused") {
+            let now = bucket::get(stand.client(), &stand.bucket, &key, "").await.expect("it is there");
+            assert_eq!(now, format!("{last}"), "the last acknowledged write of {key} is what is there");
+        }
+    }
+    if ended.code == Some(5) {
+        return Verdict::Refused(ended.stderr);
+    }
+    // Objects that are written all the time may end in conflict: 4. Whatever it is, nothing is lost.
+    let ended = if ended.code == Some(4) { stand.run(&job, &[]).await } else { ended }.expect_completed();
+    let touched: BTreeSet<_> =
+        before.keys().map(|(key, _)| key.clone()).filter(|key| key.starts_with("busy/")).collect();
+    let expect = Expect { touched, writes_again: true, ..Expect::default() };
+    oracle::check(&stand, &job, &before, &ended, &expect).await;
+    Verdict::Passed
+}
+
+async fn write(stand: Arc<Stand>, writer: usize, stopped: tokio::sync::watch::Receiver<bool>) -> Vec<(String, u64)> {
+    let keys: Vec<String> = (0..5).map(|i| format!("busy/{:04}", writer * 5 + i)).collect();
+    let (mut last, mut number) = (Vec::new(), 0);
+    while !*stopped.borrow() {
+        number += 1;
+        last.clear();
+        for key in &keys {
+            let one = Put::under(&stand.target.old_key, key, format!("{number}"));
+            bucket::put(stand.client(), &stand.bucket, one).await;
+            last.push((key.clone(), number));
+        }
+    }
+    last
+}
+
+async fn what_was_deleted_stays_deleted(target: Arc<Target>) -> Verdict {
+    let stand = Stand::on(target, false).await;
+    stand.put_old("kept/", 60).await;
+    stand.put_old("lost/", 40).await;
+    let (before, job) = (stand.snapshot().await, stand.job());
+    let process = stand.begin(&job, &["--no-wait", "--rate", "80"]);
+    for i in 0..40 {
+        bucket::delete(stand.client(), &stand.bucket, &format!("lost/{i:04}")).await;
+    }
+    let ended = process.end().await;
+    if ended.code == Some(5) {
+        return Verdict::Refused(ended.stderr);
+    }
+    let ended = ended.expect_completed();
+    let touched: BTreeSet<_> = (0..40).map(|i| format!("lost/{i:04}")).collect();
+    let there = bucket::list(stand.client(), &stand.bucket).await;
+    let back: Vec<_> = there.iter().filter(|one| touched.contains(&one.key)).collect();
+    assert!(back.is_empty(), "deleted and there again: {back:?}");
+    let expect = Expect { touched, ..Expect::default() };
+    oracle::check(&stand, &job, &before, &ended, &expect).await;
+    Verdict::Passed
+}

@@ -1,0 +1,6 @@
+//! Whole-system tests on the embedded store: the executable is killed, stopped, cancelled, refused, throttled, cut off.
+
+mod begin;
+mod faults;
+mod interrupt;
+mod refusals;
