@@ -38,9 +38,8 @@ fn main() -> ExitCode {
     let sums = runtime.block_on(all(&only));
     let Sums { run, refused, failed } = sums;
     println!("acceptance: {run} run, {refused} refused, {failed} failed");
-    // A filter may leave nothing over; a store that refuses everything was not tested.
-    let nothing_worked = only.is_empty() && refused >= run;
-    if failed > 0 || nothing_worked { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    // A store that refuses everything was not tested, nor was one of which the filter left nothing over.
+    if failed > 0 || refused >= run { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
 async fn all(only: &[String]) -> Sums {
@@ -58,7 +57,7 @@ async fn all(only: &[String]) -> Sums {
         one_store(&Source::Embedded(mode), only, true, &mut sums).await;
     }
     // Objects as moto's server shows them are not all rotated yet: it is worked on when a filter names it.
-    if !only.iter().any(|part| "moto's server".contains(part.as_str())) {
+    if !only.iter().any(|part| part.starts_with("moto's server")) {
         return sums;
     }
     let moto = async { Target::moto_server(&std::env::var(MOTO_SERVER).expect("KEYROTATE_MOTO_SERVER is set")).await };
