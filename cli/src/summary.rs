@@ -15,9 +15,7 @@ use crate::failure::Failure;
 #[expect(clippy::print_stdout, reason = "the summary is the output")]
 pub(crate) fn print(job: &JobRecord, totals: &Totals, report: &Path, output: Output) -> Result<(), Failure> {
     if output == Output::Json {
-        let path = report.join("summary.json");
-        let text = std::fs::read_to_string(&path).map_err(|e| Failure::io("can't read the summary", &path, &e))?;
-        print!("{text}");
+        print!("{}", json(job, totals, report)?);
         return Ok(());
     }
     println!("{}", heading(job, totals));
@@ -28,6 +26,17 @@ pub(crate) fn print(job: &JobRecord, totals: &Totals, report: &Path, output: Out
         println!("report: {}", report.join("summary.json").display());
     }
     Ok(())
+}
+
+/// The report's summary, or, of a job that has not ended, how it stands.
+fn json(job: &JobRecord, totals: &Totals, report: &Path) -> Result<String, Failure> {
+    if job.result.is_none() {
+        let (counts, scanned) = (&totals.counts, totals.counts.scanned());
+        let stands = serde_json::json!({ "job": job.id, "result": job.state, "scanned": scanned, "counts": counts });
+        return Ok(format!("{stands:#}\n"));
+    }
+    let path = report.join("summary.json");
+    std::fs::read_to_string(&path).map_err(|e| Failure::io("can't read the summary", &path, &e))
 }
 
 fn heading(job: &JobRecord, totals: &Totals) -> String {

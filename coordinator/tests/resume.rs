@@ -1,6 +1,8 @@
 //! A whole job on the store model, killed at random steps and started again, on seeded time: whatever the moment, it
 //! ends with every object under the new key, every sum right, and nothing left behind.
 
+#![expect(clippy::unwrap_used, reason = "the helpers of a test fail by panicking")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;

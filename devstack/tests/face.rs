@@ -1,6 +1,8 @@
 //! The HTTP face adds nothing and loses nothing: one list of calls, made through keyrotate's own client over HTTP and
 //! made on a second store model directly, is answered alike in every mode.
 
+#![expect(clippy::unwrap_used, reason = "the helpers of a test fail by panicking")]
+
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::process::Command;

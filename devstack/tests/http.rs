@@ -1,5 +1,7 @@
 //! The HTTP face, seen by a client that nobody here wrote.
 
+#![expect(clippy::unwrap_used, reason = "the helpers of a test fail by panicking")]
+
 use std::error::Error as _;
 use std::time::Duration;
 

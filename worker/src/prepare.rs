@@ -14,7 +14,7 @@ use keyrotate_proto::capability::{Frozen, FrozenTarget};
 use keyrotate_proto::key::KeyName;
 use keyrotate_proto::say::chain;
 use keyrotate_proto::spec::Target;
-use keyrotate_proto::state::{JobState, Phase};
+use keyrotate_proto::state::{JobState, PauseReason, Phase};
 use keyrotate_rewrap::Halt;
 use keyrotate_rewrap::probe::{self, ProbeSettings, Refusal};
 use tokio::time::Instant;
@@ -69,7 +69,9 @@ impl Worker {
 
     async fn refused(&self, lease: HeldLease, job: &JobRecord, refusal: Refusal) -> Result<(), SliceError> {
         let detail = format!("{}; {}", refusal.what, refusal.mend);
-        match refusal.pause {
+        // A job that never began is refused where only a person can mend it, and waits where time may.
+        let waits = |reason: &PauseReason| matches!(reason, PauseReason::StoreDown | PauseReason::KmsDown);
+        match refusal.pause.filter(waits) {
             Some(reason) => self.halt(&job.id, &Halt::Pause { reason, detail }).await?,
             None => self.refuse(&job.id, detail).await?,
         }
@@ -146,10 +148,8 @@ impl Worker {
         }
         match self.list_one(job, keyrotate_store::ListFrom::Start).await {
             Ok(_) => Ok(()),
-            Err(error) => Err(keyrotate_rewrap::halt_of(&error).unwrap_or(Halt::Pause {
-                reason: keyrotate_proto::state::PauseReason::StoreDown,
-                detail: chain(&error),
-            })),
+            Err(error) => Err(keyrotate_rewrap::halt_of(&error)
+                .unwrap_or(Halt::Pause { reason: PauseReason::StoreDown, detail: chain(&error) })),
         }
     }
 

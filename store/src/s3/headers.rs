@@ -80,9 +80,11 @@ pub(super) fn of_lock(lock: &Lock) -> Lines {
     lines
 }
 
-/// The value of a checksum that the store is to verify and keep.
-pub(super) fn of_checksum(checksum: &Checksum) -> (String, String) {
-    (format!("x-amz-checksum-{}", checksum.algorithm.to_ascii_lowercase()), checksum.value.clone())
+/// The value of a checksum that the store is to verify and keep, and its algorithm by name: moto's server keeps none
+/// without that.
+pub(super) fn of_checksum(checksum: &Checksum) -> [(String, String); 2] {
+    let value = format!("x-amz-checksum-{}", checksum.algorithm.to_ascii_lowercase());
+    [(value, checksum.value.clone()), ("x-amz-sdk-checksum-algorithm".to_owned(), checksum.algorithm.clone())]
 }
 
 /// The condition of a write.
@@ -255,7 +257,7 @@ mod tests {
         let mut answer = answer(&[("x-amz-version-id", "v1"), ("x-amz-tagging-count", "1")]);
         let lines = of_new(&new);
         assert!(lines.contains(&("x-amz-tagging".into(), "t=1%202".into())));
-        for (name, value) in lines.into_iter().chain([of_checksum(&checksum)]) {
+        for (name, value) in lines.into_iter().chain(of_checksum(&checksum)) {
             answer.insert(name, value);
         }
         let object = object("HeadObject", &answer, false).unwrap();

@@ -9,7 +9,6 @@ mod scenarios;
 
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Instant;
 
 use futures::stream::{self, StreamExt};
 use keyrotate_tests::prelude::{Mode, Target};
@@ -104,7 +103,7 @@ async fn one_store(source: &Source, only: &[String], known: bool, sums: &mut Sum
         only.is_empty() || only.iter().any(|part| name.contains(part))
     };
     let runs = stream::iter(ALL.iter().filter(wanted)).map(|scenario| async move {
-        let began = Instant::now();
+        let began = tokio::time::Instant::now();
         let verdict = source.run(scenario).await;
         (scenario, verdict, began.elapsed())
     });
