@@ -1,14 +1,9 @@
 //! Which parts of a shard count: the chain from its newest part back to its first.
 
-mod recover;
-
-use futures::{StreamExt, TryStreamExt};
 use keyrotate_proto::part::{PartHeader, decode_header};
 use keyrotate_proto::position::{KeyRange, Position};
 
 use crate::{ReportError, ReportStore};
-
-pub use recover::{Recovered, cover, recover, recover_chains};
 
 /// Bytes that hold the header of every part: a key in it has at most 1,024 bytes, which JSON triples.
 const HEADER_BYTES: usize = 16 * 1024;
@@ -67,11 +62,6 @@ pub async fn read_header(store: &dyn ReportStore, name: &str) -> Result<PartHead
 async fn read_link(store: &dyn ReportStore, name: String) -> Result<PartLink, ReportError> {
     let header = read_header(store, &name).await?;
     Ok(PartLink { name, header })
-}
-
-/// Headers of many parts, a few at a time, in the order of their names.
-async fn read_links(store: &dyn ReportStore, names: Vec<String>) -> Result<Vec<PartLink>, ReportError> {
-    futures::stream::iter(names).map(|name| read_link(store, name)).buffered(16).try_collect().await
 }
 
 /// A position as something that orders: inside one key versions have no order, so all places in it count as one.

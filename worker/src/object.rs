@@ -44,12 +44,21 @@ pub(crate) async fn work(tools: &Tools, task: Task) -> Result<Done, Unfinished> 
             return Ok(Done { settled: None, replaced: Counts::default() });
         }
         Look::Settled(row) => Settled::Row(row),
-        Look::Write(plan) => write(tools, plan).await?,
+        // Boxed: the way of a write is long, and most tasks never go it.
+        Look::Write(plan) => Box::pin(write(tools, plan)).await?,
     };
     if let Settled::Row(row) = &settled {
         tools.meter.outcome(row.outcome, row.size);
     }
     Ok(Done { settled: Some(settled), replaced })
+}
+
+/// The same for what the listing alone decides, without a task, a permit or a word to the store.
+pub(crate) fn settle_listed(tools: &Tools, task: &Task) -> Option<Done> {
+    let Task::Look(entry) = task else { return None };
+    let row = tools.left_intents.is_empty().then(|| tools.rewrapper.settled_by_listing(entry))??;
+    tools.meter.outcome(row.outcome, row.size);
+    Some(Done { settled: Some(Settled::Row(row)), replaced: Counts::default() })
 }
 
 /// An entry that a lost window had put down an intent for is asked about first: it may be written already.

@@ -25,7 +25,7 @@ use crate::deadline::Deadline;
 use crate::intents::{IntentGate, LeftIntents};
 use crate::low_water::{LowWater, Ordinal};
 use crate::meter::Meter;
-use crate::object::{Unfinished, work};
+use crate::object::{Unfinished, settle_listed, work};
 use crate::permits::Permits;
 use crate::source::{Item, Source, SourceError, Task};
 use crate::window::{self, Closed, Done};
@@ -222,6 +222,11 @@ impl Slice {
             if matches!(item.task, Task::Agrees) {
                 self.tools.meter.agrees();
                 self.water.settle(ordinal, Done { settled: None, replaced: Counts::default() });
+                continue;
+            }
+            if let Some(done) = settle_listed(&self.tools, &item.task) {
+                self.judge_denials(&done);
+                self.water.settle(ordinal, done);
                 continue;
             }
             let tools = Arc::clone(&self.tools);

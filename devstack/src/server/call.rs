@@ -16,8 +16,9 @@ use s3s::TrailingHeaders;
 use super::digest::{self, Expected};
 use super::text::{pairs, percent_decode};
 
-/// Bodies up to this many bytes are handed on in memory, larger ones as a stream.
-const IN_MEMORY: u64 = 1 << 20;
+/// Bodies up to here are read before the store is asked. A refusal of a larger one may come while the client still
+/// sends, and the connection that is closed then can look broken to it, as with real stores.
+const IN_MEMORY: u64 = 2 << 20;
 /// No XML body of a request is larger.
 const XML_LIMIT: usize = 8 << 20;
 

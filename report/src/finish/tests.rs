@@ -118,7 +118,6 @@ fn readers_and_the_finisher_may_move_between_threads() {
     moves(rows.next_key());
     moves(finish(&store, input(Vec::new())));
     moves(check(&store, ""));
-    moves(crate::chain::recover(&*store, PassId(0)));
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use keyrotate_proto::capability::SourceKind;
 use keyrotate_proto::outcome::{Outcome, SkipReason, Strategy};
+use keyrotate_proto::row::Row;
 use keyrotate_store::{Entry, ErrorKind, HeadRequest, ListFrom, ListRequest, ObjectAt, Sse, StoreError};
 
 use super::{Rewrapper, unwritten, wanted};
@@ -13,6 +14,16 @@ use crate::halt::Halt;
 use crate::plan::{Look, Plan};
 
 impl Rewrapper {
+    /// The row of a listed entry that the listing alone decides; `None` where a look is needed. Asks the store nothing.
+    #[must_use]
+    pub fn settled_by_listing(&self, entry: &Entry) -> Option<Row> {
+        let facts = Facts::listed(&self.rules.spec.bucket, entry);
+        match decide(&self.rules, &facts) {
+            Decision::Settle(outcome) => Some(unwritten(&facts, outcome, "")),
+            Decision::Head | Decision::Tags | Decision::Write(_) => None,
+        }
+    }
+
     /// What becomes of one listed entry: settled at once, or it wants a write. Asks the store only for what the
     /// listing could not decide.
     ///
