@@ -3,7 +3,7 @@
 //! Three layers, each knowing only the one below:
 //! - [`ledger`] is what workers and the coordinator call: typed, with leases that are consumed when they end;
 //! - [`transition`] holds every rule, as pure functions from a record and an event to the next record;
-//! - [`backend`] stores bytes and offers one atomic compare-and-swap over a few records. [`file`] keeps them in an
+//! - [`backend`] stores bytes and offers one atomic compare-and-swap over a few records. [`mod@file`] keeps them in an
 //!   embedded database, [`memory`] for the life of a process. Every back-end passes [`conformance`].
 //!
 //! The store is the truth, the checkpoint a hint: losing it costs a re-scan, never a wrong `completed`. Values are
