@@ -57,14 +57,8 @@ impl Worker {
     }
 
     async fn probe(&self, job: &JobRecord) -> Result<Frozen, Refusal> {
-        let (store, settings) = (self.site.store.as_ref(), self.probe_settings(job));
-        let bucket = settings.probe_bucket.clone().unwrap_or_else(|| job.spec.bucket.clone());
-        if let Err(Halt::Pause { detail, .. } | Halt::Stop { detail, .. }) =
-            probe::sweep(store, &bucket, &settings.prefix, &settings.live).await
-        {
-            tracing::warn!(%detail, "leftovers of earlier probes could not be looked for");
-        }
-        probe::prepare(store, self.site.kms.as_deref(), &job.spec, &settings, &self.env).await
+        let (store, kms) = (self.site.store.as_ref(), self.site.kms.as_deref());
+        probe::prepare(store, kms, &job.spec, &self.probe_settings(job), &self.env).await
     }
 
     async fn refused(&self, lease: HeldLease, job: &JobRecord, refusal: Refusal) -> Result<(), SliceError> {
