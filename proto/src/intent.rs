@@ -23,6 +23,10 @@ pub struct Intent {
     pub strategy: Strategy,
     /// The multipart upload that it goes through, once it is open.
     pub upload: Option<String>,
+    /// SHA-256 (hex) of what that upload was created with: metadata, tags, storage class. It goes on only while the
+    /// object still has just these.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
 }
 
 #[cfg(test)]
@@ -38,9 +42,12 @@ mod tests {
             etag: "00".into(),
             strategy: Strategy::CopyMultipart,
             upload: Some("u".into()),
+            source: Some("5e".into()),
         };
         let text = serde_json::to_string(&intent).unwrap();
         assert!(text.starts_with(r#"{"v":1,"#), "{text}");
         assert_eq!(serde_json::from_str::<Intent>(&text).unwrap(), intent);
+        let without = text.replace(r#","source":"5e""#, "");
+        assert_eq!(serde_json::from_str::<Intent>(&without).unwrap(), Intent { source: None, ..intent });
     }
 }

@@ -3,7 +3,9 @@
 use keyrotate_proto::intent::{INTENT_VERSION, Intent};
 use keyrotate_proto::outcome::Strategy;
 use keyrotate_proto::row::Row;
-use keyrotate_store::{ObjectAt, Sse};
+use keyrotate_store::{NewObject, ObjectAt, Sse};
+use sha2::{Digest as _, Sha256};
+use tokio::time::Instant;
 
 use crate::facts::Facts;
 use crate::readback::Expected;
@@ -29,9 +31,9 @@ pub struct Plan {
     pub(crate) needs_intent: bool,
     /// Whether this kind of source was never tried on a probe: the first such objects go one at a time.
     pub(crate) untried: bool,
-    pub(crate) upload: Option<String>,
-    /// Whether the upload's id may stand in an intent: then only whoever cleans up ends it.
-    pub(crate) recorded: bool,
+    pub(crate) upload: Option<OpenUpload>,
+    /// When its facts were read.
+    pub(crate) looked: Instant,
     /// Tries that were sent and never answered.
     pub(crate) unanswered: u8,
 }
@@ -83,9 +85,30 @@ impl Plan {
             version: self.facts.at.version.clone(),
             etag: self.facts.guard().to_owned(),
             strategy: self.strategy,
-            upload: self.upload.clone(),
+            upload: self.upload.as_ref().map(|upload| upload.id.clone()),
+            source: self.upload.as_ref().map(|upload| fingerprint(&upload.new)),
         })
     }
+}
+
+/// The multipart upload that a plan goes through.
+#[derive(Clone, Debug)]
+pub(crate) struct OpenUpload {
+    pub(crate) id: String,
+    /// What it was created with.
+    pub(crate) new: NewObject,
+    /// Whether its id may stand in an intent: then the next holder of the shard may go on with it.
+    pub(crate) recorded: bool,
+    /// Whether it is known that nothing was copied into it yet.
+    pub(crate) fresh: bool,
+}
+
+/// Lower-case hex SHA-256 of the headers, metadata, tags and storage class that an upload gives its object.
+pub(crate) fn fingerprint(new: &NewObject) -> String {
+    let mut tags = new.tags.clone();
+    tags.sort();
+    let all = (&new.headers, &tags, crate::readback::class(new.storage_class.as_deref()));
+    hex::encode(Sha256::digest(serde_json::to_vec(&all).unwrap_or_default()))
 }
 
 /// What came of a write.

@@ -155,14 +155,28 @@ impl World {
 
     /// The walk in small: every entry looked at, written, read back.
     pub(crate) async fn walk(&self, rewrapper: &Rewrapper) -> std::result::Result<Vec<Row>, Halt> {
+        self.walk_as(rewrapper, false).await
+    }
+
+    /// The same as a worker does it, which puts intents down.
+    pub(crate) async fn walk_with_intents(&self, rewrapper: &Rewrapper) -> std::result::Result<Vec<Row>, Halt> {
+        self.walk_as(rewrapper, true).await
+    }
+
+    async fn walk_as(&self, rewrapper: &Rewrapper, intents: bool) -> std::result::Result<Vec<Row>, Halt> {
         let (mut rows, mut unread) = (Vec::new(), Vec::new());
         for entry in self.list(&rewrapper.rules().frozen).await {
             match rewrapper.look(&entry).await? {
                 Look::Settled(row) => rows.push(row),
-                Look::Write(plan) => match rewrapper.write(plan).await? {
-                    Settled::Row(row) => rows.push(row),
-                    Settled::Unread(one) => unread.push(*one),
-                },
+                Look::Write(mut plan) => {
+                    if intents && plan.needs_intent() {
+                        rewrapper.open(&mut plan).await?;
+                    }
+                    match rewrapper.write(plan).await? {
+                        Settled::Row(row) => rows.push(row),
+                        Settled::Unread(one) => unread.push(*one),
+                    }
+                }
             }
         }
         rows.extend(rewrapper.read_back(unread).await?);

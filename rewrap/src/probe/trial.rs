@@ -6,6 +6,7 @@ use jiff::SignedDuration;
 use keyrotate_proto::capability::{Frozen, Proof, Property, SourceKind};
 use keyrotate_proto::outcome::Strategy;
 use keyrotate_store::{ErrorKind, GetRequest, HeadRequest, Object, ObjectAt, PartCopyRequest, Sse, StoreError, Upload};
+use tokio::time::Instant;
 
 use super::objects::{Form, Made, Yard};
 use crate::facts::Facts;
@@ -66,7 +67,7 @@ fn plan(frozen: &Frozen, strategy: Strategy, made: &Made) -> Plan {
         needs_intent: false,
         untried: false,
         upload: None,
-        recorded: false,
+        looked: Instant::now(),
         unanswered: 0,
     }
 }
@@ -90,8 +91,8 @@ async fn refuses(yard: &Yard<'_>, frozen: &Frozen, strategy: Strategy, made: &Ma
         return Ok(refused);
     }
     // A part copied from another body than the one that was looked at must be refused too.
-    let Some(id) = plan.upload else { return Ok(false) };
-    let upload = Upload { bucket: made.at.bucket.clone(), key: made.at.key.clone(), id };
+    let Some(open) = plan.upload else { return Ok(false) };
+    let upload = Upload { bucket: made.at.bucket.clone(), key: made.at.key.clone(), id: open.id };
     let request = PartCopyRequest {
         upload,
         number: 1,

@@ -3,15 +3,17 @@
 use keyrotate_proto::intent::Intent;
 use keyrotate_proto::outcome::Strategy;
 use keyrotate_proto::row::Row;
-use keyrotate_store::{HeadRequest, ObjectAt};
+use keyrotate_store::{HeadRequest, ObjectAt, Upload};
+use tokio::time::Instant;
 
-use super::write::rotated;
+use super::write::{only_halt, rotated};
 use super::{Rewrapper, wanted};
 use crate::classify::{Doing, Meaning, classify};
 use crate::facts::Facts;
 use crate::halt::Halt;
-use crate::plan::{Look, Plan};
+use crate::plan::{Look, OpenUpload, Plan, fingerprint};
 use crate::readback::{Expected, Seen, compare};
+use crate::strategy;
 
 /// What a lost window did about one of its intents.
 #[derive(Debug)]
@@ -36,15 +38,34 @@ impl Rewrapper {
             return Ok(TakenOver::Written(row));
         }
         let mut look = self.look_again(&at).await?;
-        if let Look::Write(plan) = &mut look
-            && plan.strategy == Strategy::CopyMultipart
-            && plan.facts.guard() == intent.etag
-            && let Some(id) = &intent.upload
-        {
-            plan.upload = Some(id.clone());
-            plan.recorded = true;
+        if let Some(id) = &intent.upload {
+            let upload = Upload { bucket: at.bucket, key: at.key, id: id.clone() };
+            let goes_on = match &mut look {
+                Look::Write(plan) => self.go_on(plan, intent, id).await?,
+                Look::Settled(_) => false,
+            };
+            if !goes_on {
+                self.abort(&upload).await;
+            }
         }
         Ok(TakenOver::Look(look))
+    }
+
+    /// Goes on with the window's upload, while the object is still the one that the upload was created from: an ETag
+    /// alone does not say so of metadata and tags. Else nobody will ever complete it.
+    async fn go_on(&self, plan: &mut Plan, intent: &Intent, id: &str) -> Result<bool, Halt> {
+        if plan.strategy != Strategy::CopyMultipart || plan.facts.guard() != intent.etag {
+            return Ok(false);
+        }
+        let new = match strategy::new_object(self.store.as_ref(), &self.rules.frozen, plan).await {
+            Ok(new) => new,
+            Err(trouble) => return only_halt(&trouble).map(|()| false),
+        };
+        if intent.source != Some(fingerprint(&new)) {
+            return Ok(false);
+        }
+        plan.upload = Some(OpenUpload { id: id.to_owned(), new, recorded: true, fresh: false });
+        Ok(true)
     }
 
     /// In a versioned bucket the version right above the one that was read is the window's, if it has all that the
@@ -88,7 +109,7 @@ impl Rewrapper {
             needs_intent: true,
             untried: false,
             upload: None,
-            recorded: false,
+            looked: Instant::now(),
             unanswered: 0,
         };
         Ok(Some(rotated(&plan, &expected, &seen, &proof)))

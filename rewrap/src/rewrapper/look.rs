@@ -4,6 +4,7 @@ use keyrotate_proto::capability::SourceKind;
 use keyrotate_proto::outcome::{Outcome, SkipReason, Strategy};
 use keyrotate_proto::row::Row;
 use keyrotate_store::{Entry, ErrorKind, HeadRequest, ListFrom, ListRequest, ObjectAt, Sse, StoreError};
+use tokio::time::Instant;
 
 use super::{Rewrapper, unwritten, wanted};
 use crate::choose::{Choice, choose};
@@ -161,7 +162,7 @@ impl Rewrapper {
             needs_intent,
             untried: borrowed,
             upload: None,
-            recorded: false,
+            looked: Instant::now(),
             unanswered: 0,
         }
     }

@@ -55,22 +55,12 @@ impl Rewrapper {
         if plan.strategy != Strategy::CopyMultipart || plan.upload.is_some() {
             return Ok(());
         }
-        let store = self.store.as_ref();
-        let opened = match strategy::new_object(store, &self.rules.frozen, plan).await {
-            Ok(new) => strategy::open(store, plan, &new).await,
-            Err(trouble) => Err(trouble),
-        };
-        match opened {
-            Ok(id) => {
-                plan.upload = Some(id);
-                plan.recorded = true;
-                Ok(())
-            }
+        if let Err(trouble) = strategy::open(self.store.as_ref(), &self.rules.frozen, plan).await {
             // What it says about the object, the write will find again.
-            Err(Trouble::Changed(_)) => Ok(()),
-            Err(Trouble::Reading(error)) => only_halt(&error, Doing::Reading),
-            Err(Trouble::Writing(error)) => only_halt(&error, Doing::Writing),
+            return only_halt(&trouble);
         }
+        plan.upload.iter_mut().for_each(|upload| upload.recorded = true);
+        Ok(())
     }
 
     /// Makes the write.
@@ -161,14 +151,27 @@ impl Rewrapper {
         self.give_up(plan, last).await
     }
 
-    /// Ends an attempt that wrote nothing: what it says about the object.
+    /// Ends an attempt that wrote nothing, and its upload.
     async fn give_up(&self, plan: &mut Plan, trouble: Trouble) -> Result<Sending, Halt> {
-        if let Some(id) = plan.upload.take_if(|_| !plan.recorded) {
+        let ended = self.what_ended(plan, trouble).await;
+        // Where the slice is given back, the next holder goes on with an upload that it can know of. No one else would.
+        let goes_on = ended.is_err() && plan.upload.as_ref().is_some_and(|upload| upload.recorded);
+        if let Some(upload) = plan.upload.take_if(|_| !goes_on) {
             let (bucket, key) = (plan.facts.at.bucket.clone(), plan.facts.at.key.clone());
-            if let Err(error) = self.store.abort_upload(&Upload { bucket, key, id }).await {
-                tracing::warn!(%error, "an upload of ours could not be aborted");
-            }
+            self.abort(&Upload { bucket, key, id: upload.id }).await;
         }
+        ended
+    }
+
+    /// Ends an upload of ours.
+    pub(super) async fn abort(&self, upload: &Upload) {
+        if let Err(error) = self.store.abort_upload(upload).await {
+            tracing::warn!(%error, "an upload of ours could not be aborted");
+        }
+    }
+
+    /// What an attempt that wrote nothing says about the object.
+    async fn what_ended(&self, plan: &Plan, trouble: Trouble) -> Result<Sending, Halt> {
         let (error, doing) = match trouble {
             Trouble::Changed(detail) => return Ok(Sending::Changed(detail)),
             Trouble::Reading(error) => (error, Doing::Reading),
@@ -364,8 +367,13 @@ fn row(row: Row) -> Attempt {
     Attempt::Settled(Settled::Row(row))
 }
 
-/// Halts where the error does; what it says about an object is not asked here.
-fn only_halt(error: &StoreError, doing: Doing) -> Result<(), Halt> {
+/// Halts where the trouble does; what it says about an object is not asked here.
+pub(super) fn only_halt(trouble: &Trouble) -> Result<(), Halt> {
+    let (error, doing) = match trouble {
+        Trouble::Changed(_) => return Ok(()),
+        Trouble::Reading(error) => (error, Doing::Reading),
+        Trouble::Writing(error) => (error, Doing::Writing),
+    };
     match classify(error, doing) {
         Meaning::Halt(halt) => Err(halt),
         _ => Ok(()),
