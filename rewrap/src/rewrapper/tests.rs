@@ -20,6 +20,9 @@ use super::{Rewrapper, TakenOver};
 use crate::testing::{BUCKET, NEW, OLD, World, kms, new_object, spec, sse};
 use crate::{Halt, Look, Settled};
 
+mod faults;
+mod uploads;
+
 const KINDS: [SourceKind; 3] = [SourceKind::Plaintext, SourceKind::SseS3, SourceKind::SseKms];
 const VERSIONINGS: [Versioning; 3] = [Versioning::Off, Versioning::Enabled, Versioning::Suspended];
 
@@ -70,6 +73,15 @@ fn name(world: &World, rewrapper: &Rewrapper, strategy: Strategy) -> String {
 /// The row of the object that was current before.
 fn row_of<'a>(rows: &'a [Row], key: &str) -> &'a Row {
     rows.iter().find(|r| r.key == key && r.outcome != Outcome::Skipped(SkipReason::Noncurrent)).unwrap()
+}
+
+/// The object `k`, without a checksum: the multipart form would lose one.
+async fn put_without_checksum(store: &StoreModel, sse: Sse, metadata: &[(&str, &str)]) {
+    let mut new = NewObject { checksum: None, ..new_object(sse, b"body") };
+    new.headers.metadata.extend(metadata.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
+    let at = ObjectAt::current(BUCKET, "k");
+    let request = PutRequest { at, new, guard: Guard::None, place: InPlace::default() };
+    store.put(request, Body::Bytes(Bytes::from_static(b"body"))).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
@@ -180,164 +192,6 @@ async fn calls_per_object() {
         }
     }
     insta::assert_snapshot!(table);
-}
-
-/// Somebody else's write, made whenever the deed runs.
-fn somebody_writes(model: &StoreModel, key: &str) -> Action {
-    let (model, key) = (model.clone(), key.to_owned());
-    let count = Arc::new(std::sync::atomic::AtomicU32::new(0));
-    Action::Before(Arc::new(move || {
-        let (model, key) = (model.clone(), key.clone());
-        let n = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        async move {
-            let body = format!("somebody's write {n}").into_bytes();
-            let request = PutRequest {
-                at: ObjectAt::current(BUCKET, key),
-                new: new_object(kms(OLD), &body),
-                guard: Guard::None,
-                place: InPlace::default(),
-            };
-            model.put(request, Body::Bytes(body.into())).await.unwrap();
-        }
-        .boxed()
-    }))
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_write_of_somebody_else_is_never_lost() {
-    for forever in [false, true] {
-        for (world, rewrapper, strategy) in everywhere().await {
-            let name = name(&world, &rewrapper, strategy);
-            let mut new = new_object(kms(OLD), b"before");
-            new.checksum = None;
-            let request =
-                PutRequest { at: ObjectAt::current(BUCKET, "k"), new, guard: Guard::None, place: InPlace::default() };
-            world.store.put(request, Body::Bytes(Bytes::from_static(b"before"))).await.unwrap();
-            world.later().await;
-            let rule = Rule::on(writing(strategy), somebody_writes(world.store.store(), "k"));
-            world.store.faults().add(if forever { rule } else { rule.nth(1) });
-            let rows = world.walk(&rewrapper).await.unwrap_or_else(|h| panic!("{name}: {h}"));
-            world.store.faults().clear();
-            let (object, body, _) = world.get("k").await;
-            assert!(body.starts_with(b"somebody's write"), "{name}: {body:?}");
-            let row = rows.first().unwrap();
-            let by_id = matches!(strategy, Strategy::UpdateEncryption | Strategy::RewriteInPlace);
-            if by_id && rewrapper.rules().frozen.versioning == Versioning::Enabled {
-                // Exactly the version that was listed; theirs lies above it, untouched.
-                assert!(matches!(row.outcome, Outcome::Rotated(_)) && row.version != object.version, "{name}: {row:?}");
-                continue;
-            }
-            // `update-encryption` touches no content: it may have met their object, which then is right already.
-            if matches!(row.outcome, Outcome::Rotated(_) | Outcome::Current) {
-                assert_eq!(row.etag, object.etag, "{name}");
-                assert!(object.sse.seal().kms_key().unwrap().same_key(&KeyName(NEW.into())), "{name}");
-            } else {
-                let versioned = rewrapper.rules().frozen.versioning == Versioning::Enabled;
-                let fine = row.outcome == Outcome::Conflict
-                    || versioned && row.outcome == Outcome::Skipped(SkipReason::Noncurrent)
-                    || strategy == Strategy::CopyMultipart && row.outcome == Outcome::Skipped(SkipReason::KeepsNot);
-                assert!(fine, "{name}: {row:?}");
-            }
-            assert!(world.store.uploads(BUCKET, "").await.unwrap().is_empty(), "{name}: an upload is left");
-        }
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_somebody_deleted_is_never_resurrected() {
-    for (world, rewrapper, strategy) in everywhere().await {
-        let name = name(&world, &rewrapper, strategy);
-        let mut new = new_object(kms(OLD), b"before");
-        new.checksum = None;
-        let request =
-            PutRequest { at: ObjectAt::current(BUCKET, "k"), new, guard: Guard::None, place: InPlace::default() };
-        world.store.put(request, Body::Bytes(Bytes::from_static(b"before"))).await.unwrap();
-        world.later().await;
-        let model = world.store.store().clone();
-        let deed = Action::Before(Arc::new(move || {
-            let model = model.clone();
-            async move {
-                let _ = model.delete_object(&ObjectAt::current(BUCKET, "k"));
-            }
-            .boxed()
-        }));
-        world.store.faults().add(Rule::on(writing(strategy), deed).nth(1));
-        let rows = world.walk(&rewrapper).await.unwrap_or_else(|h| panic!("{name}: {h}"));
-        let gone = world.store.store().get(GetRequest::of(&ObjectAt::current(BUCKET, "k"))).await.is_err();
-        assert!(gone, "{name}: it is back, {rows:?}");
-        assert!(rows.iter().all(|r| r.outcome != Outcome::Failed(FailReason::Store)), "{name}: {rows:?}");
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_write_that_was_never_answered_is_made_exactly_once() {
-    for (world, rewrapper, strategy) in everywhere().await {
-        let name = name(&world, &rewrapper, strategy);
-        let mut new = new_object(kms(OLD), b"before");
-        new.checksum = None;
-        let request =
-            PutRequest { at: ObjectAt::current(BUCKET, "k"), new, guard: Guard::None, place: InPlace::default() };
-        world.store.put(request, Body::Bytes(Bytes::from_static(b"before"))).await.unwrap();
-        world.later().await;
-        let (_, body, tags) = world.get("k").await;
-        world.store.faults().add(Rule::on(writing(strategy), Action::FailAfter(ErrorKind::Timeout)).nth(1));
-        let before = world.store.store().calls();
-        let rows = world.walk(&rewrapper).await.unwrap();
-        let calls = world.calls_since(&before);
-        assert_eq!(calls.get(writing(strategy)), Some(&1), "{name}: {calls:?}");
-        assert!(matches!(rows[0].outcome, Outcome::Rotated(_)), "{name}: {:?}", rows[0]);
-        let (_, now, now_tags) = world.get("k").await;
-        assert_eq!((now, now_tags), (body, tags), "{name}");
-        assert!(world.store.uploads(BUCKET, "").await.unwrap().is_empty(), "{name}: an upload is left");
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_write_that_never_arrived_is_sent_once_more() {
-    for (world, rewrapper, strategy) in everywhere().await {
-        let name = name(&world, &rewrapper, strategy);
-        let mut new = new_object(kms(OLD), b"before");
-        new.checksum = None;
-        let request =
-            PutRequest { at: ObjectAt::current(BUCKET, "k"), new, guard: Guard::None, place: InPlace::default() };
-        world.store.put(request, Body::Bytes(Bytes::from_static(b"before"))).await.unwrap();
-        world.later().await;
-        world.store.faults().add(Rule::on(writing(strategy), Action::FailBefore(ErrorKind::Timeout)).nth(1));
-        let rows = world.walk(&rewrapper).await.unwrap();
-        assert!(matches!(rows[0].outcome, Outcome::Rotated(_)), "{name}: {:?}", rows[0]);
-        world.store.faults().clear();
-        world.put("l", kms(OLD), b"x").await;
-        world.store.faults().add(Rule::on(writing(strategy), Action::FailBefore(ErrorKind::Timeout)));
-        let rows = world.walk(&rewrapper).await.unwrap();
-        let row = row_of(&rows, "l");
-        if strategy != Strategy::CopyMultipart {
-            assert_eq!(row.outcome, Outcome::Failed(FailReason::Timeout), "{name}: {row:?}");
-        }
-        assert!(world.store.uploads(BUCKET, "").await.unwrap().is_empty(), "{name}: an upload is left");
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_store_that_takes_the_call_for_a_put_stops_the_job() {
-    for versioning in VERSIONINGS {
-        for answered in [true, false] {
-            // Proven on one node of the store; the next request meets one that does not know the call.
-            let proven = World::new(Mode::aws(), versioning).await.prepare(&spec()).await;
-            let world = World::new(Mode { update_encryption: false, ..Mode::aws() }, versioning).await;
-            world.put("k", kms(OLD), b"the body of a user, who would miss it").await;
-            if !answered {
-                world.store.faults().add(Rule::on("UpdateObjectEncryption", Action::FailAfter(ErrorKind::Timeout)));
-            }
-            let rewrapper = world.with(spec(), proven);
-            let halt = world.walk(&rewrapper).await.unwrap_err();
-            let Halt::Stop { reason: StopReason::ObjectReplaced, detail } = halt else { panic!("{halt}") };
-            assert!(detail.contains("bucket/k"), "{detail}");
-            if versioning == Versioning::Enabled {
-                assert_eq!(world.get("k").await.1, "the body of a user, who would miss it");
-                assert_eq!(world.store.store().raw_version_ids(BUCKET, "k").len(), 1);
-            }
-        }
-    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -567,146 +421,6 @@ async fn a_body_that_differs_stops_the_job() {
         matches!(&halt, Halt::Stop { reason: StopReason::BodyChanged, detail } if detail.contains("bucket/k")),
         "{halt}"
     );
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_lost_windows_intents_are_taken_over() {
-    let world = World::new(Mode::moto(), Versioning::Enabled).await;
-    let rewrapper = world.rewrapper(spec()).await;
-    world.put("k", kms(OLD), b"1").await;
-    world.later().await;
-    let entry = world.list(&rewrapper.rules().frozen).await.remove(0);
-    let Look::Write(plan) = rewrapper.look(&entry).await.unwrap() else { panic!("settled") };
-    let intent = plan.intent().unwrap();
-    // Nothing was written yet: it is looked at as usual.
-    let TakenOver::Look(Look::Write(_)) = rewrapper.take_over(&intent).await.unwrap() else {
-        panic!("taken for written")
-    };
-    let Settled::Row(row) = rewrapper.write(plan).await.unwrap() else { panic!("unread") };
-    let TakenOver::Written(again) = rewrapper.take_over(&intent).await.unwrap() else { panic!("not found") };
-    assert_eq!((again.version, again.version_after), (row.version, row.version_after));
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_upload_goes_on_where_it_was_and_a_recorded_one_is_left_to_the_clean_pass() {
-    let world = World::new(Mode::minio(), Versioning::Off).await;
-    let rewrapper = only(&world, Strategy::CopyMultipart, any_size(spec())).await.unwrap();
-    let at = ObjectAt::current(BUCKET, "k");
-    let request = PutRequest {
-        at: at.clone(),
-        new: NewObject { sse: kms(OLD), ..NewObject::default() },
-        guard: Guard::None,
-        place: InPlace::default(),
-    };
-    world.store.put(request, Body::Bytes(Bytes::from_static(b"1"))).await.unwrap();
-    world.later().await;
-    let Look::Write(mut plan) = rewrapper.look_again(&at).await.unwrap() else { panic!("settled") };
-    rewrapper.open(&mut plan).await.unwrap();
-    let intent = plan.intent().unwrap();
-    assert!(intent.upload.is_some());
-    world.store.faults().add(Rule::on("CompleteMultipartUpload", Action::FailBefore(ErrorKind::Credentials)).nth(1));
-    rewrapper.write(plan).await.unwrap_err();
-    assert_eq!(world.store.uploads(BUCKET, "").await.unwrap().len(), 1);
-    let TakenOver::Look(Look::Write(plan)) = rewrapper.take_over(&intent).await.unwrap() else { panic!("settled") };
-    let before = world.store.store().calls();
-    let mut rows = match rewrapper.write(plan).await.unwrap() {
-        Settled::Row(row) => vec![row],
-        Settled::Unread(unread) => rewrapper.read_back(vec![*unread]).await.unwrap(),
-    };
-    assert!(matches!(rows.remove(0).outcome, Outcome::Rotated(_)));
-    assert_eq!(world.calls_since(&before).get("CreateMultipartUpload"), None);
-    assert!(world.store.uploads(BUCKET, "").await.unwrap().is_empty());
-}
-
-/// An object without a checksum on a store that takes it by the multipart form only.
-async fn for_multipart(sse: Sse) -> (World, Rewrapper) {
-    let world = World::new(Mode::minio(), Versioning::Off).await;
-    let rewrapper = only(&world, Strategy::CopyMultipart, any_size(spec())).await.unwrap();
-    put_without_checksum(world.store.store(), sse, &[]).await;
-    world.later().await;
-    (world, rewrapper)
-}
-
-async fn put_without_checksum(store: &StoreModel, sse: Sse, metadata: &[(&str, &str)]) {
-    let mut new = NewObject { checksum: None, ..new_object(sse, b"body") };
-    new.headers.metadata.extend(metadata.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
-    let at = ObjectAt::current(BUCKET, "k");
-    let request = PutRequest { at, new, guard: Guard::None, place: InPlace::default() };
-    store.put(request, Body::Bytes(Bytes::from_static(b"body"))).await.unwrap();
-}
-
-#[tokio::test(start_paused = true)]
-async fn metadata_that_changes_while_a_copy_takes_long_is_not_lost() {
-    for kind in [SourceKind::Plaintext, SourceKind::SseS3, SourceKind::SseKms] {
-        let (world, rewrapper) = for_multipart(sse(kind)).await;
-        let model = world.store.store().clone();
-        // The ETag of plaintext and of SSE-S3 is the body's: no guard sees this.
-        let deed = Action::Before(Arc::new(move || {
-            let model = model.clone();
-            async move {
-                tokio::time::sleep(std::time::Duration::from_secs(3)).await;
-                put_without_checksum(&model, sse(kind), &[("theirs", "1")]).await;
-            }
-            .boxed()
-        }));
-        world.store.faults().add(Rule::on("UploadPartCopy", deed).nth(1));
-        world.walk_with_intents(&rewrapper).await.unwrap();
-        let (object, ..) = world.get("k").await;
-        assert_eq!(object.headers.metadata.get("theirs").map(String::as_str), Some("1"), "{kind:?}");
-        assert!(world.store.uploads(BUCKET, "").await.unwrap().is_empty(), "{kind:?}");
-    }
-}
-
-/// A window that was lost after its upload was put down; gives its intent.
-async fn lost_upload(world: &World, rewrapper: &Rewrapper) -> keyrotate_proto::intent::Intent {
-    let Look::Write(mut plan) = rewrapper.look_again(&ObjectAt::current(BUCKET, "k")).await.unwrap() else {
-        panic!("settled")
-    };
-    rewrapper.open(&mut plan).await.unwrap();
-    assert_eq!(world.store.uploads(BUCKET, "").await.unwrap().len(), 1);
-    plan.intent().unwrap()
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_upload_of_a_lost_window_ends_where_its_object_changed() {
-    for (sse, metadata) in [(Sse::S3, &[("theirs", "1")][..]), (kms(OLD), &[]), (kms(NEW), &[])] {
-        let (world, rewrapper) = for_multipart(sse.clone()).await;
-        if sse == kms(NEW) {
-            // Right already when the next holder looks.
-            put_without_checksum(world.store.store(), kms(OLD), &[]).await;
-        }
-        let intent = lost_upload(&world, &rewrapper).await;
-        put_without_checksum(world.store.store(), sse.clone(), metadata).await;
-        let TakenOver::Look(look) = rewrapper.take_over(&intent).await.unwrap() else { panic!("taken for written") };
-        assert!(world.store.uploads(BUCKET, "").await.unwrap().is_empty(), "{sse:?}");
-        let Look::Write(plan) = look else { continue };
-        let rows = match rewrapper.write(plan).await.unwrap() {
-            Settled::Row(row) => vec![row],
-            Settled::Unread(unread) => rewrapper.read_back(vec![*unread]).await.unwrap(),
-        };
-        assert!(matches!(rows[0].outcome, Outcome::Rotated(_)), "{:?}", rows[0]);
-        let (object, ..) = world.get("k").await;
-        assert_eq!(object.headers.metadata.contains_key("theirs"), !metadata.is_empty());
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn no_upload_stays_that_nobody_goes_on_with() {
-    // One that was put down, and whose object is in conflict now.
-    let (world, rewrapper) = for_multipart(kms(OLD)).await;
-    let deed = somebody_writes(world.store.store(), "k");
-    world.store.faults().add(Rule::on("CompleteMultipartUpload", deed));
-    world.walk_with_intents(&rewrapper).await.unwrap();
-    assert!(world.store.uploads(BUCKET, "").await.unwrap().is_empty());
-    // One in the place of a recorded one that is gone, which no intent names.
-    let (world, rewrapper) = for_multipart(kms(OLD)).await;
-    let intent = lost_upload(&world, &rewrapper).await;
-    let TakenOver::Look(Look::Write(plan)) = rewrapper.take_over(&intent).await.unwrap() else { panic!("settled") };
-    let recorded = world.store.uploads(BUCKET, "").await.unwrap().remove(0);
-    world.store.abort_upload(&recorded).await.unwrap();
-    world.store.faults().add(Rule::on("CompleteMultipartUpload", Action::FailBefore(ErrorKind::Credentials)).nth(1));
-    rewrapper.write(plan).await.unwrap_err();
-    assert!(world.store.uploads(BUCKET, "").await.unwrap().is_empty());
 }
 
 /// An object of the property test.

@@ -1,0 +1,145 @@
+//! Somebody else writes or deletes meanwhile, answers are lost, a store takes a call for another.
+
+use super::*;
+
+/// Somebody else's write, made whenever the deed runs.
+pub(super) fn somebody_writes(model: &StoreModel, key: &str) -> Action {
+    let (model, key) = (model.clone(), key.to_owned());
+    let count = Arc::new(std::sync::atomic::AtomicU32::new(0));
+    Action::Before(Arc::new(move || {
+        let (model, key) = (model.clone(), key.clone());
+        let n = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        async move {
+            let body = format!("somebody's write {n}").into_bytes();
+            let request = PutRequest {
+                at: ObjectAt::current(BUCKET, key),
+                new: new_object(kms(OLD), &body),
+                guard: Guard::None,
+                place: InPlace::default(),
+            };
+            model.put(request, Body::Bytes(body.into())).await.unwrap();
+        }
+        .boxed()
+    }))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_of_somebody_else_is_never_lost() {
+    for forever in [false, true] {
+        for (world, rewrapper, strategy) in everywhere().await {
+            let name = name(&world, &rewrapper, strategy);
+            put_without_checksum(world.store.store(), kms(OLD), &[]).await;
+            world.later().await;
+            let rule = Rule::on(writing(strategy), somebody_writes(world.store.store(), "k"));
+            world.store.faults().add(if forever { rule } else { rule.nth(1) });
+            let rows = world.walk(&rewrapper).await.unwrap_or_else(|h| panic!("{name}: {h}"));
+            world.store.faults().clear();
+            let (object, body, _) = world.get("k").await;
+            assert!(body.starts_with(b"somebody's write"), "{name}: {body:?}");
+            let row = rows.first().unwrap();
+            let by_id = matches!(strategy, Strategy::UpdateEncryption | Strategy::RewriteInPlace);
+            if by_id && rewrapper.rules().frozen.versioning == Versioning::Enabled {
+                // Exactly the version that was listed; theirs lies above it, untouched.
+                assert!(matches!(row.outcome, Outcome::Rotated(_)) && row.version != object.version, "{name}: {row:?}");
+                continue;
+            }
+            // `update-encryption` touches no content: it may have met their object, which then is right already.
+            if matches!(row.outcome, Outcome::Rotated(_) | Outcome::Current) {
+                assert_eq!(row.etag, object.etag, "{name}");
+                assert!(object.sse.seal().kms_key().unwrap().same_key(&KeyName(NEW.into())), "{name}");
+            } else {
+                let versioned = rewrapper.rules().frozen.versioning == Versioning::Enabled;
+                let fine = row.outcome == Outcome::Conflict
+                    || versioned && row.outcome == Outcome::Skipped(SkipReason::Noncurrent)
+                    || strategy == Strategy::CopyMultipart && row.outcome == Outcome::Skipped(SkipReason::KeepsNot);
+                assert!(fine, "{name}: {row:?}");
+            }
+            assert!(world.store.uploads(BUCKET, "").await.unwrap().is_empty(), "{name}: an upload is left");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_somebody_deleted_is_never_resurrected() {
+    for (world, rewrapper, strategy) in everywhere().await {
+        let name = name(&world, &rewrapper, strategy);
+        put_without_checksum(world.store.store(), kms(OLD), &[]).await;
+        world.later().await;
+        let model = world.store.store().clone();
+        let deed = Action::Before(Arc::new(move || {
+            let model = model.clone();
+            async move {
+                let _ = model.delete_object(&ObjectAt::current(BUCKET, "k"));
+            }
+            .boxed()
+        }));
+        world.store.faults().add(Rule::on(writing(strategy), deed).nth(1));
+        let rows = world.walk(&rewrapper).await.unwrap_or_else(|h| panic!("{name}: {h}"));
+        let gone = world.store.store().get(GetRequest::of(&ObjectAt::current(BUCKET, "k"))).await.is_err();
+        assert!(gone, "{name}: it is back, {rows:?}");
+        assert!(rows.iter().all(|r| r.outcome != Outcome::Failed(FailReason::Store)), "{name}: {rows:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_was_never_answered_is_made_exactly_once() {
+    for (world, rewrapper, strategy) in everywhere().await {
+        let name = name(&world, &rewrapper, strategy);
+        put_without_checksum(world.store.store(), kms(OLD), &[]).await;
+        world.later().await;
+        let (_, body, tags) = world.get("k").await;
+        world.store.faults().add(Rule::on(writing(strategy), Action::FailAfter(ErrorKind::Timeout)).nth(1));
+        let before = world.store.store().calls();
+        let rows = world.walk(&rewrapper).await.unwrap();
+        let calls = world.calls_since(&before);
+        assert_eq!(calls.get(writing(strategy)), Some(&1), "{name}: {calls:?}");
+        assert!(matches!(rows[0].outcome, Outcome::Rotated(_)), "{name}: {:?}", rows[0]);
+        let (_, now, now_tags) = world.get("k").await;
+        assert_eq!((now, now_tags), (body, tags), "{name}");
+        assert!(world.store.uploads(BUCKET, "").await.unwrap().is_empty(), "{name}: an upload is left");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_never_arrived_is_sent_once_more() {
+    for (world, rewrapper, strategy) in everywhere().await {
+        let name = name(&world, &rewrapper, strategy);
+        put_without_checksum(world.store.store(), kms(OLD), &[]).await;
+        world.later().await;
+        world.store.faults().add(Rule::on(writing(strategy), Action::FailBefore(ErrorKind::Timeout)).nth(1));
+        let rows = world.walk(&rewrapper).await.unwrap();
+        assert!(matches!(rows[0].outcome, Outcome::Rotated(_)), "{name}: {:?}", rows[0]);
+        world.store.faults().clear();
+        world.put("l", kms(OLD), b"x").await;
+        world.store.faults().add(Rule::on(writing(strategy), Action::FailBefore(ErrorKind::Timeout)));
+        let rows = world.walk(&rewrapper).await.unwrap();
+        let row = row_of(&rows, "l");
+        if strategy != Strategy::CopyMultipart {
+            assert_eq!(row.outcome, Outcome::Failed(FailReason::Timeout), "{name}: {row:?}");
+        }
+        assert!(world.store.uploads(BUCKET, "").await.unwrap().is_empty(), "{name}: an upload is left");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_takes_the_call_for_a_put_stops_the_job() {
+    for versioning in VERSIONINGS {
+        for answered in [true, false] {
+            // Proven on one node of the store; the next request meets one that does not know the call.
+            let proven = World::new(Mode::aws(), versioning).await.prepare(&spec()).await;
+            let world = World::new(Mode { update_encryption: false, ..Mode::aws() }, versioning).await;
+            world.put("k", kms(OLD), b"the body of a user, who would miss it").await;
+            if !answered {
+                world.store.faults().add(Rule::on("UpdateObjectEncryption", Action::FailAfter(ErrorKind::Timeout)));
+            }
+            let rewrapper = world.with(spec(), proven);
+            let halt = world.walk(&rewrapper).await.unwrap_err();
+            let Halt::Stop { reason: StopReason::ObjectReplaced, detail } = halt else { panic!("{halt}") };
+            assert!(detail.contains("bucket/k"), "{detail}");
+            if versioning == Versioning::Enabled {
+                assert_eq!(world.get("k").await.1, "the body of a user, who would miss it");
+                assert_eq!(world.store.store().raw_version_ids(BUCKET, "k").len(), 1);
+            }
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Multipart uploads and what a lost window leaves.
+
+use super::faults::somebody_writes;
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_windows_intents_are_taken_over() {
+    let world = World::new(Mode::moto(), Versioning::Enabled).await;
+    let rewrapper = world.rewrapper(spec()).await;
+    world.put("k", kms(OLD), b"1").await;
+    world.later().await;
+    let entry = world.list(&rewrapper.rules().frozen).await.remove(0);
+    let Look::Write(plan) = rewrapper.look(&entry).await.unwrap() else { panic!("settled") };
+    let intent = plan.intent().unwrap();
+    // Nothing was written yet: it is looked at as usual.
+    let TakenOver::Look(Look::Write(_)) = rewrapper.take_over(&intent).await.unwrap() else {
+        panic!("taken for written")
+    };
+    let Settled::Row(row) = rewrapper.write(plan).await.unwrap() else { panic!("unread") };
+    let TakenOver::Written(again) = rewrapper.take_over(&intent).await.unwrap() else { panic!("not found") };
+    assert_eq!((again.version, again.version_after), (row.version, row.version_after));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upload_goes_on_where_it_was_and_a_recorded_one_is_left_to_the_clean_pass() {
+    let (world, rewrapper) = for_multipart(kms(OLD)).await;
+    let at = ObjectAt::current(BUCKET, "k");
+    let Look::Write(mut plan) = rewrapper.look_again(&at).await.unwrap() else { panic!("settled") };
+    rewrapper.open(&mut plan).await.unwrap();
+    let intent = plan.intent().unwrap();
+    assert!(intent.upload.is_some());
+    world.store.faults().add(Rule::on("CompleteMultipartUpload", Action::FailBefore(ErrorKind::Credentials)).nth(1));
+    rewrapper.write(plan).await.unwrap_err();
+    assert_eq!(world.store.uploads(BUCKET, "").await.unwrap().len(), 1);
+    let TakenOver::Look(Look::Write(plan)) = rewrapper.take_over(&intent).await.unwrap() else { panic!("settled") };
+    let before = world.store.store().calls();
+    let mut rows = match rewrapper.write(plan).await.unwrap() {
+        Settled::Row(row) => vec![row],
+        Settled::Unread(unread) => rewrapper.read_back(vec![*unread]).await.unwrap(),
+    };
+    assert!(matches!(rows.remove(0).outcome, Outcome::Rotated(_)));
+    assert_eq!(world.calls_since(&before).get("CreateMultipartUpload"), None);
+    assert!(world.store.uploads(BUCKET, "").await.unwrap().is_empty());
+}
+
+/// An object without a checksum on a store that takes it by the multipart form only.
+async fn for_multipart(sse: Sse) -> (World, Rewrapper) {
+    let world = World::new(Mode::minio(), Versioning::Off).await;
+    let rewrapper = only(&world, Strategy::CopyMultipart, any_size(spec())).await.unwrap();
+    put_without_checksum(world.store.store(), sse, &[]).await;
+    world.later().await;
+    (world, rewrapper)
+}
+
+#[tokio::test(start_paused = true)]
+async fn metadata_that_changes_while_a_copy_takes_long_is_not_lost() {
+    for kind in [SourceKind::Plaintext, SourceKind::SseS3, SourceKind::SseKms] {
+        let (world, rewrapper) = for_multipart(sse(kind)).await;
+        let model = world.store.store().clone();
+        // The ETag of plaintext and of SSE-S3 is the body's: no guard sees this.
+        let deed = Action::Before(Arc::new(move || {
+            let model = model.clone();
+            async move {
+                tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+                put_without_checksum(&model, sse(kind), &[("theirs", "1")]).await;
+            }
+            .boxed()
+        }));
+        world.store.faults().add(Rule::on("UploadPartCopy", deed).nth(1));
+        world.walk_with_intents(&rewrapper).await.unwrap();
+        let (object, ..) = world.get("k").await;
+        assert_eq!(object.headers.metadata.get("theirs").map(String::as_str), Some("1"), "{kind:?}");
+        assert!(world.store.uploads(BUCKET, "").await.unwrap().is_empty(), "{kind:?}");
+    }
+}
+
+/// A window that was lost after its upload was put down; gives its intent.
+async fn lost_upload(world: &World, rewrapper: &Rewrapper) -> keyrotate_proto::intent::Intent {
+    let Look::Write(mut plan) = rewrapper.look_again(&ObjectAt::current(BUCKET, "k")).await.unwrap() else {
+        panic!("settled")
+    };
+    rewrapper.open(&mut plan).await.unwrap();
+    assert_eq!(world.store.uploads(BUCKET, "").await.unwrap().len(), 1);
+    plan.intent().unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upload_of_a_lost_window_ends_where_its_object_changed() {
+    for (sse, metadata) in [(Sse::S3, &[("theirs", "1")][..]), (kms(OLD), &[]), (kms(NEW), &[])] {
+        let (world, rewrapper) = for_multipart(sse.clone()).await;
+        if sse == kms(NEW) {
+            // Right already when the next holder looks.
+            put_without_checksum(world.store.store(), kms(OLD), &[]).await;
+        }
+        let intent = lost_upload(&world, &rewrapper).await;
+        put_without_checksum(world.store.store(), sse.clone(), metadata).await;
+        let TakenOver::Look(look) = rewrapper.take_over(&intent).await.unwrap() else { panic!("taken for written") };
+        assert!(world.store.uploads(BUCKET, "").await.unwrap().is_empty(), "{sse:?}");
+        let Look::Write(plan) = look else { continue };
+        let rows = match rewrapper.write(plan).await.unwrap() {
+            Settled::Row(row) => vec![row],
+            Settled::Unread(unread) => rewrapper.read_back(vec![*unread]).await.unwrap(),
+        };
+        assert!(matches!(rows[0].outcome, Outcome::Rotated(_)), "{:?}", rows[0]);
+        let (object, ..) = world.get("k").await;
+        assert_eq!(object.headers.metadata.contains_key("theirs"), !metadata.is_empty());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_upload_stays_that_nobody_goes_on_with() {
+    // One that was put down, and whose object is in conflict now.
+    let (world, rewrapper) = for_multipart(kms(OLD)).await;
+    let deed = somebody_writes(world.store.store(), "k");
+    world.store.faults().add(Rule::on("CompleteMultipartUpload", deed));
+    world.walk_with_intents(&rewrapper).await.unwrap();
+    assert!(world.store.uploads(BUCKET, "").await.unwrap().is_empty());
+    // One in the place of a recorded one that is gone, which no intent names.
+    let (world, rewrapper) = for_multipart(kms(OLD)).await;
+    let intent = lost_upload(&world, &rewrapper).await;
+    let TakenOver::Look(Look::Write(plan)) = rewrapper.take_over(&intent).await.unwrap() else { panic!("settled") };
+    let recorded = world.store.uploads(BUCKET, "").await.unwrap().remove(0);
+    world.store.abort_upload(&recorded).await.unwrap();
+    world.store.faults().add(Rule::on("CompleteMultipartUpload", Action::FailBefore(ErrorKind::Credentials)).nth(1));
+    rewrapper.write(plan).await.unwrap_err();
+    assert!(world.store.uploads(BUCKET, "").await.unwrap().is_empty());
+}
