@@ -61,6 +61,9 @@ pub struct JobRecord {
     /// Retry passes opened so far, since the last resume.
     #[serde(default)]
     pub attempts_used: u32,
+    /// The first pass that counts for its next end: what verified or cleaned up before the last resume says nothing now.
+    #[serde(default = "first_pass")]
+    pub resumed_from: PassId,
     /// Milliseconds it was paused for reasons that a probe can end, the present pause left out.
     #[serde(default)]
     pub paused_ms: u64,
@@ -95,6 +98,7 @@ impl JobRecord {
             passes: Vec::new(),
             opening: None,
             attempts_used: 0,
+            resumed_from: first_pass(),
             paused_ms: 0,
             result: None,
             user,
@@ -105,6 +109,12 @@ impl JobRecord {
     #[must_use]
     pub fn scope(&self) -> KeyRange {
         KeyRange::of_prefix(&self.spec.prefix)
+    }
+
+    /// Its newest pass of that kind since it was last resumed.
+    #[must_use]
+    pub fn last_pass(&self, kind: PassKind) -> Option<&PassRecord> {
+        self.passes.iter().rfind(|pass| pass.kind == kind && pass.id >= self.resumed_from)
     }
 
     /// One of its passes.
@@ -371,6 +381,10 @@ pub fn shard_key(shard: &ShardRef) -> RecordKey {
 #[must_use]
 pub fn shards_prefix(job: &JobId, pass: PassId) -> String {
     format!("shard/{job}/{:010}/", pass.0)
+}
+
+fn first_pass() -> PassId {
+    PassId(0)
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {

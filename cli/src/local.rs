@@ -66,7 +66,7 @@ pub(crate) async fn open_ledger(folder: &BucketFolder, env: &Env) -> Result<Ledg
 }
 
 impl Local {
-    /// Sets a coordinator and a worker to work on everything in the checkpoint.
+    /// Sets a coordinator and a worker to work on a job; on others only to end them where they are cancelled.
     pub(crate) fn start(
         ledger: Ledger,
         job: JobId,
@@ -93,7 +93,7 @@ impl Local {
         };
         let worker = Worker::new(site, worker_config, env.clone());
         let meter = worker.meter();
-        let coordinator_config = CoordinatorConfig { tickets_out: 2 * SLOTS, ..CoordinatorConfig::default() };
+        let coordinator_config = CoordinatorConfig { tickets_out: 2 * SLOTS, only: Some(job.clone()), ..CoordinatorConfig::default() };
         let coordinator = Coordinator::new(ledger.clone(), queue, reports, coordinator_config);
         let (stop_worker, stop_coordinator) = (CancellationToken::new(), CancellationToken::new());
         let stop = stop_worker.clone();

@@ -10,8 +10,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use keyrotate_checkpoint::record::JobRecord;
 use keyrotate_checkpoint::{Ledger, LedgerError};
 use keyrotate_proto::id::JobId;
+use keyrotate_proto::state::JobState;
 use keyrotate_queue::{Queue, QueueError};
 use keyrotate_report::{ReportError, ReportRoot};
 use tokio::time::Instant;
@@ -32,7 +34,10 @@ pub struct CoordinatorConfig {
     pub tick: Duration,
     /// How often a paused job is probed.
     pub probe_every: Duration,
-    /// How long a `clean` pass may take; what is left then is listed.
+    /// The one job to work on, cancelled ones apart, which are always ended; `None`: all. A process that was started for
+    /// one job must not go on with another that was interrupted.
+    pub only: Option<JobId>,
+    /// How long the `clean` pass of a cancelled or failing job may take; what is left then is listed.
     pub clean_limit: Duration,
 }
 
@@ -44,6 +49,7 @@ impl Default for CoordinatorConfig {
             ticket_lost_after: Duration::from_secs(60),
             tick: Duration::from_millis(50),
             probe_every: Duration::from_secs(60),
+            only: None,
             clean_limit: Duration::from_secs(60),
         }
     }
@@ -102,13 +108,18 @@ impl Coordinator {
         }
     }
 
-    /// Looks at every live job once: takes it as far as it goes, then hands out tickets.
+    /// Looks at every live job that it may work on once: takes it as far as it goes, then hands out tickets.
     ///
     /// # Errors
     /// When the checkpoint, the queue or the report store fails.
     pub async fn tick(&mut self) -> Result<()> {
         let mut live = Vec::new();
-        for job in self.ledger.jobs().await?.into_iter().filter(|job| !job.state.is_ended()) {
+        let ours = |job: &JobRecord| {
+            let wanted = self.config.only.as_ref().is_none_or(|only| *only == job.id);
+            !job.state.is_ended() && (wanted || job.state == JobState::Cancelling)
+        };
+        let jobs: Vec<_> = self.ledger.jobs().await?.into_iter().filter(ours).collect();
+        for job in jobs {
             let mut job = job;
             while let Some(next) = self.advance(&job).await? {
                 job = next;

@@ -1,14 +1,17 @@
 //! A job from one state to the next. Each step reads what is so and does the one thing that follows; a step done
 //! twice, or by two coordinators, changes nothing.
 
+use jiff::Timestamp;
 use keyrotate_checkpoint::record::{JobRecord, JobResult, PassRecord, ShardState};
 use keyrotate_checkpoint::transition::job as transition;
+use keyrotate_plan::{KEY_SPACE, KeySpace};
+use keyrotate_proto::outcome::Counts;
 use keyrotate_proto::position::KeyRange;
 use keyrotate_proto::state::{JobState, PassKind, PauseReason, Phase, StopReason};
+use keyrotate_report::intents;
 
 use crate::totals::totals;
 use crate::{Coordinator, CoordinatorError, Result};
-use keyrotate_plan::{KEY_SPACE, KeySpace};
 
 impl Coordinator {
     /// Does the next step of a job; `None` when there is nothing to do but to wait.
@@ -24,7 +27,7 @@ impl Coordinator {
             JobState::Live { phase: Phase::AwaitingConfirmation } => Ok(None),
             JobState::Live { phase: Phase::Running } if open(PassKind::Walk) || open(PassKind::Retry) => Ok(None),
             JobState::Live { phase: Phase::Running } => self.after_work(job).await,
-            JobState::Live { phase: Phase::Verifying } if open(PassKind::Verify) => Ok(None),
+            JobState::Live { phase: Phase::Verifying } if open(PassKind::Verify) || open(PassKind::Clean) => Ok(None),
             JobState::Live { phase: Phase::Verifying } => self.after_verify(job).await,
             JobState::Paused { reason: PauseReason::Operator, .. } => Ok(None),
             JobState::Paused { .. } => self.while_paused(job).await,
@@ -72,7 +75,7 @@ impl Coordinator {
     /// Ranges of a pass with rows that want another try, or that were abandoned.
     async fn ranges_to_retry(&self, job: &JobRecord, pass: &PassRecord) -> Result<Vec<KeyRange>> {
         let shards = self.ledger.shards(&job.id, pass.id).await?;
-        let left = |counts: &keyrotate_proto::outcome::Counts| counts.of("failed") + counts.of("conflict") > 0;
+        let left = |counts: &Counts| counts.by_outcome.iter().any(|(outcome, n)| outcome.wants_retry() && *n > 0);
         let again = shards.into_iter().filter(|shard| left(&shard.counts) || shard.state == ShardState::Abandoned);
         Ok(again.map(|shard| shard.range).collect())
     }
@@ -88,20 +91,33 @@ impl Coordinator {
         self.update(job, |job, now| transition::fail(job, reason, &detail, now)).await
     }
 
-    /// `verifying` is through: nothing may be left, and the canary must open once more.
+    /// `verifying` is through: no last row may be bad, uploads that nobody ended are ended or listed, and the canary must
+    /// open once more.
     async fn after_verify(&mut self, job: &JobRecord) -> Result<Option<JobRecord>> {
-        let Some(verify) = last_with_rows(job).filter(|pass| pass.kind == PassKind::Verify) else {
+        let Some(verify) = job.last_pass(PassKind::Verify) else {
             let shards = self.ledger.shards(&job.id, walk_of(job)).await?;
             return self.open(job, PassKind::Verify, shards.into_iter().map(|shard| shard.range).collect()).await;
         };
-        if verify.abandoned > 0 || verify.counts.of("failed") + verify.counts.of("conflict") > 0 {
+        // Rows that no retry looks at again are in no later pass's counts, so the sums of all passes decide.
+        let counts = totals(&self.ledger, job).await?.counts;
+        if verify.abandoned > 0 || counts.of("failed") + counts.of("conflict") > 0 {
             return self.fail_with_what_is_left(job, verify).await;
         }
-        match job.passes.iter().find(|pass| pass.kind == PassKind::Prepare && pass.id > verify.id) {
+        let cleaned = job.last_pass(PassKind::Clean).filter(|clean| clean.id > verify.id);
+        if cleaned.is_none() && self.has_intents(job).await? {
+            return self.open(job, PassKind::Clean, vec![job.scope()]).await;
+        }
+        let since = cleaned.unwrap_or(verify).id;
+        match job.last_pass(PassKind::Prepare).filter(|canary| canary.id > since) {
             None => self.open(job, PassKind::Prepare, vec![job.scope()]).await,
             Some(canary) if canary.open => Ok(None),
             Some(_) => self.end(job, &JobState::Completed).await,
         }
+    }
+
+    /// Whether the job put intents down: only then can there be uploads that nobody ended.
+    async fn has_intents(&self, job: &JobRecord) -> Result<bool> {
+        Ok(!intents::list_all(self.reports.of(&job.id)?.as_ref()).await?.is_empty())
     }
 
     /// A probe pass, until it succeeds or the pause has lasted too long.
@@ -117,18 +133,34 @@ impl Coordinator {
         self.open(job, PassKind::Prepare, vec![job.scope()]).await
     }
 
-    /// `clean` over what the job left open, then the end.
+    /// `clean` over what the job left open, then the end. It begins when nobody writes any more: holders hear of the end
+    /// with their next commit or renewal, and no lease is made longer.
     async fn clean(&mut self, job: &JobRecord) -> Result<Option<JobRecord>> {
         let end = match &job.state {
             JobState::Failing { reason, detail } => JobState::Failed { reason: *reason, detail: detail.clone() },
             _ => JobState::Cancelled,
         };
-        let Some(pass) = job.passes.iter().rfind(|pass| pass.kind == PassKind::Clean) else {
+        let now = self.ledger.now().await?;
+        let Some(pass) = job.last_pass(PassKind::Clean) else {
+            if self.is_worked_on(job, now).await? {
+                return Ok(None);
+            }
             return self.open(job, PassKind::Clean, vec![job.scope()]).await;
         };
-        let late = self.ledger.now().await?.duration_since(pass.started)
-            > jiff::SignedDuration::try_from(self.config.clean_limit).unwrap_or_default();
+        let limit = jiff::SignedDuration::try_from(self.config.clean_limit).unwrap_or_default();
+        let late = now.duration_since(pass.started) > limit;
         if pass.open && !late { Ok(None) } else { self.end(job, &end).await }
+    }
+
+    /// Whether a lease of the job stands.
+    async fn is_worked_on(&self, job: &JobRecord, now: Timestamp) -> Result<bool> {
+        for pass in job.passes.iter().filter(|pass| pass.open) {
+            let shards = self.ledger.shards(&job.id, pass.id).await?;
+            if shards.iter().any(|s| matches!(s.state, ShardState::Leased { until, .. } if until >= now)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Writes the report, then the job's last state. The state given is the one that the job is about to have.
@@ -149,7 +181,7 @@ impl Coordinator {
     async fn update(
         &self,
         job: &JobRecord,
-        change: impl Fn(&JobRecord, jiff::Timestamp) -> std::result::Result<JobRecord, keyrotate_checkpoint::Refusal>
+        change: impl Fn(&JobRecord, Timestamp) -> std::result::Result<JobRecord, keyrotate_checkpoint::Refusal>
         + Send
         + Sync,
     ) -> Result<Option<JobRecord>> {

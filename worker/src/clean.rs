@@ -1,60 +1,214 @@
-//! The `clean` pass of a cancelled or failing job: ends the multipart uploads that its intents name, exactly those.
+//! The `clean` pass, at the end of a job: ends the multipart uploads that its intents name and that no row says were
+//! completed, exactly those, and lists what may be ours or could not be ended.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use keyrotate_checkpoint::{Commit, HeldLease};
+use futures::stream::{self, StreamExt};
+use keyrotate_checkpoint::record::{JobRecord, ShardRecord};
+use keyrotate_checkpoint::{Commit, HeldLease, Ledger};
 use keyrotate_proto::intent::Intent;
-use keyrotate_proto::outcome::Strategy;
+use keyrotate_proto::outcome::{Outcome, Strategy};
+use keyrotate_proto::position::KeyRange;
+use keyrotate_proto::row::Row;
+use keyrotate_report::ReportStore;
+use keyrotate_report::chain::ShardParts;
 use keyrotate_report::intents::{self, LEFTOVERS};
+use keyrotate_report::rows::PassRows;
 use keyrotate_store::Upload;
 
 use crate::Worker;
 use crate::pass::SliceError;
 
+/// Keys of one shard that are held against its rows at a time: more than lie between the first and the last that a
+/// slice works on at once, so that those in front are settled.
+const KEYS: usize = 16_384;
+
+/// Uploads that are ended at a time. More than a few come about only where a store fails again and again.
+const BATCH: usize = 10_000;
+
+/// Calls at a time.
+const CALLS: usize = 16;
+
+/// Key and upload id.
+type Named = (String, String);
+
+/// Uploads of a job's intents that no row says were completed.
+#[derive(Debug, Default)]
+pub struct Unended {
+    /// Ours, by key and upload id.
+    pub ours: BTreeSet<Named>,
+    /// Keys on which one of ours may be open whose id was never put down.
+    pub unnamed: BTreeSet<String>,
+}
+
+/// What intents say about one key.
+#[derive(Debug, Default)]
+struct Attempts {
+    begun: usize,
+    ids: BTreeSet<String>,
+}
+
 impl Worker {
     /// Works on the one shard of a `clean` pass.
     pub(crate) async fn clean(&self, mut lease: HeldLease) -> Result<(), SliceError> {
         let job = lease.job().clone();
-        let reports = self.site.reports.of(&job.id)?;
-        let (mut ours, mut unnamed) = (BTreeSet::new(), BTreeSet::new());
-        for name in intents::list_all(reports.as_ref()).await? {
-            let (_, named) = intents::read::<Intent>(reports.as_ref(), &name).await?;
-            for intent in named.into_iter().filter(|intent| intent.strategy == Strategy::CopyMultipart) {
-                match intent.upload {
-                    Some(id) => ours.insert((intent.key, id)),
-                    None => unnamed.insert(intent.key),
-                };
+        let work = self.clean_up(&job);
+        tokio::pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => break done?,
+                () = tokio::time::sleep(lease.ttl() / 3) => {
+                    if self.site.ledger.renew(&mut lease).await?.must_stop {
+                        return Ok(self.site.ledger.give_back(lease).await?);
+                    }
+                }
             }
         }
-        let mut left = self.end_uploads(&job.spec.bucket, &ours).await;
-        for key in unnamed {
-            left.extend(self.open_uploads(&job.spec.bucket, &key).await.into_iter().filter(|one| !ours.contains(one)));
-        }
-        reports.put(LEFTOVERS, serde_json::to_vec(&left).unwrap_or_default()).await?;
         let end = lease.record().range.end_position();
         let commit = Commit { cursor: end, ..Commit::of(lease.record()) };
         self.site.ledger.commit(&mut lease, commit).await?;
         Ok(self.site.ledger.finish(lease).await?)
     }
 
-    /// Ends the uploads that are ours; gives those that could not be ended.
-    async fn end_uploads(&self, bucket: &str, ours: &BTreeSet<(String, String)>) -> Vec<(String, String)> {
-        let mut left = Vec::new();
-        for (key, id) in ours {
-            let upload = Upload { bucket: bucket.to_owned(), key: key.clone(), id: id.clone() };
-            let _permit = self.permits.call().await;
-            if let Err(error) = self.site.store.abort_upload(&upload).await {
-                tracing::warn!(error = &error as &dyn std::error::Error, "an upload of ours could not be ended");
-                left.push((key.clone(), id.clone()));
+    async fn clean_up(&self, job: &JobRecord) -> Result<(), SliceError> {
+        let reports = self.site.reports.of(&job.id)?;
+        let mut left = Left { reports: Arc::clone(&reports), listed: BTreeSet::new() };
+        let mut unended = Unended::default();
+        for shard in shards(&self.site.ledger, job).await? {
+            collect(&reports, &shard, &mut unended).await?;
+            if unended.ours.len() + unended.unnamed.len() >= BATCH {
+                self.end(job, std::mem::take(&mut unended), &mut left).await?;
             }
         }
-        left
+        self.end(job, unended, &mut left).await
+    }
+
+    /// Ends what is ours. All of it stands in the list before the first call: a pass that is cut off has told.
+    async fn end(&self, job: &JobRecord, unended: Unended, left: &mut Left) -> Result<(), SliceError> {
+        left.listed.extend(unended.ours.iter().cloned());
+        left.write().await?;
+        let bucket = job.spec.bucket.as_str();
+        let calls: Vec<_> = unended.ours.iter().map(|named| self.end_one(bucket, named)).collect();
+        let ended: Vec<_> = stream::iter(calls).buffer_unordered(CALLS).collect().await;
+        for named in ended.into_iter().flatten() {
+            left.listed.remove(named);
+        }
+        let calls: Vec<_> = unended.unnamed.iter().map(|key| self.open_uploads(bucket, key)).collect();
+        let open: Vec<_> = stream::iter(calls).buffer_unordered(CALLS).collect().await;
+        left.listed.extend(open.into_iter().flatten().filter(|named| !unended.ours.contains(named)));
+        left.write().await
+    }
+
+    /// Ends one upload of ours; gives it back where that was done.
+    async fn end_one<'a>(&self, bucket: &str, named: &'a Named) -> Option<&'a Named> {
+        let upload = Upload { bucket: bucket.to_owned(), key: named.0.clone(), id: named.1.clone() };
+        let _permit = self.permits.call().await;
+        let ended = self.site.store.abort_upload(&upload).await;
+        if let Err(error) = &ended {
+            tracing::warn!(error = error as &dyn std::error::Error, "an upload of ours could not be ended");
+        }
+        ended.is_ok().then_some(named)
     }
 
     /// Uploads on a key of ours whose id was never put down: perhaps ours, perhaps a user's. They are listed, not ended.
-    async fn open_uploads(&self, bucket: &str, key: &str) -> Vec<(String, String)> {
+    async fn open_uploads(&self, bucket: &str, key: &str) -> Vec<Named> {
         let _permit = self.permits.call().await;
         let open = self.site.store.uploads(bucket, key).await.unwrap_or_default();
         open.into_iter().filter(|upload| upload.key == key).map(|upload| (upload.key, upload.id)).collect()
+    }
+}
+
+/// The list for the report.
+struct Left {
+    reports: Arc<dyn ReportStore>,
+    listed: BTreeSet<Named>,
+}
+
+impl Left {
+    async fn write(&self) -> Result<(), SliceError> {
+        let bytes = serde_json::to_vec(&self.listed).unwrap_or_default();
+        Ok(self.reports.put(LEFTOVERS, bytes).await?)
+    }
+}
+
+/// What a job's intents name and nobody ended, without a word to the store: for whoever can't reach it.
+///
+/// # Errors
+/// When the checkpoint or the report store can't be read.
+pub async fn unended(ledger: &Ledger, reports: &Arc<dyn ReportStore>, job: &JobRecord) -> Result<Unended, SliceError> {
+    let mut unended = Unended::default();
+    for shard in shards(ledger, job).await? {
+        collect(reports, &shard, &mut unended).await?;
+    }
+    Ok(unended)
+}
+
+async fn shards(ledger: &Ledger, job: &JobRecord) -> Result<Vec<ShardRecord>, SliceError> {
+    let mut all = Vec::new();
+    for pass in &job.passes {
+        all.extend(ledger.shards(&job.id, pass.id).await?);
+    }
+    Ok(all)
+}
+
+/// Adds what one shard's intents name. They come nearly in the order of the keys, and so do the rows: both are read
+/// once, side by side.
+async fn collect(reports: &Arc<dyn ReportStore>, shard: &ShardRecord, unended: &mut Unended) -> Result<(), SliceError> {
+    let whole = KeyRange { start: String::new(), end: None };
+    let parts = ShardParts { range: shard.range.clone(), last_part: shard.last_part.clone() };
+    let mut rows = Rows { rows: PassRows::open(Arc::clone(reports), vec![parts], whole), next: None };
+    let mut keys = BTreeMap::<String, Attempts>::new();
+    for name in intents::list_for_shard(reports.as_ref(), &shard.shard).await? {
+        let (_, named) = intents::read::<Intent>(reports.as_ref(), &name).await?;
+        for intent in named.into_iter().filter(|intent| intent.strategy == Strategy::CopyMultipart) {
+            let attempts = keys.entry(intent.key).or_default();
+            match intent.upload {
+                Some(id) => attempts.ids.extend([id]),
+                None => attempts.begun += 1,
+            }
+        }
+        if keys.len() > KEYS {
+            let behind = keys.keys().nth(KEYS / 2).cloned().unwrap_or_default();
+            let later = keys.split_off(&behind);
+            settle(std::mem::replace(&mut keys, later), &mut rows, unended).await?;
+        }
+    }
+    settle(keys, &mut rows, unended).await
+}
+
+async fn settle(keys: BTreeMap<String, Attempts>, rows: &mut Rows, unended: &mut Unended) -> Result<(), SliceError> {
+    for (key, attempts) in keys {
+        let once = attempts.begun.max(attempts.ids.len()) == 1;
+        if once && rows.say_completed(&key).await? {
+            continue;
+        }
+        if attempts.begun > attempts.ids.len() {
+            unended.unnamed.insert(key.clone());
+        }
+        unended.ours.extend(attempts.ids.into_iter().map(|id| (key.clone(), id)));
+    }
+    Ok(())
+}
+
+/// The rows of a shard, asked about keys in order.
+struct Rows {
+    rows: PassRows,
+    next: Option<Row>,
+}
+
+impl Rows {
+    /// Whether a row says that an upload on this key was completed.
+    async fn say_completed(&mut self, key: &str) -> Result<bool, SliceError> {
+        let mut completed = false;
+        loop {
+            if self.next.is_none() {
+                self.next = self.rows.next().await?;
+            }
+            let Some(row) = self.next.take_if(|row| row.key.as_str() <= key) else { return Ok(completed) };
+            completed |= row.key == key
+                && matches!(row.outcome, Outcome::Rotated(_))
+                && row.strategy == Some(Strategy::CopyMultipart);
+        }
     }
 }

@@ -34,7 +34,9 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+pub use clean::{Unended, unended};
 pub use meter::{Meter, Seen};
+pub use pass::SliceError;
 pub use permits::Permits;
 pub use slice::SliceLimits;
 

@@ -25,7 +25,7 @@ use crate::source::{Gap, Listing, Retry, Scope, Source, SourceError, Verify, gap
 
 /// A slice could not say its last word.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum SliceError {
+pub enum SliceError {
     /// The checkpoint refused, or could not be reached.
     #[error("the checkpoint refused or could not be reached")]
     Ledger(#[from] LedgerError),

@@ -231,13 +231,19 @@ pub fn end(job: &JobRecord, result: &JobResult, now: Timestamp) -> Next {
 /// When it has not failed.
 pub fn resume_failed(job: &JobRecord, nonce: Nonce, now: Timestamp) -> Next {
     let JobState::Failed { .. } = job.state else { return refuse(job, "resume") };
-    let phase = if job.frozen.is_some() { Phase::Running } else { Phase::Preparing };
+    let open = |kind| job.passes.iter().find(|p| p.open && p.kind == kind);
+    let phase = match (&job.frozen, open(PassKind::Verify)) {
+        (None, _) => Phase::Preparing,
+        (Some(_), Some(_)) => Phase::Verifying,
+        (Some(_), None) => Phase::Running,
+    };
     let mut next = in_phase(job, phase, now);
     next.nonce = nonce;
     next.result = None;
     next.attempts_used = 0;
     next.paused_ms = 0;
-    // What a clean pass left is listed in the report; the next end opens a new one.
+    next.resumed_from = open(PassKind::Verify).map_or(next_pass(job), |verify| verify.id);
+    // The next end opens one of its own.
     next.passes.iter_mut().filter(|p| p.kind == PassKind::Clean && p.open).for_each(|p| p.open = false);
     Ok(next)
 }

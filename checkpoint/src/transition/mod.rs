@@ -105,7 +105,7 @@ pub fn may_lease(state: &JobState, kind: PassKind) -> bool {
             Phase::Queued | Phase::AwaitingConfirmation => false,
             Phase::Preparing => kind == PassKind::Prepare,
             Phase::Running => matches!(kind, PassKind::Walk | PassKind::Retry | PassKind::Prepare),
-            Phase::Verifying => matches!(kind, PassKind::Verify | PassKind::Prepare),
+            Phase::Verifying => matches!(kind, PassKind::Verify | PassKind::Prepare | PassKind::Clean),
         },
         // One at a time and once a minute is the dispatcher's to see to.
         JobState::Paused { reason, .. } => {

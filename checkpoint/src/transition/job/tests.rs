@@ -80,6 +80,26 @@ fn a_failed_job_resumes_under_a_new_nonce_with_what_was_frozen() {
 }
 
 #[test]
+fn what_ended_before_a_resume_does_not_count_after_it() {
+    let none = Counts::default();
+    let pass = |job: &JobRecord, kind| {
+        let id = next_pass(job);
+        close_pass(&open_pass(job, kind, 1, None, at(2)).unwrap(), id, &none, &none, 0, at(2)).unwrap()
+    };
+    let running = prepared(&job_in(Phase::Preparing), &frozen(), false, at(1)).unwrap();
+    let verified = pass(&verify(&pass(&running, PassKind::Walk), at(2)).unwrap(), PassKind::Verify);
+    let failing = fail(&verified, StopReason::ObjectsLeft, "", at(3)).unwrap();
+    let failed = end(&pass(&failing, PassKind::Clean), &result(), at(4)).unwrap();
+    let on = resume_failed(&failed, Nonce("new".into()), at(5)).unwrap();
+    assert_eq!((on.last_pass(PassKind::Clean), on.last_pass(PassKind::Verify)), (None, None));
+    // One that failed half way through `verifying` goes on there.
+    let half = open_pass(&verify(&pass(&running, PassKind::Walk), at(2)).unwrap(), PassKind::Verify, 1, None, at(2));
+    let failed = end(&fail(&half.unwrap(), StopReason::BodyChanged, "", at(3)).unwrap(), &result(), at(4)).unwrap();
+    let on = resume_failed(&failed, Nonce("new".into()), at(5)).unwrap();
+    assert_eq!((on.state.word(), on.last_pass(PassKind::Verify).map(|p| p.id)), ("verifying", Some(PassId(1))));
+}
+
+#[test]
 fn what_may_be_leased_in_each_state() {
     use PassKind::{Clean, Prepare, Retry, Verify, Walk};
     let paused = |reason| JobState::Paused { phase: Phase::Running, reason, detail: String::new(), since: at(0) };
@@ -89,7 +109,7 @@ fn what_may_be_leased_in_each_state() {
         (JobState::Live { phase: Phase::Preparing }, &[Prepare]),
         (JobState::Live { phase: Phase::AwaitingConfirmation }, &[]),
         (JobState::Live { phase: Phase::Running }, &[Prepare, Walk, Retry]),
-        (JobState::Live { phase: Phase::Verifying }, &[Prepare, Verify]),
+        (JobState::Live { phase: Phase::Verifying }, &[Prepare, Verify, Clean]),
         (paused(PauseReason::KmsDown), &[Prepare]),
         (paused(PauseReason::Operator), &[]),
         (JobState::Cancelling, &[Clean]),

@@ -1,0 +1,317 @@
+//! How jobs end, and which of them a process works on: small jobs on the store model, on seeded time.
+
+#![expect(clippy::unwrap_used, reason = "the helpers of a test fail by panicking")]
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use keyrotate_checkpoint::record::JobRecord;
+use keyrotate_checkpoint::transition::job as transition;
+use keyrotate_checkpoint::{Ledger, MemoryBackend};
+use keyrotate_coordinator::{Coordinator, CoordinatorConfig};
+use keyrotate_devstack::kes::KesModel;
+use keyrotate_devstack::model::{Action, BucketSettings, Faulty, Mode, Rule, StoreModel};
+use keyrotate_env::Env;
+use keyrotate_kms::Kms;
+use keyrotate_proto::id::{Epoch, JobId, Nonce, PassId, ShardId, ShardRef};
+use keyrotate_proto::intent::Intent;
+use keyrotate_proto::job;
+use keyrotate_proto::key::KeyName;
+use keyrotate_proto::outcome::{FailReason, Outcome};
+use keyrotate_proto::state::{JobState, PassKind, Phase, StopReason};
+use keyrotate_queue::MemoryQueue;
+use keyrotate_report::finish::Summary;
+use keyrotate_report::intents::{INTENTS_VERSION, IntentsHeader, encode};
+use keyrotate_report::{MemoryStore, ReportError, ReportRoot, ReportStore};
+use keyrotate_store::{Body, ErrorKind, Guard, InPlace, NewObject, ObjectAt, PutRequest, Sse, Store};
+use keyrotate_worker::{Site, SliceLimits, Worker, WorkerConfig};
+use tokio_util::sync::CancellationToken;
+
+const BUCKET: &str = "bucket";
+
+/// A report per job.
+#[derive(Debug, Default)]
+struct Reports(Mutex<BTreeMap<JobId, Arc<MemoryStore>>>);
+
+impl ReportRoot for Reports {
+    fn of(&self, job: &JobId) -> Result<Arc<dyn ReportStore>, ReportError> {
+        Ok(Arc::clone(self.0.lock().unwrap().entry(job.clone()).or_default()) as Arc<dyn ReportStore>)
+    }
+}
+
+struct World {
+    env: Env,
+    store: Faulty<StoreModel>,
+    kes: KesModel,
+    ledger: Ledger,
+    reports: Arc<Reports>,
+}
+
+impl World {
+    async fn new(mode: Mode, settings: BucketSettings) -> Self {
+        let env = Env::seeded(7, Timestamp::from_second(1_800_000_000).unwrap());
+        let kes = KesModel::new(env.clone());
+        for key in ["key-a", "key-b"] {
+            kes.create_key(key).await.unwrap();
+        }
+        let mode = Mode { min_part: 2000, ..mode };
+        let model = StoreModel::new(mode, Arc::new(kes.clone()), env.clone());
+        model.create_bucket(BUCKET, settings).unwrap();
+        let ledger = Ledger::new(Arc::new(MemoryBackend::new(env.clone())), env.clone());
+        Self { env, store: Faulty::new(model), kes, ledger, reports: Arc::default() }
+    }
+
+    /// Puts objects under the old key.
+    async fn put_old(&self, keys: &[&str]) {
+        for key in keys {
+            let sse = Sse::Kms { key: Some(KeyName("key-a".into())), context: None, bucket_key: None };
+            let new = NewObject { sse, ..NewObject::default() };
+            let at = ObjectAt::current(BUCKET, *key);
+            let request = PutRequest { at, new, guard: Guard::None, place: InPlace::default() };
+            self.store.put(request, Body::Bytes(b"a body"[..].into())).await.unwrap();
+        }
+        tokio::time::sleep(Duration::from_secs(60)).await;
+    }
+
+    async fn begin(&self, n: u8, more: &str) -> JobId {
+        let text = format!("keyrotate: {{apiVersion: v1, bucket: bucket, encryption: {{key: key-b}}{more}}}");
+        let spec = job::parse(text.as_bytes(), "job.yaml").unwrap().spec;
+        let id = JobId::new(u64::from(n), [n; 10]);
+        let record = JobRecord::new(id.clone(), spec, "model".into(), Nonce("n".into()), String::new(), self.env.now());
+        self.ledger.begin_job(record).await.unwrap();
+        id
+    }
+
+    /// A process for `only` works until `done`, or for an hour; then it is gone.
+    async fn work(&self, only: Option<&JobId>, done: impl AsyncFn() -> bool) {
+        let queue = Arc::new(MemoryQueue::new(64));
+        let site = Site {
+            store: Arc::new(self.store.clone()),
+            kms: Some(Arc::new(self.kes.clone())),
+            reports: self.reports.clone(),
+            ledger: self.ledger.clone(),
+            queue: queue.clone(),
+        };
+        let config = WorkerConfig {
+            owner: "worker".into(),
+            slots: 2,
+            permits: 6,
+            rate: None,
+            limits: SliceLimits { window_time: Duration::from_millis(200), ..SliceLimits::default() },
+            probe_prefix: ".keyrotate/".into(),
+            probe_bucket: None,
+            probe_part: 2000,
+            default_key: None,
+            confirmed: true,
+        };
+        let worker = Worker::new(site, config, self.env.clone());
+        let config = CoordinatorConfig {
+            shards: 2,
+            tick: Duration::from_millis(200),
+            only: only.cloned(),
+            ..CoordinatorConfig::default()
+        };
+        let coordinator = Coordinator::new(self.ledger.clone(), queue, self.reports.clone(), config);
+        let stop = CancellationToken::new();
+        let coordinator = tokio::spawn(coordinator.run(stop.clone()));
+        let worker = tokio::spawn(async move { worker.run(stop).await });
+        let end = tokio::time::Instant::now() + Duration::from_secs(3600);
+        while tokio::time::Instant::now() < end && !done().await {
+            assert!(!worker.is_finished() && !coordinator.is_finished(), "a part of it ended by itself");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        worker.abort();
+        coordinator.abort();
+    }
+
+    async fn run(&self, id: &JobId) -> JobRecord {
+        self.work(Some(id), async || self.job(id).await.state.is_ended()).await;
+        self.job(id).await
+    }
+
+    async fn job(&self, id: &JobId) -> JobRecord {
+        self.ledger.job(id).await.unwrap()
+    }
+
+    async fn summary(&self, id: &JobId) -> Summary {
+        serde_json::from_slice(&self.reports.of(id).unwrap().get("summary.json").await.unwrap()).unwrap()
+    }
+
+    fn fail(&self, operation: &'static str, key: &str, kind: ErrorKind) -> Rule {
+        Rule::on(operation, Action::FailBefore(kind)).of_key(key)
+    }
+}
+
+fn passes(job: &JobRecord, kind: PassKind) -> usize {
+    job.passes.iter().filter(|pass| pass.kind == kind).count()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_came_out_wrong_fails_the_job() {
+    let world = World::new(Mode::aws(), BucketSettings::plain()).await;
+    world.put_old(&["a", "b", "c"]).await;
+    // Its body can be hashed before the write, and not after it.
+    world.store.faults().add(world.fail("GetObject", "b", ErrorKind::Server).nth(2));
+    let id = world.begin(1, "").await;
+    let job = world.run(&id).await;
+    let bad = Outcome::Failed(FailReason::ReadBack);
+    assert_eq!(job.result.as_ref().unwrap().counts.by_outcome.get(&bad), Some(&1), "{:?}", job.result);
+    assert!(matches!(job.state, JobState::Failed { reason: StopReason::ObjectsLeft, .. }), "{:?}", job.state);
+    assert_eq!(passes(&job, PassKind::Retry), 0, "a second look would hide it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_works_on_its_own_job_only() {
+    let world = World::new(Mode::aws(), BucketSettings::plain()).await;
+    world.put_old(&["a/1", "b/1"]).await;
+    let other = world.begin(1, ", prefix: a/").await;
+    let own = world.begin(2, ", prefix: b/").await;
+    assert_eq!(world.run(&own).await.state, JobState::Completed);
+    assert_eq!(world.job(&other).await.state, JobState::Live { phase: Phase::Queued });
+    // One that is cancelled is ended by whoever is there.
+    world.ledger.update_job(&other, transition::cancel).await.unwrap();
+    let third = world.begin(3, ", prefix: b/").await;
+    world.work(Some(&third), async || world.job(&other).await.state.is_ended()).await;
+    assert_eq!(world.job(&other).await.state, JobState::Cancelled);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_second_end_of_a_resumed_job_verifies_and_cleans_again() {
+    let world = World::new(Mode::aws(), BucketSettings::plain()).await;
+    world.put_old(&["a", "b"]).await;
+    world.store.faults().add(world.fail("UpdateObjectEncryption", "b", ErrorKind::Server));
+    let id = world.begin(1, ", flags: {retry: {attempts: 1, delay: 1s}}").await;
+    let failed = world.run(&id).await;
+    assert!(matches!(failed.state, JobState::Failed { reason: StopReason::ObjectsLeft, .. }), "{:?}", failed.state);
+    world.ledger.resume_job(&id).await.unwrap();
+    let again = world.run(&id).await;
+    assert!(matches!(again.state, JobState::Failed { .. }), "{:?}", again.state);
+    assert_eq!((passes(&failed, PassKind::Clean), passes(&again, PassKind::Clean)), (1, 2));
+    world.store.faults().clear();
+    world.ledger.resume_job(&id).await.unwrap();
+    let completed = world.run(&id).await;
+    assert_eq!((completed.state.clone(), passes(&completed, PassKind::Verify)), (JobState::Completed, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_failed_while_it_verified_lists_everything_again_once_resumed() {
+    let world = World::new(Mode::aws(), BucketSettings::plain()).await;
+    world.put_old(&["a", "b"]).await;
+    world.store.faults().add(world.fail("GetObject", "b", ErrorKind::Server).nth(2));
+    let id = world.begin(1, "").await;
+    let failed = world.run(&id).await;
+    assert_eq!(passes(&failed, PassKind::Verify), 1);
+    world.ledger.resume_job(&id).await.unwrap();
+    let again = world.run(&id).await;
+    assert_eq!(passes(&again, PassKind::Verify), 2);
+}
+
+/// Puts an intent down as a window of a shard of the job's walk would.
+async fn put_intents(world: &World, job: &JobId, number: u64, intents: &[Intent]) {
+    let shard = ShardRef { job: job.clone(), pass: PassId(1), shard: ShardId(0) };
+    let epoch = Epoch { nonce: Nonce("n".into()), counter: 0 };
+    let header = IntentsHeader { version: INTENTS_VERSION, shard, epoch, number, window: 0 };
+    let store = world.reports.of(job).unwrap();
+    store.put_new(&header.name(), encode(&header, intents).unwrap()).await.unwrap();
+}
+
+fn intent(key: &str, upload: Option<&str>) -> Intent {
+    let line = serde_json::json!({
+        "v": 1, "key": key, "version": null, "etag": "e", "strategy": "copy-multipart", "upload": upload,
+    });
+    serde_json::from_value(line).unwrap()
+}
+
+async fn open_upload(world: &World, key: &str) -> String {
+    let at = ObjectAt::current(BUCKET, key);
+    world.store.create_upload(&at, &NewObject::default(), &InPlace::default()).await.unwrap()
+}
+
+async fn open_uploads(world: &World) -> Vec<String> {
+    let mut keys: Vec<_> = world.store.uploads(BUCKET, "").await.unwrap().into_iter().map(|u| u.key).collect();
+    keys.sort();
+    keys
+}
+
+/// Uploads on four keys: `a` ours and named; `b` perhaps ours, never named; `c` ours beside a user's; `d` a user's.
+async fn uploads_of_a_lost_window(world: &World, job: &JobId) {
+    let (a, c) = (open_upload(world, "a").await, open_upload(world, "c").await);
+    open_upload(world, "b").await;
+    open_upload(world, "c").await;
+    open_upload(world, "d").await;
+    put_intents(world, job, 0, &[intent("a", None), intent("b", None), intent("c", None)]).await;
+    put_intents(world, job, 1, &[intent("a", Some(&a)), intent("c", Some(&c))]).await;
+}
+
+async fn listed(world: &World, job: &JobId) -> Vec<String> {
+    world.summary(job).await.leftover_uploads.into_iter().map(|upload| upload.key).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn before_a_job_completes_its_uploads_end_and_perhaps_ours_are_listed() {
+    let world = World::new(Mode::aws(), BucketSettings::plain()).await;
+    world.put_old(&["a", "b", "c", "d"]).await;
+    let id = world.begin(1, "").await;
+    uploads_of_a_lost_window(&world, &id).await;
+    let job = world.run(&id).await;
+    assert_eq!((job.state.clone(), passes(&job, PassKind::Clean)), (JobState::Completed, 1));
+    assert_eq!(open_uploads(&world).await, ["b", "c", "d"]);
+    assert_eq!(listed(&world, &id).await, ["b"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_without_intents_has_no_clean_pass() {
+    let world = World::new(Mode::aws(), BucketSettings::plain()).await;
+    world.put_old(&["a"]).await;
+    let id = world.begin(1, "").await;
+    assert_eq!(passes(&world.run(&id).await, PassKind::Clean), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_clean_pass_is_kept_from_ending_is_listed() {
+    let world = World::new(Mode::aws(), BucketSettings::plain()).await;
+    world.put_old(&["a", "b", "c", "d"]).await;
+    let id = world.begin(1, "").await;
+    // Cancelled before its walk, whose shard nobody takes over then.
+    world.store.faults().add(Rule::on("UpdateObjectEncryption", Action::Delay(Duration::from_secs(3600))).of_key("a"));
+    world.work(Some(&id), async || passes(&world.job(&id).await, PassKind::Walk) == 1).await;
+    uploads_of_a_lost_window(&world, &id).await;
+    world.ledger.update_job(&id, transition::cancel).await.unwrap();
+    world.store.faults().add(Rule::on("AbortMultipartUpload", Action::Delay(Duration::from_secs(3600))));
+    assert_eq!(world.run(&id).await.state, JobState::Cancelled);
+    let listed = listed(&world, &id).await;
+    assert!(listed.contains(&"a".to_owned()) && listed.contains(&"c".to_owned()), "{listed:?}");
+    assert!(!listed.contains(&"d".to_owned()), "{listed:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn clean_begins_when_nobody_writes_any_more() {
+    let world = World::new(Mode::aws(), BucketSettings::plain()).await;
+    world.put_old(&["a", "b"]).await;
+    let written: Arc<Mutex<Option<Timestamp>>> = Arc::default();
+    let (note, env) = (Arc::clone(&written), world.env.clone());
+    let deed = Action::After(Arc::new(move || {
+        *note.lock().unwrap() = Some(env.now());
+        Box::pin(async {})
+    }));
+    // A write that is under way for a while after the cancel.
+    world.store.faults().add(Rule::on("UpdateObjectEncryption", Action::Delay(Duration::from_secs(15))).of_key("b"));
+    world.store.faults().add(Rule::on("UpdateObjectEncryption", deed).of_key("b"));
+    let id = world.begin(1, "").await;
+    let cancel_at_work = async || {
+        let job = world.job(&id).await;
+        if passes(&job, PassKind::Walk) == 1 && job.state == (JobState::Live { phase: Phase::Running }) {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            world.ledger.update_job(&id, transition::cancel).await.unwrap();
+        }
+        job.state.is_ended()
+    };
+    world.work(Some(&id), cancel_at_work).await;
+    let job = world.job(&id).await;
+    assert_eq!(job.state, JobState::Cancelled);
+    let written = written.lock().unwrap().expect("it was written");
+    let clean = job.last_pass(PassKind::Clean).unwrap();
+    assert!(clean.started >= written, "{} < {written}", clean.started);
+}
