@@ -53,7 +53,7 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub(crate) permits: u16,
     /// Objects per second at most.
-    #[arg(long, value_name = "OBJECTS/S")]
+    #[arg(long, value_name = "OBJECTS/S", value_parser = rate)]
     pub(crate) rate: Option<f64>,
     /// Do not ask: take the target key that the store names.
     #[arg(short, long)]
@@ -71,7 +71,7 @@ pub(crate) struct RunArgs {
     #[arg(long)]
     pub(crate) replace: bool,
     /// Key prefix of the probe objects in the bucket.
-    #[arg(long, value_name = "PREFIX", default_value = ".keyrotate/")]
+    #[arg(long, value_name = "PREFIX", default_value = PROBE_PREFIX, value_parser = probe_prefix)]
     pub(crate) probe_prefix: String,
     /// Make the probe objects in this bucket instead; `update-encryption` is then never used.
     #[arg(long, value_name = "BUCKET")]
@@ -118,8 +118,8 @@ pub(crate) enum DialectArg {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ValidateArgs {
     /// The job file; `-` for standard input.
-    #[arg(value_name = "JOB_FILE")]
-    pub(crate) file: PathBuf,
+    #[arg(value_name = "JOB_FILE", required_unless_present = "schema")]
+    pub(crate) file: Option<PathBuf>,
     /// Print the JSON Schema of job files instead, for editors.
     #[arg(long)]
     pub(crate) schema: bool,
@@ -164,10 +164,48 @@ pub(crate) struct DevstackArgs {
     pub(crate) bucket: Vec<String>,
 }
 
+/// Where probe objects live unless the command line says otherwise.
+pub(crate) const PROBE_PREFIX: &str = ".keyrotate/";
+
+/// More than nothing: a rate of 0 would be read as no limit at all by some and as a standstill by others.
+fn rate(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(rate) if rate.is_finite() && rate > 0.0 => Ok(rate),
+        _ => Err("objects per second, more than 0, such as `200`; without the flag there is no limit".into()),
+    }
+}
+
+/// A folder of its own: everything below it is taken for probes when leftovers are swept.
+fn probe_prefix(text: &str) -> Result<String, String> {
+    let named = text.trim_end_matches('/');
+    if named.is_empty() || !text.ends_with('/') || text.starts_with('/') || text.len() > 512 {
+        return Err("a folder's name that ends in a slash, such as `.keyrotate/`".into());
+    }
+    Ok(text.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use clap::CommandFactory;
+
+    #[test]
+    fn numbers_and_names_that_mean_nothing_are_refused() {
+        assert_eq!(rate("0.5"), Ok(0.5));
+        for wrong in ["0", "-1", "NaN", "inf", "fast"] {
+            assert!(rate(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(probe_prefix("a/b/"), Ok("a/b/".to_owned()));
+        for wrong in ["", "/", "x", "/x/", "//"] {
+            assert!(probe_prefix(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_schema_needs_no_file() {
+        assert!(Cli::try_parse_from(["keyrotate", "validate", "--schema"]).is_ok());
+        assert!(Cli::try_parse_from(["keyrotate", "validate"]).is_err());
+    }
 
     #[test]
     fn help_is_as_ever() {

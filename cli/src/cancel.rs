@@ -57,12 +57,12 @@ async fn end(folder: &BucketFolder, job: &JobId) -> Result<(), Failure> {
                 permits: 16,
                 rate: None,
                 confirmed: false,
-                probe_prefix: ".keyrotate/".into(),
+                probe_prefix: crate::args::PROBE_PREFIX.into(),
                 probe_bucket: None,
                 default_key: None,
             };
             let jobs = folder.path().join("jobs");
-            let local = Local::start(ledger, job.clone(), connected.store, connected.kms, jobs, config, &env);
+            let mut local = Local::start(ledger, job.clone(), connected.store, connected.kms, jobs, config, &env);
             let ended = wait(&local).await;
             local.stop().await;
             ended.map_err(refused)

@@ -5,12 +5,14 @@ use keyrotate_checkpoint::Ledger;
 use keyrotate_checkpoint::record::JobRecord;
 use keyrotate_env::Env;
 use keyrotate_proto::id::{JobId, Nonce};
+use keyrotate_proto::job::Parsed;
 use keyrotate_proto::say::chain;
 use keyrotate_proto::spec::JobSpec;
 use keyrotate_proto::state::JobState;
 use keyrotate_store::StoreIdentity;
 
 use crate::failure::Failure;
+use crate::files::check_at_start;
 
 /// What the command line says about jobs that are already there.
 #[derive(Clone, Debug, Default)]
@@ -67,10 +69,11 @@ pub(crate) fn choose(jobs: &[JobRecord], spec: &JobSpec, wish: &Wish) -> Choice 
 pub(crate) async fn settle(
     ledger: &Ledger,
     store: &StoreIdentity,
-    spec: &JobSpec,
+    parsed: &Parsed,
     wish: &Wish,
     env: &Env,
 ) -> Result<(JobId, String), Failure> {
+    let spec = &parsed.spec;
     let broke =
         |e: keyrotate_checkpoint::LedgerError| Failure::broke("the checkpoint", &e, "the state folder may be damaged");
     let jobs = ledger.jobs().await.map_err(broke)?;
@@ -86,6 +89,7 @@ pub(crate) async fn settle(
             Ok((id.clone(), format!("job {id} had failed and is resumed (`--new` begins afresh)")))
         }
         Choice::Replace(old) => {
+            check_at_start(parsed, env.now())?;
             crate::local::cancel_dead(ledger, &old).await?;
             begin(ledger, store, spec, env).await
         }
@@ -96,7 +100,10 @@ pub(crate) async fn settle(
                 "leave `--resume` out to begin a new one",
             ))
         }
-        Choice::Begin => begin(ledger, store, spec, env).await,
+        Choice::Begin => {
+            check_at_start(parsed, env.now())?;
+            begin(ledger, store, spec, env).await
+        }
         Choice::Blocked(job) => Err(blocked(&job, spec)),
     }
 }

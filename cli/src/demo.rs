@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use clap::ValueEnum;
 use comfy_table::{CellAlignment, Table, presets};
 use futures::stream::{self, StreamExt};
 use keyrotate_devstack::mixed;
@@ -13,7 +14,7 @@ use keyrotate_env::Env;
 use keyrotate_proto::job;
 use keyrotate_store::{Body, ErrorKind, HeadRequest, ListFrom, ListRequest, NewObject, ObjectAt, Store, StoreError};
 
-use crate::args::{DemoArgs, ModeArg, Output};
+use crate::args::{DemoArgs, ModeArg, Output, PROBE_PREFIX};
 use crate::choose::Wish;
 use crate::devstack;
 use crate::exit::Exit;
@@ -46,7 +47,7 @@ pub(crate) async fn demo(args: DemoArgs) -> Result<Exit, Failure> {
     println!("The job file says: everything under key-b.\n\n{JOB}");
     let file = dir.join("job.yaml");
     std::fs::write(&file, JOB).map_err(|e| Failure::io("can't write", &file, &e))?;
-    let exit = rotate(&stack, &dir).await?;
+    let exit = rotate(&stack, &dir, args.keep.is_some()).await?;
     let after = seals(stack.model()).await?;
     println!("\n{}", changes(&before, &after));
     say_where_to_look(&args, &dir);
@@ -73,7 +74,7 @@ async fn fill(model: &StoreModel, count: u32) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn rotate(stack: &DevStack, dir: &Path) -> Result<Exit, Failure> {
+async fn rotate(stack: &DevStack, dir: &Path, keeps: bool) -> Result<Exit, Failure> {
     let parsed = job::parse(JOB.as_bytes(), "job.yaml");
     let parsed = parsed.map_err(|e| Failure::usage(e.to_string(), "this is a bug of the demo"))?;
     let session = Session {
@@ -84,12 +85,13 @@ async fn rotate(stack: &DevStack, dir: &Path) -> Result<Exit, Failure> {
             permits: 64,
             rate: None,
             confirmed: true,
-            probe_prefix: ".keyrotate/".into(),
+            probe_prefix: PROBE_PREFIX.into(),
             probe_bucket: None,
             default_key: None,
         },
         no_wait: false,
         output: Output::Text,
+        stays: keeps,
     };
     let store: Arc<dyn Store> = Arc::new(stack.model().clone());
     session.run(&parsed, store, Some(Arc::new(stack.kes().clone())), &Env::system()).await
@@ -144,12 +146,14 @@ fn changes(before: &BTreeMap<String, u64>, after: &BTreeMap<String, u64>) -> Tab
 #[expect(clippy::print_stdout, reason = "the show is the output")]
 fn say_where_to_look(args: &DemoArgs, dir: &Path) {
     if args.keep.is_none() {
-        println!("All of it was in memory and a temporary folder. To look for yourself: `keyrotate demo --keep DIR`.");
+        println!("All of it was in a temporary folder that is gone now. `demo --keep DIR` leaves it there to look at.");
         return;
     }
     let dir = dir.display();
+    let mode = args.mode.to_possible_value().map_or(String::new(), |mode| format!(" --mode {}", mode.get_name()));
+    println!("Look for yourself:");
     println!(
-        "Look for yourself: `keyrotate devstack --dir {dir}/stack` serves the store and prints what to export; then, say,"
+        "    keyrotate devstack --dir {dir}/stack{mode}     # serves the store and prints what to export; then, say,"
     );
     println!("    aws s3api head-object --bucket {BUCKET} --key photos/000000.png");
     println!("The rows of the report: `zcat {dir}/state/*/{BUCKET}/jobs/*/report/*.csv.gz | head`");

@@ -27,6 +27,11 @@ impl Failure {
         Self { exit: Exit::Refused, what: what.into(), mend: mend.into() }
     }
 
+    /// Something that was begun could not go on.
+    pub(crate) fn failed(what: impl Into<String>, mend: impl Into<String>) -> Self {
+        Self { exit: Exit::Failed, what: what.into(), mend: mend.into() }
+    }
+
     /// Something broke on the way.
     pub(crate) fn broke(what: impl Into<String>, error: &dyn std::error::Error, mend: impl Into<String>) -> Self {
         Self { exit: Exit::Failed, what: format!("{}: {}", what.into(), chain(error)), mend: mend.into() }

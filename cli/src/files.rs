@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::path::Path;
 
+use jiff::Timestamp;
 use keyrotate_env::Env;
 use keyrotate_proto::job::{self, Parsed, Problem};
 use keyrotate_proto::spec::Dialect;
@@ -25,18 +26,17 @@ pub(crate) fn generate(args: &GenerateArgs) -> Result<Exit, Failure> {
 /// Says what a job file will do, or everything that is wrong with it.
 #[expect(clippy::print_stdout, reason = "the description is the output")]
 pub(crate) fn validate(args: &ValidateArgs) -> Result<Exit, Failure> {
-    if args.schema {
+    let Some(file) = args.file.as_deref().filter(|_| !args.schema) else {
         println!("{:#}", job::schema());
         return Ok(Exit::Completed);
-    }
-    let parsed = read(&args.file)?;
+    };
+    let parsed = read(file)?;
     let lines = job::describe(&parsed.spec);
     let width = lines.iter().map(|(what, _)| what.len()).max().unwrap_or(0);
     for (what, how) in lines {
         println!("{what:width$}  {how}");
     }
-    let at_start = job::check_at_start(&parsed.spec, Env::system().now());
-    for problem in parsed.warnings.iter().chain(&at_start) {
+    for problem in parsed.warnings.iter().chain(&parsed.at_start(Env::system().now())) {
         println!("warning: {problem}");
     }
     Ok(Exit::Completed)
@@ -59,9 +59,9 @@ pub(crate) fn read(path: &Path) -> Result<Parsed, Failure> {
     })
 }
 
-/// What can match nothing now is an error at the start.
-pub(crate) fn check_at_start(parsed: &Parsed) -> Result<(), Failure> {
-    let problems = job::check_at_start(&parsed.spec, Env::system().now());
+/// What can match nothing now is an error at the start of a job. One that goes on keeps the time of its own start.
+pub(crate) fn check_at_start(parsed: &Parsed, now: Timestamp) -> Result<(), Failure> {
+    let problems = parsed.at_start(now);
     if problems.is_empty() {
         return Ok(());
     }

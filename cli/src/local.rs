@@ -134,11 +134,11 @@ impl Local {
     }
 
     /// Stops taking, finishes what is in flight, commits.
-    pub(crate) async fn stop(self) {
+    pub(crate) async fn stop(&mut self) {
         self.stop_worker.cancel();
-        let _ended = self.worker.await;
+        let _ended = (&mut self.worker).await;
         self.stop_coordinator.cancel();
-        let _ended = self.coordinator.await;
+        let _ended = (&mut self.coordinator).await;
     }
 }
 

@@ -51,7 +51,8 @@ impl Progress {
         if self.said != word || self.said_at.elapsed() >= LINE_EVERY {
             self.said = word.to_owned();
             self.said_at = Instant::now();
-            self.line(&format!("{word}: {message}"));
+            let colon = if message.is_empty() { "" } else { ": " };
+            self.line(format!("{word}{colon}{message}").trim_end());
         }
     }
 

@@ -4,8 +4,8 @@ use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::sync::Arc;
 
-use keyrotate_checkpoint::Ledger;
 use keyrotate_checkpoint::record::JobRecord;
+use keyrotate_checkpoint::{Ledger, LedgerError};
 use keyrotate_env::Env;
 use keyrotate_kms::Kms;
 use keyrotate_proto::capability::FrozenTarget;
@@ -35,7 +35,9 @@ use crate::summary;
 pub(crate) async fn run(args: RunArgs) -> Result<Exit, Failure> {
     let env = Env::system();
     let parsed = files::read(&args.file)?;
-    files::check_at_start(&parsed)?;
+    for warning in &parsed.warnings {
+        say(&format!("warning: {warning}"));
+    }
     let wish = wish(&args)?;
     let connected = connect::from_environment(&env).await?;
     let root = state::root(&args.state)?;
@@ -54,6 +56,7 @@ pub(crate) async fn run(args: RunArgs) -> Result<Exit, Failure> {
         config,
         no_wait: args.no_wait,
         output: args.output,
+        stays: true,
     };
     session.run(&parsed, Arc::clone(&connected.store), connected.kms, &env).await
 }
@@ -79,6 +82,8 @@ pub(crate) struct Session {
     pub(crate) no_wait: bool,
     /// How the end is printed.
     pub(crate) output: Output,
+    /// Whether the state folder is there when this has ended, so that its paths are worth saying.
+    pub(crate) stays: bool,
 }
 
 impl Session {
@@ -94,24 +99,30 @@ impl Session {
         let holder = Holder { pid: std::process::id(), what: self.what.clone(), since: env.now() };
         let _lock = folder.lock(&holder)?;
         let ledger = local::open_ledger(&folder, env).await?;
-        let (job, line) = choose::settle(&ledger, store.identity(), &parsed.spec, &self.wish, env).await?;
+        let (job, line) = choose::settle(&ledger, store.identity(), parsed, &self.wish, env).await?;
         self.keep_token(&ledger, &job, parsed, kms.as_deref(), env).await?;
         let listener = control::listen(folder.path());
         let listener = listener.map_err(|e| Failure::io("can't open the control socket in", folder.path(), &e))?;
         let mut progress = Progress::new();
         progress.line(&line);
         let jobs = folder.path().join("jobs");
-        let local = Local::start(ledger, job.clone(), store, kms, jobs, self.config.clone(), env);
+        let mut local = Local::start(ledger, job.clone(), store, kms, jobs, self.config.clone(), env);
         let seen = self.watch(&local, &listener, &mut progress).await;
         progress.clear();
         local.stop().await;
-        let ending = seen?;
-        summary::print(&ending.job, &ending.totals, &folder.job(&job), self.output)?;
-        if ending.interrupted {
-            self.say_how_to_go_on(&progress, &ending.job);
+        let interrupted = seen?;
+        // Looked at once more: what was in flight is committed only now.
+        let (job, totals) = local.look().await.map_err(checkpoint_broke)?;
+        let report = folder.job(&job.id);
+        summary::print(&job, &totals, &report, self.output)?;
+        if self.stays && self.output == Output::Text {
+            summary::print_place(&job, &report);
+        }
+        if interrupted && !job.state.is_ended() {
+            say_how_to_go_on(&progress, &job);
             return Ok(Exit::Interrupted);
         }
-        Ok(Exit::of(&ending.job.state, &ending.totals.counts))
+        Ok(Exit::of(&job.state, &totals.counts))
     }
 
     /// The record holds the notify token sealed; the file's counts where it is another now.
@@ -143,26 +154,30 @@ impl Session {
         ledger.update_job(job, change).await.map(drop).map_err(broke)
     }
 
-    async fn watch(&self, local: &Local, listener: &UnixListener, progress: &mut Progress) -> Result<Ending, Failure> {
-        let broke = |e| Failure::broke("the checkpoint", &e, "start again: the job goes on");
+    /// Until the job has ended, nobody waits for it any more, or a person interrupts; whether that was it.
+    async fn watch(&self, local: &Local, listener: &UnixListener, progress: &mut Progress) -> Result<bool, Failure> {
         let mut signals = Signals::listen()?;
+        let mut announced = false;
         loop {
-            let (job, totals) = local.look().await.map_err(broke)?;
+            let (job, totals) = local.look().await.map_err(checkpoint_broke)?;
+            if let Some(frozen) = job.frozen.as_ref().filter(|_| !announced) {
+                summary::findings(frozen).iter().for_each(|line| progress.line(line));
+                announced = true;
+            }
             progress.show(&job, &totals, &local.meter().read());
             let leaves = matches!(job.state, JobState::Paused { .. }) && self.no_wait;
             if job.state.is_ended() || leaves {
-                return Ok(Ending { job, totals, interrupted: false });
+                return Ok(false);
             }
             if local.has_died() {
-                return Err(Failure::refused(
-                    "keyrotate has a bug: a part of it ended",
-                    "start again: the job goes on; please report it",
-                ));
+                let (what, mend) =
+                    ("keyrotate has a bug: a part of it ended", "start again: the job goes on; please report it");
+                return Err(Failure::failed(what, mend));
             }
             if local::awaits_confirmation(&job) {
                 tokio::select! {
                     confirmed = self.confirm(local, &job, progress) => confirmed?,
-                    () = signals.recv() => return Ok(Ending { job, totals, interrupted: true }),
+                    () = signals.recv() => return Ok(true),
                 }
             }
             tokio::select! {
@@ -170,7 +185,7 @@ impl Session {
                 () = signals.recv() => {
                     progress.line("stopping: what is in flight is finished and committed; again to end at once");
                     signals.end_at_next();
-                    return Ok(Ending { job, totals, interrupted: true });
+                    return Ok(true);
                 }
                 Some((request, reply)) = control::accept(listener) => {
                     let Request::Cancel { job } = request;
@@ -197,21 +212,21 @@ impl Session {
         }
         local.confirm().await.map_err(|e| Failure::broke("the target could not be confirmed", &e, "start again"))
     }
-
-    fn say_how_to_go_on(&self, progress: &Progress, job: &JobRecord) {
-        if !job.state.is_ended() {
-            progress.line(&format!(
-                "job {} is interrupted; the same command goes on with it, `keyrotate cancel {}` ends it",
-                job.id, job.id
-            ));
-        }
-    }
 }
 
-struct Ending {
-    job: JobRecord,
-    totals: keyrotate_coordinator::Totals,
-    interrupted: bool,
+fn say_how_to_go_on(progress: &Progress, job: &JobRecord) {
+    let id = &job.id;
+    progress
+        .line(&format!("job {id} is interrupted; the same command goes on with it, `keyrotate cancel {id}` ends it"));
+}
+
+fn checkpoint_broke(error: LedgerError) -> Failure {
+    Failure::broke("the checkpoint", &error, "start again: the job goes on")
+}
+
+#[expect(clippy::print_stderr, reason = "talk goes to standard error")]
+fn say(line: &str) {
+    eprintln!("{line}");
 }
 
 /// Asks on the terminal; without one the answer is no.
