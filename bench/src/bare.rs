@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::primitives::ByteStream;
-use aws_sdk_s3::types::{MetadataDirective, ObjectEncryption, ServerSideEncryption, SsekmsEncryption};
+use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart, MetadataDirective};
+use aws_sdk_s3::types::{ObjectEncryption, ServerSideEncryption, SsekmsEncryption};
 use clap::ValueEnum;
 use tokio::task::JoinSet;
 
@@ -21,6 +22,8 @@ pub(crate) enum Call {
     Update,
     /// CopyObject onto itself.
     Copy,
+    /// The same as an upload of one copied part.
+    Multipart,
     /// GetObject, then PutObject of its body.
     Rewrite,
     /// The same, keeping date and ETag as MinIO can.
@@ -59,6 +62,18 @@ async fn call(s3: &Client, at: &Place, key: &str, call: Call) -> Result<(), Erro
             let copy = s3.copy_object().bucket(bucket).key(key).copy_source(format!("{bucket}/{key}"));
             let copy = copy.metadata_directive(MetadataDirective::Copy).server_side_encryption(kms);
             drop(copy.ssekms_key_id(&at.kms_key).send().await?);
+        }
+        Call::Multipart => {
+            let create = s3.create_multipart_upload().bucket(bucket).key(key).server_side_encryption(kms);
+            let created = create.ssekms_key_id(&at.kms_key).send().await?;
+            let id = created.upload_id.unwrap_or_default();
+            let part = s3.upload_part_copy().bucket(bucket).key(key).upload_id(&id).part_number(1);
+            let part = part.copy_source(format!("{bucket}/{key}")).send().await?;
+            let etag = part.copy_part_result.and_then(|part| part.e_tag);
+            let part = CompletedPart::builder().part_number(1).set_e_tag(etag).build();
+            let parts = CompletedMultipartUpload::builder().parts(part).build();
+            let complete = s3.complete_multipart_upload().bucket(bucket).key(key).upload_id(id);
+            drop(complete.multipart_upload(parts).send().await?);
         }
         Call::Rewrite | Call::InPlace => {
             let got = s3.get_object().bucket(bucket).key(key).send().await?;

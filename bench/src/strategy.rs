@@ -59,6 +59,8 @@ pub(crate) const CASES: [Case; 7] = [
     Case {
         unguarded_copy: true,
         options: &["bodyTransit: 0"],
+        bare: &[Call::Head, Call::Multipart, Call::Head],
+        least: &[Call::Head, Call::Multipart],
         ..case("multipart form, 1 part", "aws", "CompleteMultipartUpload", 6)
     },
     Case {
@@ -66,9 +68,16 @@ pub(crate) const CASES: [Case; 7] = [
         least: &[Call::InPlace],
         ..case("rewrite in place, listing shows facts", "minio", "PutObject", 2)
     },
-    Case { options: &["inPlace: false"], ..case("rewrite, listing shows facts", "minio", "PutObject", 2) },
+    Case {
+        options: &["inPlace: false"],
+        bare: &[Call::Rewrite],
+        least: &[Call::Rewrite],
+        ..case("rewrite, listing shows facts", "minio", "PutObject", 2)
+    },
     Case {
         options: &["bodyTransit: 0"],
+        bare: &[Call::Multipart],
+        least: &[Call::Multipart],
         ..case("multipart form, 1 part, listing shows facts", "minio", "CompleteMultipartUpload", 4)
     },
 ];
