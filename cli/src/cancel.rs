@@ -1,17 +1,36 @@
 //! `cancel`: ends a job, whether or not a process works on it.
 
+use std::time::Duration;
+
+use keyrotate_checkpoint::{Ledger, LedgerError};
 use keyrotate_env::Env;
 use keyrotate_proto::id::JobId;
-use keyrotate_proto::state::JobState;
+use keyrotate_proto::say::chain;
+use keyrotate_report::ReportRoot;
+use keyrotate_report::finish::abort_command;
+use keyrotate_report::intents::LEFTOVERS;
+use keyrotate_report::root::FolderRoot;
+use tokio::time::Instant;
 
 use crate::args::CancelArgs;
 use crate::connect;
-use crate::control::{self, Request};
+use crate::control::{self, Answer, Request};
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::local::{self, LOOK_EVERY, Local, LocalConfig};
-use crate::state::{self, BucketFolder, Holder};
-use keyrotate_proto::say::chain;
+use crate::local::{self, LOOK_EVERY, LocalConfig, Place};
+use crate::state::{self, BucketFolder, Holder, Lock};
+
+/// How long the process that works on a job may take to end it: a lease, then the `clean` pass.
+const PATIENCE: Duration = Duration::from_secs(150);
+
+/// How far a cancelled job is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    /// Nothing happens any more.
+    Ended,
+    /// The process that works on it is about to end it.
+    Soon,
+}
 
 /// Cancels a job: through the process that works on it, else by itself.
 #[expect(clippy::print_stdout, reason = "the answer is the output")]
@@ -20,37 +39,51 @@ pub(crate) async fn cancel(args: &CancelArgs) -> Result<Exit, Failure> {
         args.job.parse().map_err(|e| Failure::usage(format!("{e}"), "`run` prints the id in its first line"))?;
     let root = state::root(&args.state)?;
     for folder in BucketFolder::all(&root) {
-        if !folder.job(&job).exists() && !ask_holder_or_ledger(&folder, &job).await? {
-            continue;
+        let Some(ending) = end(&folder, &job).await? else { continue };
+        match ending {
+            Ending::Ended => println!("job {job} is cancelled"),
+            Ending::Soon => println!("job {job} is being cancelled: the process that works on it ends it"),
         }
-        end(&folder, &job).await?;
-        println!("job {job} is cancelled");
         return Ok(Exit::Completed);
     }
     let mend = format!("jobs of this machine are below `{}`; `--state DIR` names another folder", root.display());
     Err(Failure::usage(format!("there is no job {job}"), mend))
 }
 
-/// Whether the checkpoint of a folder without a process knows the job.
-async fn ask_holder_or_ledger(folder: &BucketFolder, job: &JobId) -> Result<bool, Failure> {
-    let Ok(_lock) = folder.lock(&holder()) else { return Ok(false) };
-    let ledger = local::open_ledger(folder, &Env::system()).await?;
-    Ok(ledger.job(job).await.is_ok())
+/// Ends a job of one folder; `None` when the folder has no such job.
+async fn end(folder: &BucketFolder, job: &JobId) -> Result<Option<Ending>, Failure> {
+    let give_up = Instant::now() + PATIENCE;
+    let mut known = folder.job(job).exists();
+    loop {
+        match control::ask(folder.path(), &Request::Cancel { job: job.clone() }).await {
+            Ok(Answer::Unknown) => return Ok(None),
+            Ok(Answer::Refused { error }) => return Err(Failure::refused(error, "its end stands in its report")),
+            Ok(Answer::Ended) => return Ok(Some(Ending::Ended)),
+            Ok(Answer::Ending) if Instant::now() > give_up => return Ok(Some(Ending::Soon)),
+            Ok(Answer::Ending) => known = true,
+            // Nobody is there, or it is about to leave: then the lock says so.
+            Err(_) => match folder.lock(&holder()) {
+                Ok(lock) => return end_dead(folder, job, lock).await,
+                Err(_) if !known => return Ok(None),
+                Err(held) if Instant::now() > give_up => return Err(held),
+                Err(_) => {}
+            },
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
 }
 
-async fn end(folder: &BucketFolder, job: &JobId) -> Result<(), Failure> {
-    if let Ok(answer) = control::ask(folder.path(), &Request::Cancel { job: job.clone() }).await {
-        return answer.error.map_or(Ok(()), |error| Err(Failure::refused(error, "its end stands in its report")));
-    }
-    let _lock = folder.lock(&holder())?;
+/// Ends a job on which no process works.
+async fn end_dead(folder: &BucketFolder, job: &JobId, _lock: Lock) -> Result<Option<Ending>, Failure> {
     let env = Env::system();
     let ledger = local::open_ledger(folder, &env).await?;
-    let refused = |e: keyrotate_checkpoint::LedgerError| Failure::refused(chain(&e), "its end stands in its report");
-    let change = keyrotate_checkpoint::transition::job::cancel;
-    let record = ledger.update_job(job, change).await.map_err(refused)?;
-    if record.state.is_ended() {
-        return Ok(());
-    }
+    let broke = |e: LedgerError| Failure::refused(chain(&e), "its end stands in its report");
+    let record = match ledger.job(job).await {
+        Ok(record) => record,
+        Err(LedgerError::Lost(_)) => return Ok(None),
+        Err(error) => return Err(broke(error)),
+    };
+    let jobs = folder.path().join("jobs");
     match connect::from_environment(&env).await {
         Ok(connected) if connected.store.identity().0 == record.store => {
             let config = LocalConfig {
@@ -61,24 +94,36 @@ async fn end(folder: &BucketFolder, job: &JobId) -> Result<(), Failure> {
                 probe_bucket: None,
                 default_key: None,
             };
-            let jobs = folder.path().join("jobs");
-            let mut local = Local::start(ledger, job.clone(), connected.store, connected.kms, jobs, config, &env);
-            let ended = wait(&local).await;
-            local.stop().await;
-            ended.map_err(refused)
+            let place = Place { store: connected.store, kms: connected.kms, jobs: jobs.clone(), config };
+            local::cancel_dead(&ledger, job, &place, &env).await?;
         }
-        _ => local::cancel_dead(&ledger, job).await,
+        _ => {
+            say("its store can't be reached as the environment says: nothing in the bucket was cleaned up");
+            local::cancel_unreached(&ledger, job, &jobs).await?;
+        }
+    }
+    say_what_is_left(&ledger, job, &FolderRoot::new(jobs)).await;
+    Ok(Some(Ending::Ended))
+}
+
+/// Uploads that may be ours and are still open, each with the command that removes it.
+async fn say_what_is_left(ledger: &Ledger, job: &JobId, reports: &FolderRoot) {
+    let Ok(record) = ledger.job(job).await else { return };
+    let Ok(reports) = reports.of(job) else { return };
+    let Ok(bytes) = reports.get(LEFTOVERS).await else { return };
+    let left: Vec<(String, String)> = serde_json::from_slice(&bytes).unwrap_or_default();
+    let endpoint = record.store.starts_with("http").then_some(record.store.as_str());
+    if !left.is_empty() {
+        say("uploads that may still be open, and what removes each:");
+    }
+    for (key, id) in left {
+        say(&format!("    {}", abort_command(endpoint, &record.spec.bucket, &key, &id)));
     }
 }
 
-async fn wait(local: &Local) -> Result<(), keyrotate_checkpoint::LedgerError> {
-    loop {
-        let (job, _) = local.look().await?;
-        if matches!(job.state, JobState::Cancelled | JobState::Failed { .. } | JobState::Completed) {
-            return Ok(());
-        }
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
+#[expect(clippy::print_stderr, reason = "talk goes to standard error")]
+fn say(line: &str) {
+    eprintln!("{line}");
 }
 
 fn holder() -> Holder {

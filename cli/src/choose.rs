@@ -13,6 +13,7 @@ use keyrotate_store::StoreIdentity;
 
 use crate::failure::Failure;
 use crate::files::check_at_start;
+use crate::local::{Place, cancel_dead};
 
 /// What the command line says about jobs that are already there.
 #[derive(Clone, Debug, Default)]
@@ -36,7 +37,7 @@ pub(crate) enum Choice {
     Resume(JobId),
     /// That one is cancelled, then a new one begins.
     Replace(JobId),
-    /// Neither: a job with another spec stands in the way.
+    /// Neither: a job that was interrupted stands in the way, of another spec or where a new one is wished for.
     Blocked(Box<JobRecord>),
 }
 
@@ -45,19 +46,23 @@ pub(crate) fn choose(jobs: &[JobRecord], spec: &JobSpec, wish: &Wish) -> Choice 
     if let Some(id) = &wish.resume {
         return match jobs.iter().find(|job| job.id == *id) {
             Some(job) if matches!(job.state, JobState::Failed { .. }) => Choice::Resume(id.clone()),
-            Some(job) if !job.state.is_ended() => Choice::GoOn(id.clone()),
+            Some(job) if !job.state.is_ended() && job.state != JobState::Cancelling => Choice::GoOn(id.clone()),
             _ => Choice::Begin,
         };
     }
     let hash = spec.hash();
     let live = |job: &&JobRecord| !job.state.is_ended();
     let newest = jobs.iter().filter(|job| job.spec_hash == hash).max_by_key(|job| job.created);
-    if let Some(job) = jobs.iter().filter(live).find(|job| job.spec_hash == hash) {
-        return Choice::GoOn(job.id.clone());
-    }
     let scope = keyrotate_proto::position::KeyRange::of_prefix(&spec.prefix);
-    if let Some(job) = jobs.iter().filter(live).find(|job| job.scope().overlaps(&scope)) {
-        return if wish.replace { Choice::Replace(job.id.clone()) } else { Choice::Blocked(Box::new(job.clone())) };
+    let same = jobs.iter().filter(live).find(|job| job.spec_hash == hash);
+    if let Some(job) = same.or_else(|| jobs.iter().filter(live).find(|job| job.scope().overlaps(&scope))) {
+        // One whose cancelling was cut off has only its end before it.
+        return match &job.state {
+            JobState::Cancelling => Choice::Replace(job.id.clone()),
+            _ if wish.replace => Choice::Replace(job.id.clone()),
+            _ if job.spec_hash == hash && !wish.new => Choice::GoOn(job.id.clone()),
+            _ => Choice::Blocked(Box::new(job.clone())),
+        };
     }
     match newest {
         Some(job) if matches!(job.state, JobState::Failed { .. }) && !wish.new => Choice::Resume(job.id.clone()),
@@ -71,6 +76,7 @@ pub(crate) async fn settle(
     store: &StoreIdentity,
     parsed: &Parsed,
     wish: &Wish,
+    place: &Place,
     env: &Env,
 ) -> Result<(JobId, String), Failure> {
     let spec = &parsed.spec;
@@ -90,8 +96,9 @@ pub(crate) async fn settle(
         }
         Choice::Replace(old) => {
             check_at_start(parsed, env.now())?;
-            crate::local::cancel_dead(ledger, &old).await?;
-            begin(ledger, store, spec, env).await
+            cancel_dead(ledger, &old, place, env).await?;
+            let (id, line) = begin(ledger, store, spec, env).await?;
+            Ok((id, format!("{line}; job {old} is cancelled")))
         }
         Choice::Begin if wish.resume.is_some() => {
             let id = wish.resume.as_ref().map(ToString::to_string).unwrap_or_default();
@@ -130,11 +137,11 @@ fn resume_refused(error: keyrotate_checkpoint::LedgerError) -> Failure {
 }
 
 fn blocked(job: &JobRecord, spec: &JobSpec) -> Failure {
-    let what = format!(
-        "job {} was interrupted on these objects, and the file is another now:\n{}",
-        job.id,
-        difference(&job.spec, spec)
-    );
+    let differs = match difference(&job.spec, spec) {
+        none if none.is_empty() => String::new(),
+        fields => format!(", and the file is another now:\n{fields}"),
+    };
+    let what = format!("job {} was interrupted on these objects{differs}", job.id);
     let mend = format!(
         "`--resume {}` goes on with the job as it was begun, `--replace` cancels it and begins this one",
         job.id
@@ -219,6 +226,15 @@ mod tests {
         let jobs = [job(1, "a/", running())];
         assert!(matches!(choose(&jobs, &spec(""), &none), Choice::Blocked(_)));
         assert_eq!(choose(&jobs, &spec("b/"), &none), Choice::Begin);
+        let interrupted = [job(1, "", running())];
+        let new = Wish { new: true, ..none.clone() };
+        assert!(matches!(choose(&interrupted, &spec(""), &new), Choice::Blocked(_)), "`--new` is not passed over");
+        let replace = Wish { replace: true, ..none.clone() };
+        assert_eq!(choose(&interrupted, &spec(""), &replace), Choice::Replace(id(1)));
+        let cancelling = [job(1, "", JobState::Cancelling)];
+        assert_eq!(choose(&cancelling, &spec(""), &none), Choice::Replace(id(1)), "never goes on");
+        assert_eq!(choose(&cancelling, &spec("x"), &none), Choice::Replace(id(1)));
+        assert_eq!(choose(&cancelling, &spec(""), &Wish { resume: Some(id(1)), ..none.clone() }), Choice::Begin);
         assert_eq!(choose(&jobs, &spec(""), &Wish { replace: true, ..none.clone() }), Choice::Replace(id(1)));
         assert_eq!(choose(&jobs, &spec(""), &Wish { resume: Some(id(1)), ..none.clone() }), Choice::GoOn(id(1)));
         assert_eq!(difference(&spec("a/"), &spec("")), "    prefix: \"a/\" → \"\"");

@@ -1,7 +1,7 @@
 //! A job on this machine: one checkpoint file, a queue in this process, a coordinator and a worker beside each
 //! other. The same code as the fleet's, without sockets between.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +15,8 @@ use keyrotate_proto::id::JobId;
 use keyrotate_proto::say::chain;
 use keyrotate_proto::state::{JobState, Phase};
 use keyrotate_queue::MemoryQueue;
+use keyrotate_report::ReportRoot;
+use keyrotate_report::intents::LEFTOVERS;
 use keyrotate_report::root::FolderRoot;
 use keyrotate_store::Store;
 use keyrotate_worker::{Meter, Site, SliceLimits, Worker, WorkerConfig};
@@ -44,6 +46,19 @@ pub(crate) struct LocalConfig {
     pub(crate) default_key: Option<String>,
 }
 
+/// What a local job reaches, and how it works.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    /// The store.
+    pub(crate) store: Arc<dyn Store>,
+    /// The KES.
+    pub(crate) kms: Option<Arc<dyn Kms>>,
+    /// The folder of the jobs' folders.
+    pub(crate) jobs: PathBuf,
+    /// How to work.
+    pub(crate) config: LocalConfig,
+}
+
 /// Coordinator and worker at work in this process.
 pub(crate) struct Local {
     ledger: Ledger,
@@ -67,18 +82,17 @@ pub(crate) async fn open_ledger(folder: &BucketFolder, env: &Env) -> Result<Ledg
 
 impl Local {
     /// Sets a coordinator and a worker to work on a job; on others only to end them where they are cancelled.
-    pub(crate) fn start(
-        ledger: Ledger,
-        job: JobId,
-        store: Arc<dyn Store>,
-        kms: Option<Arc<dyn Kms>>,
-        jobs_folder: PathBuf,
-        config: LocalConfig,
-        env: &Env,
-    ) -> Self {
+    pub(crate) fn start(ledger: Ledger, job: JobId, place: &Place, env: &Env) -> Self {
         let queue = Arc::new(MemoryQueue::new(4 * SLOTS));
-        let reports = Arc::new(FolderRoot::new(jobs_folder));
-        let site = Site { store, kms, reports: reports.clone(), ledger: ledger.clone(), queue: queue.clone() };
+        let reports = Arc::new(FolderRoot::new(&place.jobs));
+        let site = Site {
+            store: Arc::clone(&place.store),
+            kms: place.kms.clone(),
+            reports: reports.clone(),
+            ledger: ledger.clone(),
+            queue: queue.clone(),
+        };
+        let config = place.config.clone();
         let worker_config = WorkerConfig {
             owner: format!("process {}", std::process::id()),
             slots: SLOTS,
@@ -93,7 +107,8 @@ impl Local {
         };
         let worker = Worker::new(site, worker_config, env.clone());
         let meter = worker.meter();
-        let coordinator_config = CoordinatorConfig { tickets_out: 2 * SLOTS, only: Some(job.clone()), ..CoordinatorConfig::default() };
+        let coordinator_config =
+            CoordinatorConfig { tickets_out: 2 * SLOTS, only: Some(job.clone()), ..CoordinatorConfig::default() };
         let coordinator = Coordinator::new(ledger.clone(), queue, reports, coordinator_config);
         let (stop_worker, stop_coordinator) = (CancellationToken::new(), CancellationToken::new());
         let stop = stop_worker.clone();
@@ -123,9 +138,20 @@ impl Local {
         self.ledger.update_job(&self.job, transition::confirm).await.map(drop)
     }
 
-    /// Cancels a job of this checkpoint.
-    pub(crate) async fn cancel(&self, job: &JobId) -> Result<(), LedgerError> {
-        self.ledger.update_job(job, transition::cancel).await.map(drop)
+    /// Comes back when nobody has to confirm the job's target any more: somebody may have cancelled it.
+    pub(crate) async fn until_decided(&self) -> Result<(), LedgerError> {
+        while awaits_confirmation(&self.ledger.job(&self.job).await?) {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        Ok(())
+    }
+
+    /// Comes back when the job has ended.
+    async fn until_ended(&self) -> Result<(), LedgerError> {
+        while !self.ledger.job(&self.job).await?.state.is_ended() {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        Ok(())
     }
 
     /// Whether worker or coordinator ended on their own, which they never should.
@@ -142,19 +168,49 @@ impl Local {
     }
 }
 
-/// Takes a job that nobody works on to `cancelled`. Its open uploads are named in the report of its `clean` pass when
-/// its store can be reached; here nothing is reached, so it is only marked and left to the next start.
-pub(crate) async fn cancel_dead(ledger: &Ledger, job: &JobId) -> Result<(), Failure> {
-    let broke =
-        |e: LedgerError| Failure::refused(chain(&e), "`keyrotate cancel` takes the id of a job that has not ended");
-    let record = ledger.update_job(job, transition::cancel).await.map_err(broke)?;
-    if record.state == JobState::Cancelling {
-        let counts = totals(ledger, &record).await.map_err(broke)?.counts;
-        let ended = ledger.now().await.map_err(broke)?;
-        let result = keyrotate_checkpoint::record::JobResult { counts, ended, report: None };
-        ledger.end_job(job, &result).await.map_err(broke)?;
+/// Takes a job that nobody works on to `cancelled`: what it left in its bucket is cleaned up, its report is written.
+pub(crate) async fn cancel_dead(ledger: &Ledger, job: &JobId, place: &Place, env: &Env) -> Result<(), Failure> {
+    mark_cancelled(ledger, job).await?;
+    let mut local = Local::start(ledger.clone(), job.clone(), place, env);
+    let ended = local.until_ended().await;
+    local.stop().await;
+    ended.map_err(not_cancelled)
+}
+
+/// The same where its store can't be reached: the report lists the uploads that are perhaps still open.
+pub(crate) async fn cancel_unreached(ledger: &Ledger, job: &JobId, jobs: &Path) -> Result<(), Failure> {
+    let record = mark_cancelled(ledger, job).await?;
+    if record.state.is_ended() {
+        return Ok(());
+    }
+    let broke = |e: &dyn std::error::Error| Failure::broke("the job could not be ended", e, "try again");
+    let root = FolderRoot::new(jobs);
+    let reports = root.of(job).map_err(|e| broke(&e))?;
+    let open = keyrotate_worker::unended(ledger, &reports, &record).await.map_err(|e| broke(&e))?;
+    let bytes = serde_json::to_vec(&open.ours).unwrap_or_default();
+    reports.put(LEFTOVERS, bytes).await.map_err(|e| broke(&e))?;
+    // Nobody takes the tickets of its `clean` pass, which ends at once.
+    let config = CoordinatorConfig { only: Some(job.clone()), clean_limit: Duration::ZERO, ..Default::default() };
+    let mut coordinator = Coordinator::new(ledger.clone(), Arc::new(MemoryQueue::new(SLOTS)), Arc::new(root), config);
+    while !ledger.job(job).await.map_err(not_cancelled)?.state.is_ended() {
+        coordinator.tick().await.map_err(|e| broke(&e))?;
+        tokio::time::sleep(LOOK_EVERY).await;
     }
     Ok(())
+}
+
+/// Marks it. Leases of whoever held it are void: the folder's lock is ours.
+async fn mark_cancelled(ledger: &Ledger, job: &JobId) -> Result<JobRecord, Failure> {
+    let record = ledger.update_job(job, transition::cancel).await.map_err(not_cancelled)?;
+    ledger.void_leases(job).await.map_err(not_cancelled)?;
+    Ok(record)
+}
+
+fn not_cancelled(error: LedgerError) -> Failure {
+    Failure::refused(
+        chain(&error),
+        "`keyrotate cancel` takes the id of a job that has not ended; an end stands in its report",
+    )
 }
 
 /// Whether a job waits for a person to confirm its target.

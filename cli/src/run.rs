@@ -11,21 +11,19 @@ use keyrotate_kms::Kms;
 use keyrotate_proto::capability::FrozenTarget;
 use keyrotate_proto::id::JobId;
 use keyrotate_proto::job::Parsed;
-use keyrotate_proto::say::chain;
 use keyrotate_proto::spec::Target;
 use keyrotate_proto::state::JobState;
 use keyrotate_store::Store;
-use tokio::net::UnixListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::args::{Output, RunArgs};
 use crate::choose::{self, Wish};
 use crate::connect;
-use crate::control::{self, Answer, Request};
+use crate::control;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::files;
-use crate::local::{self, LOOK_EVERY, Local, LocalConfig};
+use crate::local::{self, LOOK_EVERY, Local, LocalConfig, Place};
 use crate::progress::Progress;
 use crate::sealed::Sealer;
 use crate::state::{self, BucketFolder, Holder};
@@ -99,15 +97,16 @@ impl Session {
         let holder = Holder { pid: std::process::id(), what: self.what.clone(), since: env.now() };
         let _lock = folder.lock(&holder)?;
         let ledger = local::open_ledger(&folder, env).await?;
-        let (job, line) = choose::settle(&ledger, store.identity(), parsed, &self.wish, env).await?;
+        let control = control::serve(folder.path(), &ledger);
+        let _control = control.map_err(|e| Failure::io("can't open the control socket in", folder.path(), &e))?;
+        let jobs = folder.path().join("jobs");
+        let place = Place { store: Arc::clone(&store), kms: kms.clone(), jobs, config: self.config.clone() };
+        let (job, line) = choose::settle(&ledger, store.identity(), parsed, &self.wish, &place, env).await?;
         self.keep_token(&ledger, &job, parsed, kms.as_deref(), env).await?;
-        let listener = control::listen(folder.path());
-        let listener = listener.map_err(|e| Failure::io("can't open the control socket in", folder.path(), &e))?;
         let mut progress = Progress::new();
         progress.line(&line);
-        let jobs = folder.path().join("jobs");
-        let mut local = Local::start(ledger, job.clone(), store, kms, jobs, self.config.clone(), env);
-        let seen = self.watch(&local, &listener, &mut progress).await;
+        let mut local = Local::start(ledger, job.clone(), &place, env);
+        let seen = self.watch(&local, &mut progress).await;
         progress.clear();
         local.stop().await;
         let interrupted = seen?;
@@ -155,7 +154,7 @@ impl Session {
     }
 
     /// Until the job has ended, nobody waits for it any more, or a person interrupts; whether that was it.
-    async fn watch(&self, local: &Local, listener: &UnixListener, progress: &mut Progress) -> Result<bool, Failure> {
+    async fn watch(&self, local: &Local, progress: &mut Progress) -> Result<bool, Failure> {
         let mut signals = Signals::listen()?;
         let mut announced = false;
         loop {
@@ -177,6 +176,7 @@ impl Session {
             if local::awaits_confirmation(&job) {
                 tokio::select! {
                     confirmed = self.confirm(local, &job, progress) => confirmed?,
+                    decided = local.until_decided() => decided.map_err(checkpoint_broke)?,
                     () = signals.recv() => return Ok(true),
                 }
             }
@@ -186,11 +186,6 @@ impl Session {
                     progress.line("stopping: what is in flight is finished and committed; again to end at once");
                     signals.end_at_next();
                     return Ok(true);
-                }
-                Some((request, reply)) = control::accept(listener) => {
-                    let Request::Cancel { job } = request;
-                    let error = local.cancel(&job).await.err().map(|e| chain(&e));
-                    reply.send(&Answer { error }).await;
                 }
             }
         }
