@@ -1,6 +1,7 @@
 //! Why a start is refused: what was found, and how to mend it.
 
 use keyrotate_kms::{KmsError, KmsErrorKind};
+use keyrotate_proto::say::chain;
 use keyrotate_proto::state::PauseReason;
 use keyrotate_store::{ErrorKind, StoreError};
 
@@ -39,6 +40,10 @@ impl Refusal {
                             s3:PutObjectTagging on its objects, and the use of the KMS keys";
                 (mend, Some(PauseReason::Denied))
             }
+            // The KMS answered, and refused; or there is none.
+            ErrorKind::Kms if error.status.is_some_and(|status| matches!(status, 400..=499 | 501)) => {
+                ("configure a KMS for the store, and let it use the key there", None)
+            }
             ErrorKind::Kms => ("see to it that the store reaches its KMS", Some(PauseReason::KmsDown)),
             ErrorKind::Unreachable | ErrorKind::Timeout | ErrorKind::Server | ErrorKind::Cut | ErrorKind::Throttled => {
                 ("check the endpoint (AWS_ENDPOINT_URL) and try again", Some(PauseReason::StoreDown))
@@ -48,19 +53,13 @@ impl Refusal {
         Self { what: format!("{doing}: {error}"), mend: mend.into(), pause }
     }
 
-    /// What a failed call to KES means for a start.
-    pub(super) fn kms(key: &str, error: &KmsError) -> Self {
-        let (mend, pause) = match error.kind {
-            KmsErrorKind::KeyNotFound => (format!("create it: kes key create {key}"), Some(PauseReason::TargetKeyGone)),
-            KmsErrorKind::NotAllowed => {
-                let mend = format!("allow it in the policy: /v1/key/generate/{key} and /v1/key/decrypt/{key}");
-                (mend, Some(PauseReason::KmsDown))
-            }
-            KmsErrorKind::NoCertificate | KmsErrorKind::Untrusted => {
-                ("check MINIO_KMS_KES_CERT_FILE, _KEY_FILE and _CAPATH".into(), Some(PauseReason::KmsDown))
-            }
-            _ => ("check MINIO_KMS_KES_ENDPOINT and that KES reaches its key store".into(), Some(PauseReason::KmsDown)),
+    /// What a failed call to KES means for a start: only trouble that passes by itself is worth waiting for.
+    pub(super) fn kms(error: &KmsError) -> Self {
+        let pause = match error.kind {
+            KmsErrorKind::KeyNotFound => Some(PauseReason::TargetKeyGone),
+            kind => kind.is_transient().then_some(PauseReason::KmsDown),
         };
-        Self { what: error.to_string(), mend, pause }
+        let check = || "check MINIO_KMS_KES_ENDPOINT and that KES reaches its key store".to_owned();
+        Self { what: chain(error), mend: error.remedy().unwrap_or_else(check), pause }
     }
 }

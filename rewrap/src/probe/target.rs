@@ -115,8 +115,8 @@ pub(super) fn kes_name(key: &KeyName) -> &str {
 pub(super) async fn canary(kms: Option<&dyn Kms>, target: &FrozenTarget) -> Result<Option<String>, Refusal> {
     let (Some(kms), FrozenTarget::SseKms { key, .. }) = (kms, target) else { return Ok(None) };
     let name = kes_name(key);
-    let sealed = kms.generate(name, CANARY_CONTEXT).await.map_err(|e| Refusal::kms(name, &e))?;
-    kms.decrypt(name, &sealed.ciphertext, CANARY_CONTEXT).await.map_err(|e| Refusal::kms(name, &e))?;
+    let sealed = kms.generate(name, CANARY_CONTEXT).await.map_err(|e| Refusal::kms(&e))?;
+    kms.decrypt(name, &sealed.ciphertext, CANARY_CONTEXT).await.map_err(|e| Refusal::kms(&e))?;
     Ok(Some(hex::encode(sealed.ciphertext)))
 }
 

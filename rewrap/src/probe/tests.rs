@@ -2,11 +2,12 @@
 
 use std::fmt::Write as _;
 
-use keyrotate_devstack::kes::KesModel;
+use keyrotate_devstack::kes::{KesModel, Policy};
 use keyrotate_devstack::model::{Action, BucketSettings, Mode, Rule};
+use keyrotate_kms::{KmsError, KmsErrorKind};
 use keyrotate_proto::capability::Versioning;
 use keyrotate_proto::spec::{Dialect, Filter, Options, Target};
-use keyrotate_store::{ErrorKind, ObjectAt, Sse};
+use keyrotate_store::{ErrorKind, ObjectAt, Sse, StoreError};
 
 use super::*;
 use crate::Halt;
@@ -113,6 +114,29 @@ async fn every_refusal_says_what_and_how_to_mend_it() {
     let moto = World::new(Mode { put_if_match: false, ..Mode::moto() }, Versioning::Off).await;
     let refusal = refused(&moto, &spec(), &settings()).await;
     assert!(refusal.mend.contains("allowUnguarded"), "{refusal}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_only_a_person_mends_at_kes_is_no_reason_to_wait() {
+    let world = World::new(Mode::minio(), Versioning::Off).await;
+    for (allowed, missing) in [("/v1/key/decrypt/*", "generate"), ("/v1/key/generate/*", "decrypt")] {
+        let limited = world.kes.with_policy(Policy::allow([allowed]));
+        let refusal = prepare(&world.store, Some(&limited), &spec(), &settings(), &world.env).await.unwrap_err();
+        assert!(refusal.mend.contains(&format!("`allow: /v1/key/{missing}/{NEW}`")), "{refusal}");
+        assert_eq!(refusal.pause, None, "{refusal}");
+    }
+    let pause = |kind| Refusal::kms(&KmsError::new("generate", NEW, kind, "a test")).pause;
+    for waits in [KmsErrorKind::Server, KmsErrorKind::Timeout, KmsErrorKind::Unreachable, KmsErrorKind::BreakerOpen] {
+        assert_eq!(pause(waits), Some(PauseReason::KmsDown), "{waits:?}");
+    }
+    use KmsErrorKind as K;
+    for never in [K::NoCertificate, K::Untrusted, K::NotImplemented, K::Refused, K::NotAllowed, K::NotAuthentic] {
+        assert_eq!(pause(never), None, "{never:?}");
+    }
+    let store = |status| StoreError { status, ..StoreError::new("PutObject", ErrorKind::Kms, "a test") };
+    let pause = |status| Refusal::store("writing", &store(status)).pause;
+    assert_eq!((pause(Some(500)), pause(None)), (Some(PauseReason::KmsDown), Some(PauseReason::KmsDown)));
+    assert_eq!((pause(Some(400)), pause(Some(403)), pause(Some(501))), (None, None, None));
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,5 +1,9 @@
 //! Starts that are refused, each with what is wrong and how to mend it.
 
+use std::collections::BTreeMap;
+
+use keyrotate_devstack::kes::{ApiKey, Grant, KesServer, KesServerConfig, Policy, ServerCert};
+use keyrotate_env::Env;
 use keyrotate_tests::prelude::*;
 
 /// Runs a job that can't begin, with some variables changed; gives what was said.
@@ -10,6 +14,25 @@ async fn refused(stand: &Stand, job: &JobFile, changes: &[(&str, &str)]) -> Stri
     let ended = stand.start_with(&["run", &file, "--no-wait"], &variables).end().await.expect(5);
     assert!(!ended.stderr.contains("panicked"), "{}", ended.stderr);
     format!("{}{}", ended.stdout, ended.stderr)
+}
+
+/// A KES on the stand's keys that gives us one right only, and the variables that lead to it.
+async fn kes_that_allows(stand: &Stand, pattern: &str) -> (KesServer, BTreeMap<String, String>) {
+    let env = Env::system();
+    let api_key = ApiKey::generate(&env);
+    let policy = Policy::allow([pattern]);
+    let grant = Grant { name: "narrow".to_owned(), policy, identities: vec![api_key.identity.clone()] };
+    let cert = ServerCert::generate().expect("a certificate can be made");
+    let config = KesServerConfig { addr: ([127, 0, 0, 1], 0).into(), grants: vec![grant], admin: None, cert };
+    let keys = stand.target.stack().expect("an embedded target").kes().clone();
+    let server = KesServer::start(keys, config).await.expect("a port is free");
+    let ca = stand.dir().join("narrow-kes.crt");
+    std::fs::write(&ca, server.ca_pem()).expect("the test's folder can be written");
+    let mut variables = stand.target.variables().clone();
+    variables.insert("MINIO_KMS_KES_ENDPOINT".to_owned(), server.endpoint());
+    variables.insert("MINIO_KMS_KES_API_KEY".to_owned(), api_key.text.to_string());
+    variables.insert("MINIO_KMS_KES_CAPATH".to_owned(), ca.display().to_string());
+    (server, variables)
 }
 
 fn says(text: &str, parts: &[&str]) {
@@ -46,6 +69,20 @@ async fn an_unknown_target_key_is_named_with_the_command_that_makes_it() {
         assert_eq!(stand.snapshot().await, before, "nothing was touched");
         oracle::nothing_of_ours_is_left(&stand).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_right_that_kes_lacks_ends_the_start_at_once_with_the_policy_line() {
+    let stand = Stand::embedded(Mode::minio()).await;
+    stand.put_old("k/", 3).await;
+    for (allowed, missing) in [("/v1/key/decrypt/*", "generate"), ("/v1/key/generate/*", "decrypt")] {
+        let (_server, variables) = kes_that_allows(&stand, allowed).await;
+        let file = stand.write(&stand.job()).display().to_string();
+        // Without `--no-wait`: a person has to mend it, so there is nothing to wait for.
+        let ended = stand.start_with(&["run", &file, "--new"], &variables).end().await.expect(5);
+        says(&format!("{}{}", ended.stdout, ended.stderr), &[&format!("allow: /v1/key/{missing}/key-b")]);
+    }
+    oracle::nothing_of_ours_is_left(&stand).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
