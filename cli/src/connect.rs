@@ -28,9 +28,10 @@ pub(crate) async fn from_environment(env: &Env) -> Result<Connected, Failure> {
     let s3 = s3.map_err(|e| Failure::refused(format!("no store: {}", chain(&e)), mend))?;
     let store = Arc::new(Retrying::new(s3, RetryPolicy::default(), env.clone()));
     let mend = "set MINIO_KMS_KES_ENDPOINT and its companions as for MinIO, or none of them";
-    let config = KesConfig::from_env(|name| std::env::var(name).ok());
+    let variable = |name: &str| std::env::var(name).ok();
+    let default_key = KesConfig::default_key(variable);
+    let config = KesConfig::from_env(variable);
     let config = config.map_err(|e| Failure::refused(format!("no KES: {}", chain(&e)), mend))?;
-    let default_key = config.as_ref().and_then(|config| config.key_name.clone());
     let kms: Option<Arc<dyn Kms>> = match config {
         None => None,
         Some(config) => {

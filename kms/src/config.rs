@@ -27,8 +27,6 @@ pub struct KesConfig {
     pub credential: Credential,
     /// File or folder of certificates that are trusted besides those of the system.
     pub ca_path: Option<PathBuf>,
-    /// The default key of the store, as MinIO has it. Only reported.
-    pub key_name: Option<String>,
     /// How long to wait and how often to try.
     pub limits: Limits,
 }
@@ -134,6 +132,11 @@ impl ConfigError {
 }
 
 impl KesConfig {
+    /// The name that MinIO's variables give the store's default key, whether or not there is a KES for us.
+    pub fn default_key(lookup: impl Fn(&str) -> Option<String>) -> Option<String> {
+        lookup(KEY_NAME).map(|name| name.trim().to_owned()).filter(|name| !name.is_empty())
+    }
+
     /// Reads MinIO's variables through `lookup`. `None` when no endpoint is set: then there is no KES for us.
     ///
     /// # Errors
@@ -145,7 +148,6 @@ impl KesConfig {
             endpoints: parse_endpoints(&endpoints)?,
             credential: credential(&get, lookup(KEY_PASSWORD))?,
             ca_path: get(CAPATH).map(PathBuf::from),
-            key_name: get(KEY_NAME),
             limits: Limits::default(),
         }))
     }
@@ -269,6 +271,12 @@ mod tests {
         for bad in ["{", "}", "{1..2}", "{2...1}", "{a...b}", "{0...99999999999999999999}", "{0...255}{0...255}"] {
             assert!(expand(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn the_default_key_is_known_without_an_endpoint() {
+        let of = |value: &str| KesConfig::default_key(|name| (name == KEY_NAME).then(|| value.to_owned()));
+        assert_eq!((of(" key-a\n"), of(" ")), (Some("key-a".to_owned()), None));
     }
 
     #[test]

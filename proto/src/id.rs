@@ -23,6 +23,13 @@ impl JobId {
         Self((0..26).rev().map(digit).collect())
     }
 
+    /// When it was made, in milliseconds since 1970.
+    #[must_use]
+    pub fn unix_ms(&self) -> u64 {
+        let value = |digit: u8| CROCKFORD.iter().position(|d| *d == digit).unwrap_or(0) as u64;
+        self.0.bytes().take(10).fold(0, |time, digit| time << 5 | value(digit))
+    }
+
     /// The name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -136,6 +143,8 @@ mod tests {
         let (a, b) = (JobId::new(1_700_000_000_000, [255; 10]), JobId::new(1_700_000_000_001, [0; 10]));
         assert!(a < b);
         assert_eq!(a.as_str().parse::<JobId>().as_ref(), Ok(&a));
+        assert_eq!((a.unix_ms(), b.unix_ms()), (1_700_000_000_000, 1_700_000_000_001));
+        assert_eq!(JobId::new((1 << 48) - 1, [0; 10]).unix_ms(), (1 << 48) - 1);
         assert!("JOB".parse::<JobId>().is_err());
         assert!("iiiiiiiiiiiiiiiiiiiiiiiiii".parse::<JobId>().is_err());
     }

@@ -1,7 +1,6 @@
 //! The `prepare` pass: preflight, probes of the store, answers about the key space. While a job is paused the same
 //! pass is its probe, and while it runs, its canary.
 
-use std::collections::BTreeSet;
 use std::sync::PoisonError;
 use std::time::Duration;
 
@@ -58,7 +57,11 @@ impl Worker {
 
     async fn probe(&self, job: &JobRecord) -> Result<Frozen, Refusal> {
         let (store, kms) = (self.site.store.as_ref(), self.site.kms.as_deref());
-        probe::prepare(store, kms, &job.spec, &self.probe_settings(job), &self.env).await
+        // Without the list of them, what ended jobs left is only swept when it is old.
+        let jobs = self.site.ledger.jobs().await.unwrap_or_default();
+        let gone = jobs.into_iter().filter(|job| job.state.is_ended()).map(|job| job.id).collect();
+        let settings = ProbeSettings { gone, ..self.probe_settings(job) };
+        probe::prepare(store, kms, &job.spec, &settings, &self.env).await
     }
 
     async fn refused(&self, lease: HeldLease, job: &JobRecord, refusal: Refusal) -> Result<(), SliceError> {
@@ -159,7 +162,6 @@ impl Worker {
         ProbeSettings {
             prefix: self.config.probe_prefix.clone(),
             probe_bucket: self.config.probe_bucket.clone(),
-            live: BTreeSet::from([job.id.clone()]),
             default_key: self.config.default_key.clone().map(KeyName),
             part: self.config.probe_part,
             ..ProbeSettings::new(job.id.clone())

@@ -54,7 +54,7 @@ impl Inner {
         let (journal, state) = opened.map_or_else(|| (None, State::default()), |(j, state)| (Some(j), state));
         let bodies = journal.as_ref().map(|journal| journal.bodies().clone());
         let core = Mutex::new(Core { state, journal, calls: BTreeMap::new() });
-        let identity = StoreIdentity(format!("model:{name}"));
+        let identity = StoreIdentity(format!("{name}:model"));
         Self { identity, mode, kms, env, bodies, default_key_made: Mutex::new(false), core }
     }
 

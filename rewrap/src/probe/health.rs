@@ -3,6 +3,8 @@
 
 use std::collections::BTreeSet;
 
+use jiff::{SignedDuration, Timestamp};
+use keyrotate_env::Env;
 use keyrotate_kms::{Kms, KmsErrorKind};
 use keyrotate_proto::capability::{Frozen, FrozenTarget};
 use keyrotate_proto::id::JobId;
@@ -14,24 +16,44 @@ use super::target::{CANARY_CONTEXT, kes_name};
 use crate::classify::halt;
 use crate::halt::Halt;
 
-/// Deletes the probes that killed processes left, and aborts their uploads, those of `live` jobs apart; gives how
-/// many. Only what has a name of ours, to the letter.
+/// A probe of a job that we know nothing of is left alone for so long: another installation may be at it.
+const MAY_BE_AT_WORK: SignedDuration = SignedDuration::from_mins(15);
+
+/// An upload shows no date of its own, so its job's name, made at most a pause's length before, stands for it.
+const JOB_MAY_PREPARE: SignedDuration = SignedDuration::from_hours(25);
+
+/// Deletes the probes that killed processes left, and aborts their uploads; gives how many. Only what has a name of
+/// ours, to the letter: of the jobs `gone`, of which nobody makes probes any more, at once; of other installations' jobs
+/// what has grown old.
 ///
 /// # Errors
 /// When the store can't be asked, or refuses.
-pub async fn sweep(store: &dyn Store, bucket: &str, prefix: &str, live: &BTreeSet<JobId>) -> Result<u64, Halt> {
+pub async fn sweep(
+    store: &dyn Store,
+    bucket: &str,
+    prefix: &str,
+    gone: &BTreeSet<JobId>,
+    env: &Env,
+) -> Result<u64, StoreError> {
     let stem = format!("{prefix}probe-");
-    let ours = |key: &str| job_of(prefix, key).is_some_and(|job| !live.contains(&job));
-    let failed = |e: StoreError| halt(&e);
-    let versions = store.bucket(bucket).await.map_err(failed)?.versioning.has_versions();
-    let mut entries = list(store, bucket, &stem, versions).await.map_err(failed)?;
-    entries.retain(|e| ours(&e.key));
-    remove(store, bucket, &entries).await.map_err(failed)?;
+    let facts = store.bucket(bucket).await?;
+    // Dates are the store's, so its clock judges them.
+    let now = facts.server_date.unwrap_or_else(|| env.now());
+    let left = |key: &str, date: Option<Timestamp>| {
+        job_of(prefix, key).is_some_and(|job| {
+            let made = || Timestamp::from_millisecond(i64::try_from(job.unix_ms()).unwrap_or(i64::MAX)).ok();
+            let (date, bound) = date.map_or((made(), JOB_MAY_PREPARE), |date| (Some(date), MAY_BE_AT_WORK));
+            gone.contains(&job) || date.is_some_and(|date| now.duration_since(date) > bound)
+        })
+    };
+    let mut entries = list(store, bucket, &stem, facts.versioning.has_versions()).await?;
+    entries.retain(|e| left(&e.key, Some(e.last_modified)));
+    remove(store, bucket, &entries).await?;
     let mut count = entries.len() as u64;
     // A store that does not list uploads has none that could be found.
     for upload in store.uploads(bucket, &stem).await.unwrap_or_default() {
-        if ours(&upload.key) {
-            store.abort_upload(&upload).await.map_err(failed)?;
+        if left(&upload.key, None) {
+            store.abort_upload(&upload).await?;
             count += 1;
         }
     }

@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 
 use keyrotate_env::Env;
 use keyrotate_kms::Kms;
-use keyrotate_proto::capability::{FROZEN_VERSION, Frozen, FrozenTarget, Property, SourceKind};
+use keyrotate_proto::capability::{FROZEN_VERSION, Frozen, FrozenTarget, Proof, Property, SourceKind};
 use keyrotate_proto::id::JobId;
 use keyrotate_proto::key::KeyName;
 use keyrotate_proto::outcome::Strategy;
@@ -34,8 +34,8 @@ pub struct ProbeSettings {
     pub probe_bucket: Option<String>,
     /// The job.
     pub job: JobId,
-    /// Jobs that live now: their probes are not swept.
-    pub live: BTreeSet<JobId>,
+    /// Jobs of this installation that have ended: what they left is swept at once, whatever its age.
+    pub gone: BTreeSet<JobId>,
     /// `MINIO_KMS_KES_KEY_NAME`, compared with the store's default where the file names no key.
     pub default_key: Option<KeyName>,
     /// Bytes of the first of two parts: the least that the store takes; default 5 MiB.
@@ -47,7 +47,7 @@ impl ProbeSettings {
     #[must_use]
     pub fn new(job: JobId) -> Self {
         let prefix = ".keyrotate/".into();
-        Self { prefix, probe_bucket: None, job, live: BTreeSet::new(), default_key: None, part: 5 << 20 }
+        Self { prefix, probe_bucket: None, job, gone: BTreeSet::new(), default_key: None, part: 5 << 20 }
     }
 }
 
@@ -62,21 +62,17 @@ pub async fn prepare(
     settings: &ProbeSettings,
     env: &Env,
 ) -> Result<Frozen, Refusal> {
-    let facts = preflight::bucket(store, &spec.bucket, env).await?;
+    let facts = preflight::bucket(store, &spec.bucket, &spec.prefix, env).await?;
     let probe_bucket = settings.probe_bucket.as_deref().unwrap_or(&spec.bucket);
     let probe_facts = match &settings.probe_bucket {
-        Some(bucket) => preflight::bucket(store, bucket, env).await?,
+        Some(bucket) => preflight::bucket(store, bucket, &settings.prefix, env).await?,
         None => facts.clone(),
     };
     preflight::retention(&probe_facts, probe_bucket, spec)?;
-    let mut spared = settings.live.clone();
-    spared.remove(&settings.job);
-    sweep(store, probe_bucket, &settings.prefix, &spared).await.map_err(|halt| {
-        Refusal::new(
-            format!("probes of an earlier start can't be removed: {halt}"),
-            "grant s3:DeleteObject and s3:DeleteObjectVersion",
-        )
-    })?;
+    let mut gone = settings.gone.clone();
+    gone.insert(settings.job.clone());
+    let swept = sweep(store, probe_bucket, &settings.prefix, &gone, env).await;
+    swept.map_err(|e| Refusal::store("removing probes of an earlier start", &e))?;
     let has_versions = probe_facts.versioning.has_versions();
     let yard = Yard { store, bucket: probe_bucket, settings, has_versions };
     let found = prove(&yard, kms, spec, &facts, &probe_facts).await;
@@ -111,7 +107,7 @@ async fn prove(
         probed: BTreeSet::new(),
         same_bucket: yard.bucket == spec.bucket,
         proofs: Vec::new(),
-        notes: target::default_differs(facts, &spec.bucket, &target).into_iter().collect(),
+        notes: target::default_differs(yard, facts, &spec.bucket, &target).await.into_iter().collect(),
         canary,
         target,
     };
@@ -128,7 +124,9 @@ async fn prove(
             attempt(yard, &mut frozen, strategy, sse, false).await;
         }
     }
-    parts(yard, &mut frozen, &sources).await;
+    for (sse, _) in &sources {
+        parts(yard, &mut frozen, sse).await;
+    }
     if probe_facts.versioning != facts.versioning {
         frozen.notes.push("in place is not used: the probe bucket's versioning is another one".into());
         frozen.proofs.retain(|p| p.strategy != Strategy::RewriteInPlace);
@@ -212,28 +210,20 @@ async fn attempt(yard: &Yard<'_>, frozen: &mut Frozen, strategy: Strategy, sse: 
     }
 }
 
-/// Probes in two parts are large: each strategy runs on one kind of source, and what it keeps there holds for the
-/// others on which it is proven in one part.
-async fn parts(yard: &Yard<'_>, frozen: &mut Frozen, sources: &[(Sse, Made)]) {
+/// What is proven on a kind of source in one part, tried on one in two parts.
+async fn parts(yard: &Yard<'_>, frozen: &mut Frozen, sse: &Sse) {
+    let kind = crate::facts::kind_of(sse);
     for strategy in Strategy::ALL {
-        let single: Vec<_> =
-            frozen.proofs.iter().filter(|p| p.strategy == *strategy && !p.multipart).cloned().collect();
-        let proven_on = |sse: &Sse| single.iter().any(|p| Some(p.source) == crate::facts::kind_of(sse));
-        let Some((sse, _)) = sources.iter().rev().find(|(sse, _)| proven_on(sse)) else { continue };
-        let before = frozen.proofs.len();
+        let of = |p: &&Proof| p.strategy == *strategy && Some(p.source) == kind;
+        let Some(single) = frozen.proofs.iter().find(of).cloned() else { continue };
         attempt(yard, frozen, *strategy, sse, true).await;
-        let Some(shown) = frozen.proofs.get(before).cloned() else { continue };
-        frozen.proofs.truncate(before);
-        for proof in single {
-            let mut keeps = shown.keeps.clone();
-            // What is sent along with a PUT does not depend on how the source was uploaded.
-            if matches!(strategy, Strategy::Rewrite | Strategy::RewriteInPlace)
-                && proof.keeps.contains(&Property::Checksum)
-            {
-                keeps.insert(Property::Checksum);
-            }
-            let guarded = shown.guarded && proof.guarded;
-            frozen.proofs.push(keyrotate_proto::capability::Proof { multipart: true, guarded, keeps, ..proof });
+        // What is sent along with a PUT does not depend on how the source was uploaded.
+        let through_us = matches!(strategy, Strategy::Rewrite | Strategy::RewriteInPlace);
+        if let Some(proof) = frozen.proofs.iter_mut().find(|p| of(&&**p) && p.multipart)
+            && through_us
+            && single.keeps.contains(&Property::Checksum)
+        {
+            proof.keeps.insert(Property::Checksum);
         }
     }
 }

@@ -18,8 +18,8 @@ const MOST_SKEW: SignedDuration = SignedDuration::from_mins(5);
 const SAMPLE: u32 = 200;
 const SAMPLE_HEADS: usize = 25;
 
-/// The bucket can be reached and listed, and the clocks agree.
-pub(super) async fn bucket(store: &dyn Store, bucket: &str, env: &Env) -> Result<BucketFacts, Refusal> {
+/// The bucket can be reached and listed below what we need of it, and the clocks agree.
+pub(super) async fn bucket(store: &dyn Store, bucket: &str, prefix: &str, env: &Env) -> Result<BucketFacts, Refusal> {
     let doing = |what: &str| format!("{what} the bucket `{bucket}`");
     let facts = store.bucket(bucket).await.map_err(|e| Refusal::store(&doing("asking for"), &e))?;
     if let Some(theirs) = facts.server_date {
@@ -32,7 +32,7 @@ pub(super) async fn bucket(store: &dyn Store, bucket: &str, env: &Env) -> Result
     }
     let request = ListRequest {
         bucket: bucket.to_owned(),
-        prefix: String::new(),
+        prefix: prefix.to_owned(),
         versions: facts.versioning.has_versions(),
         from: ListFrom::Start,
         limit: 1,

@@ -34,12 +34,7 @@ impl Refusal {
                 Some(PauseReason::Credentials),
             ),
             ErrorKind::ClockSkew => ("set the clock of this machine or of the store", Some(PauseReason::ClockSkew)),
-            ErrorKind::Denied => {
-                let mend = "grant s3:ListBucket and s3:ListBucketVersions on the bucket, and s3:GetObject, s3:PutObject, \
-                            s3:DeleteObject, s3:GetObjectVersion, s3:DeleteObjectVersion, s3:GetObjectTagging and \
-                            s3:PutObjectTagging on its objects, and the use of the KMS keys";
-                (mend, Some(PauseReason::Denied))
-            }
+            ErrorKind::Denied => (right(error.operation), Some(PauseReason::Denied)),
             // The KMS answered, and refused; or there is none.
             ErrorKind::Kms if error.status.is_some_and(|status| matches!(status, 400..=499 | 501)) => {
                 ("configure a KMS for the store, and let it use the key there", None)
@@ -61,5 +56,27 @@ impl Refusal {
         };
         let check = || "check MINIO_KMS_KES_ENDPOINT and that KES reaches its key store".to_owned();
         Self { what: chain(error), mend: error.remedy().unwrap_or_else(check), pause }
+    }
+}
+
+/// How to get the right that a denied call wants.
+fn right(operation: &str) -> &'static str {
+    match operation {
+        "GetBucketVersioning" => "grant s3:GetBucketVersioning on the bucket",
+        "HeadBucket" | "ListObjectsV2" => "grant s3:ListBucket on the bucket, for the job's prefix and for .keyrotate/",
+        "ListObjectVersions" => "grant s3:ListBucketVersions on the bucket, for the job's prefix and for .keyrotate/",
+        "ListMultipartUploads" => "grant s3:ListBucketMultipartUploads on the bucket",
+        "HeadObject" | "GetObject" => {
+            "grant s3:GetObject and s3:GetObjectVersion, and kms:Decrypt for the object's key"
+        }
+        "GetObjectTagging" => "grant s3:GetObjectTagging and s3:GetObjectVersionTagging",
+        "PutObject" | "CreateMultipartUpload" | "UploadPart" | "CompleteMultipartUpload" => {
+            "grant s3:PutObject and s3:PutObjectTagging, and kms:GenerateDataKey and kms:Decrypt for the target key"
+        }
+        "CopyObject" | "UploadPartCopy" => "grant s3:GetObject and s3:PutObject, and the use of both KMS keys",
+        "UpdateObjectEncryption" => "grant s3:UpdateObjectEncryption and s3:PutObject",
+        "DeleteObject" => "grant s3:DeleteObject and s3:DeleteObjectVersion",
+        "AbortMultipartUpload" => "grant s3:AbortMultipartUpload",
+        _ => "grant the right that the message names",
     }
 }

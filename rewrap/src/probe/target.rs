@@ -72,37 +72,45 @@ async fn named(
 
 /// The store's default key, where the file names none.
 async fn default(yard: &Yard<'_>, bucket: &BucketFacts) -> Result<KeyName, Refusal> {
-    let name_it = "set `encryption.key`";
-    let sse = Sse::Kms { key: None, context: None, bucket_key: None };
-    let shown = match shown(yard, &sse).await {
-        Ok(shown) => shown,
+    let set = match &bucket.default_sse {
+        Some(Sse::Kms { key: Some(key), .. }) => Some(key),
+        _ => None,
+    };
+    // On AWS the bucket's own setting is the default. It is read before anything is written: without a name AWS would
+    // take aws/s3, which other accounts can't read and which this one may be denied.
+    let is_aws = yard.store.identity().0.starts_with("aws:") || set.is_some_and(KeyName::is_full_arn);
+    let own = if is_aws { None } else { Some(own_default(yard).await?) };
+    let key = match own {
+        Some(own) if !own.is_full_arn() => KeyName(own.bare().to_owned()),
+        _ => named(yard, set.ok_or_else(no_default)?, None).await?,
+    };
+    match &yard.settings.default_key {
+        Some(expected) if !expected.same_key(&key) && !set.is_some_and(|set| is_aws && set.same_key(expected)) => {
+            Err(Refusal::new(
+                format!("the store's default key is `{key}`, but MINIO_KMS_KES_KEY_NAME says `{expected}`"),
+                "set `encryption.key` to the one that is meant, or correct the variable",
+            ))
+        }
+        _ => Ok(key),
+    }
+}
+
+fn no_default() -> Refusal {
+    let what = "the file names no key and the bucket's default encryption has no KMS key";
+    Refusal::new(what, "set `encryption.key`, or set the bucket's default encryption to SSE-KMS with a key")
+}
+
+/// What a store with a KMS of its own takes where a write names no key.
+async fn own_default(yard: &Yard<'_>) -> Result<KeyName, Refusal> {
+    match shown(yard, &Sse::Kms { key: None, context: None, bucket_key: None }).await {
+        Ok(Sse::Kms { key: Some(seen), .. }) => Ok(seen),
+        Ok(other) => Err(unseen(&other, "the default KMS key")),
         Err(error)
             if matches!(error.kind, ErrorKind::Refused | ErrorKind::KmsKeyNotFound | ErrorKind::NotImplemented) =>
         {
-            return Err(Refusal::new(format!("this store has no default KMS key ({error})"), name_it));
+            Err(Refusal::new(format!("this store has no default KMS key ({error})"), "set `encryption.key`"))
         }
-        Err(error) => return Err(Refusal::store("writing a probe under the store's default KMS key", &error)),
-    };
-    let Sse::Kms { key: Some(seen), .. } = shown else { return Err(unseen(&shown, "the default KMS key")) };
-    let is_aws = yard.store.identity().0.starts_with("aws:") || seen.is_full_arn();
-    if is_aws {
-        // Without a name AWS would take aws/s3, which other accounts can't read.
-        let Some(Sse::Kms { key: Some(key), .. }) = &bucket.default_sse else {
-            let what = "the file names no key and the bucket's default encryption has no KMS key";
-            return Err(Refusal::new(
-                what,
-                format!("{name_it}, or set the bucket's default encryption to SSE-KMS with a key"),
-            ));
-        };
-        return named(yard, key, None).await;
-    }
-    let key = KeyName(seen.bare().to_owned());
-    match &yard.settings.default_key {
-        Some(expected) if !expected.same_key(&key) => Err(Refusal::new(
-            format!("the store's default key is `{key}`, but MINIO_KMS_KES_KEY_NAME says `{expected}`"),
-            "set `encryption.key` to the one that is meant, or correct the variable",
-        )),
-        _ => Ok(key),
+        Err(error) => Err(Refusal::store("writing a probe under the store's default KMS key", &error)),
     }
 }
 
@@ -120,20 +128,28 @@ pub(super) async fn canary(kms: Option<&dyn Kms>, target: &FrozenTarget) -> Resu
     Ok(Some(hex::encode(sealed.ciphertext)))
 }
 
-/// What new objects will get, where that is not the target.
-pub(super) fn default_differs(bucket: &BucketFacts, name: &str, target: &FrozenTarget) -> Option<String> {
-    let mend = |rule: String| {
-        format!(
-            "new objects will not get the target key by themselves; to mend it: aws s3api put-bucket-encryption --bucket {name} \
-             --server-side-encryption-configuration '{{\"Rules\":[{{\"ApplyServerSideEncryptionByDefault\":{rule}}}]}}'"
-        )
-    };
-    match (target, &bucket.default_sse) {
-        (FrozenTarget::SseKms { key, .. }, Some(Sse::Kms { key: Some(set), .. })) if set.same_key(key) => None,
-        (FrozenTarget::SseS3, Some(Sse::S3)) => None,
-        (FrozenTarget::SseS3, _) => Some(mend("{\"SSEAlgorithm\":\"AES256\"}".into())),
-        (FrozenTarget::SseKms { key, .. }, _) => {
-            Some(mend(format!("{{\"SSEAlgorithm\":\"aws:kms\",\"KMSMasterKeyID\":\"{}\"}}", key.bare())))
+/// What new objects will get, where that is not the target: seen on a probe that names no encryption. Only names can
+/// be compared where the probes lie in another bucket, or where such a probe is refused.
+pub(super) async fn default_differs(
+    yard: &Yard<'_>,
+    facts: &BucketFacts,
+    name: &str,
+    target: &FrozenTarget,
+) -> Option<String> {
+    let seen = if yard.bucket == name { shown(yard, &Sse::None).await.ok() } else { None };
+    let (key, rule) = match (target, seen.as_ref().or(facts.default_sse.as_ref())) {
+        (FrozenTarget::SseKms { key, .. }, Some(Sse::Kms { key: Some(gets), .. })) if gets.same_key(key) => {
+            return None;
         }
-    }
+        (FrozenTarget::SseS3, Some(Sse::S3)) => return None,
+        (FrozenTarget::SseS3, _) => ("SSE-S3", "{\"SSEAlgorithm\":\"AES256\"}".to_owned()),
+        (FrozenTarget::SseKms { key, .. }, _) => {
+            let rule = format!("{{\"SSEAlgorithm\":\"aws:kms\",\"KMSMasterKeyID\":\"{}\"}}", key.bare());
+            ("the target key", rule)
+        }
+    };
+    Some(format!(
+        "new objects will not get {key} by themselves; to mend it: aws s3api put-bucket-encryption --bucket {name} \
+         --server-side-encryption-configuration '{{\"Rules\":[{{\"ApplyServerSideEncryptionByDefault\":{rule}}}]}}'"
+    ))
 }

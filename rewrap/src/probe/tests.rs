@@ -3,11 +3,11 @@
 use std::fmt::Write as _;
 
 use keyrotate_devstack::kes::{KesModel, Policy};
-use keyrotate_devstack::model::{Action, BucketSettings, Mode, Rule};
+use keyrotate_devstack::model::{Action, BucketSettings, Call, Mode, Rule};
 use keyrotate_kms::{KmsError, KmsErrorKind};
 use keyrotate_proto::capability::Versioning;
 use keyrotate_proto::spec::{Dialect, Filter, Options, Target};
-use keyrotate_store::{ErrorKind, ObjectAt, Sse, StoreError};
+use keyrotate_store::{ErrorKind, InPlace, NewObject, ObjectAt, Sse, StoreError};
 
 use super::*;
 use crate::Halt;
@@ -67,6 +67,107 @@ async fn without_a_key_in_the_file_each_store_has_its_own_default() {
     let default_sse = Some(Sse::Kms { key: Some(KeyName(NEW.into())), context: None, bucket_key: None });
     let set = default(Mode::aws(), BucketSettings { default_sse, ..BucketSettings::plain() }).await;
     assert_eq!(set, Ok(kms(&format!("arn:aws:kms:us-east-1:111122223333:key/{NEW}"))));
+}
+
+/// An account may be denied `aws/s3`: it is not touched where the bucket's setting says what the default is.
+#[tokio::test(start_paused = true)]
+async fn on_aws_the_default_is_read_and_not_tried() {
+    let world = World::new(Mode::aws(), Versioning::Off).await;
+    world.put("makes the key", Sse::S3, b"1").await;
+    world.kes.delete_key(&Mode::aws().default_key).unwrap();
+    let full = format!("arn:aws:kms:us-east-1:111122223333:key/{NEW}");
+    for (set, named) in [(full.as_str(), NEW), (NEW, full.as_str())] {
+        let default_sse = Some(Sse::Kms { key: Some(KeyName(set.into())), context: None, bucket_key: None });
+        world.store.store().configure(BUCKET, BucketSettings { default_sse, ..BucketSettings::plain() }).unwrap();
+        let resolve = async |variable: &str| {
+            let settings = ProbeSettings { default_key: Some(KeyName(variable.into())), ..settings() };
+            let yard = objects::Yard { store: &world.store, bucket: BUCKET, settings: &settings, has_versions: false };
+            let facts = world.store.bucket(BUCKET).await.unwrap();
+            target::resolve(&yard, &facts, &Target::SseKms { key: None, context: None }).await
+        };
+        let expected = FrozenTarget::SseKms { key: KeyName(full.clone()), context: None };
+        assert_eq!(resolve(named).await.unwrap(), expected);
+        let refusal = resolve("another").await.unwrap_err();
+        assert!(refusal.what.contains("MINIO_KMS_KES_KEY_NAME says `another`"), "{refusal}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_new_objects_get_is_seen_and_not_guessed_from_names() {
+    let notes = |mode: Mode, gets: Option<Sse>, target: Target| async move {
+        let world = World::new(mode, Versioning::Off).await;
+        let bucket = BucketSettings { default_sse: gets, ..BucketSettings::plain() };
+        world.store.store().configure(BUCKET, bucket).unwrap();
+        let spec = JobSpec { target, ..spec() };
+        let frozen = prepare(&world.store, None, &spec, &settings(), &world.env).await.unwrap();
+        frozen.notes.iter().filter(|note| note.contains("new objects will not get")).count()
+    };
+    let kms = |key: Option<&str>| Sse::Kms { key: key.map(|k| KeyName(k.into())), context: None, bucket_key: None };
+    let to = |key: Option<&str>| Target::SseKms { key: key.map(|k| KeyName(k.into())), context: None };
+    // The bucket names no key, so it gives the store's default, and that is the target, named or not.
+    assert_eq!(notes(Mode::minio(), Some(kms(None)), to(None)).await, 0);
+    assert_eq!(notes(Mode::minio(), Some(kms(None)), to(Some("minio-default-key"))).await, 0);
+    assert_eq!(notes(Mode::minio(), Some(kms(None)), to(Some(NEW))).await, 1);
+    assert_eq!(notes(Mode::minio(), Some(kms(Some(NEW))), to(Some(NEW))).await, 0);
+    assert_eq!(notes(Mode::minio(), Some(kms(Some(OLD))), to(Some(NEW))).await, 1);
+    assert_eq!(notes(Mode::minio(), None, to(Some(NEW))).await, 1);
+    assert_eq!(notes(Mode::minio(), Some(Sse::S3), Target::SseS3).await, 0);
+    assert_eq!(notes(Mode::minio(), None, Target::SseS3).await, 1);
+}
+
+/// Each right that is missing is named alone.
+#[tokio::test(start_paused = true)]
+async fn a_missing_right_is_named() {
+    for (operation, right) in [
+        ("HeadBucket", "s3:ListBucket "),
+        ("ListObjectsV2", "s3:ListBucket "),
+        ("ListObjectVersions", "s3:ListBucketVersions"),
+        ("PutObject", "s3:PutObject "),
+        ("HeadObject", "s3:GetObject "),
+        ("GetObjectTagging", "s3:GetObjectTagging"),
+        ("DeleteObject", "s3:DeleteObject "),
+    ] {
+        let world = World::new(Mode::minio(), Versioning::Enabled).await;
+        world.put(&objects::Form::Target.key(".keyrotate/", &job()), Sse::S3, b"left by a killed process").await;
+        world.store.faults().add(Rule::on(operation, Action::FailBefore(ErrorKind::Denied)));
+        let asked = prepare(&world.store, None, &spec(), &settings(), &world.env).await;
+        if operation == "ListObjectsV2" {
+            assert!(asked.is_ok(), "a bucket with versions is listed by versions: {asked:?}");
+            continue;
+        }
+        let refusal = asked.unwrap_err();
+        assert!(refusal.mend.contains(right), "{operation}: {refusal}");
+        assert_eq!(refusal.mend.contains("s3:PutObject"), operation == "PutObject", "{operation}: {refusal}");
+    }
+}
+
+/// What works on one kind of source in two parts says nothing about another.
+#[tokio::test(start_paused = true)]
+async fn each_kind_of_source_is_proven_in_two_parts_for_itself() {
+    for broken in [SourceKind::Plaintext, SourceKind::SseS3, SourceKind::SseKms] {
+        let world = World::new(Mode::minio(), Versioning::Off).await;
+        let key = objects::Form::Parts(broken).key(".keyrotate/", &job());
+        world.store.faults().add(Rule::on("PutObject", Action::FailBefore(ErrorKind::Refused)).of_key(key));
+        let frozen = world.prepare(&spec()).await;
+        let proven =
+            |strategy, kind| frozen.proofs.iter().any(|p| p.strategy == strategy && p.source == kind && p.multipart);
+        for kind in [SourceKind::Plaintext, SourceKind::SseS3, SourceKind::SseKms] {
+            assert_eq!(proven(Strategy::Rewrite, kind), kind != broken, "{kind:?}");
+            assert!(proven(Strategy::CopyMultipart, kind), "{kind:?}");
+        }
+    }
+}
+
+/// A policy may let us list below the scope and below our own prefix only.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_listed_outside_the_scope_and_our_own_prefix() {
+    let world = World::new(Mode::minio(), Versioning::Off).await;
+    let outside = |call: &Call<'_>| {
+        call.operation == "ListObjectsV2" && !["scope/", ".keyrotate/"].iter().any(|ours| call.key.starts_with(ours))
+    };
+    world.store.faults().add(Rule::when(outside, Action::FailBefore(ErrorKind::Denied)));
+    let spec = JobSpec { prefix: "scope/".into(), ..spec() };
+    prepare(&world.store, None, &spec, &settings(), &world.env).await.unwrap();
 }
 
 /// A refusal leaves no probe either.
@@ -154,27 +255,59 @@ async fn default_retention_is_refused_unless_the_file_allows_it() {
     assert_eq!(frozen.proofs.iter().filter(|p| p.strategy == Strategy::UpdateEncryption).count(), 0);
 }
 
+/// A second start of our own finds what was left at once; what another installation may be at work on is left alone.
 #[tokio::test(start_paused = true)]
 async fn a_sweep_takes_what_killed_processes_left_and_nothing_else() {
     for versioning in [Versioning::Off, Versioning::Enabled] {
         let world = World::new(Mode::minio(), versioning).await;
-        let ours = names(&settings());
         let dead = ProbeSettings::new(JobId::new(5, [1; 10]));
-        let alive = ProbeSettings { job: JobId::new(6, [2; 10]), ..dead.clone() };
-        for name in ours.iter().chain(&names(&dead)).chain(&names(&alive)) {
-            world.put(name, Sse::S3, b"probe").await;
+        let theirs = ProbeSettings { job: JobId::new(6, [2; 10]), ..dead.clone() };
+        let ms = u64::try_from(world.env.now().as_millisecond()).unwrap();
+        let fresh = ProbeSettings { job: JobId::new(ms, [3; 10]), ..dead.clone() };
+        for name in [&dead, &theirs, &fresh].into_iter().flat_map(names) {
+            world.put(&name, Sse::S3, b"probe").await;
         }
-        world.put(".keyrotate/notes", Sse::S3, b"somebody's").await;
-        world.put(&format!(".keyrotate/probe-{}-mine", job()), Sse::S3, b"somebody's").await;
-        let live = [alive.job.clone()].into();
-        assert_eq!(sweep(&world.store, BUCKET, ".keyrotate/", &live).await.unwrap(), 14);
-        let mut left: Vec<_> = names(&alive).into_iter().collect();
-        left.extend([".keyrotate/notes".to_owned(), format!(".keyrotate/probe-{}-mine", job())]);
-        left.sort();
-        let frozen = Frozen { versioning, ..crate::testing::frozen() };
-        let listed: Vec<_> = world.list(&frozen).await.into_iter().map(|e| e.key).collect();
-        assert_eq!(listed, left);
+        for of in [&dead, &theirs, &fresh] {
+            let at = ObjectAt::current(BUCKET, objects::Form::Target.key(&of.prefix, &of.job));
+            world.store.create_upload(&at, &NewObject::default(), &InPlace::default()).await.unwrap();
+        }
+        let foreign = [".keyrotate/notes".to_owned(), format!(".keyrotate/probe-{}-mine", job())];
+        for name in &foreign {
+            world.put(name, Sse::S3, b"somebody's").await;
+        }
+        let listed = async || -> Vec<_> {
+            let frozen = Frozen { versioning, ..crate::testing::frozen() };
+            world.list(&frozen).await.into_iter().map(|e| e.key).collect()
+        };
+        let expected = |of: &[&ProbeSettings]| -> Vec<_> {
+            let mut all: Vec<_> = of.iter().flat_map(|s| names(s)).chain(foreign.clone()).collect();
+            all.sort();
+            all
+        };
+        let gone = [dead.job.clone()].into();
+        let swept = async || sweep(&world.store, BUCKET, ".keyrotate/", &gone, &world.env).await.unwrap();
+        // Theirs were written just now; their upload is of a job made long ago.
+        assert_eq!(swept().await, 7 + 1 + 1);
+        assert_eq!(listed().await, expected(&[&theirs, &fresh]));
+        tokio::time::sleep(std::time::Duration::from_secs(14 * 60)).await;
+        assert_eq!(swept().await, 0);
+        tokio::time::sleep(std::time::Duration::from_secs(61)).await;
+        assert_eq!(swept().await, 14);
+        assert_eq!(listed().await, expected(&[]));
+        assert_eq!(world.store.uploads(BUCKET, "").await.unwrap().len(), 1, "a young job's upload stays");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_installations_probes_survive_a_start_beside_them() {
+    let world = World::new(Mode::minio(), Versioning::Off).await;
+    let theirs = ProbeSettings { job: JobId::new(6, [2; 10]), ..settings() };
+    for name in names(&theirs) {
+        world.put(&name, Sse::S3, b"probe").await;
+    }
+    let frozen = world.prepare(&spec()).await;
+    let listed: Vec<_> = world.list(&frozen).await.into_iter().map(|e| e.key).collect();
+    assert_eq!(listed, names(&theirs).into_iter().collect::<Vec<_>>());
 }
 
 #[tokio::test(start_paused = true)]

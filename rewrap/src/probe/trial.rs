@@ -34,7 +34,10 @@ pub(super) async fn trial(
     let mut guarded = true;
     if strategy != Strategy::UpdateEncryption {
         guarded = refuses(yard, frozen, strategy, &made).await?;
-        made = make(yard, form, sse).await?;
+        // What was refused left the probe as it was.
+        if !guarded {
+            made = make(yard, form, sse).await?;
+        }
     }
     let mut plan = plan(frozen, strategy, &made);
     if strategy == Strategy::RewriteInPlace {
