@@ -361,7 +361,7 @@ async fn compare(pair: &(StoreModel, StoreModel, Arc<S3Store>), bucket: &str, ve
     pair.1.create_bucket(bucket, settings).unwrap();
     let mut direct = Side::new(Arc::new(pair.0.clone()), bucket);
     let mut face = Side::new(pair.2.clone(), bucket);
-    // Where it is not known the request's XML becomes the body, and the model writes it a little differently: http.rs.
+    // Where it is not known the request's XML becomes the body (http.rs), with headers of a PUT that the model leaves out.
     let known = pair.0.mode().update_encryption;
     for (n, op) in ops.iter().enumerate().filter(|(_, op)| known || !matches!(op, Op::Update { .. })) {
         let (expected, found) = (direct.run(op).await, face.run(op).await);

@@ -244,9 +244,10 @@ async fn conditions_hold_where_the_store_honours_them() {
     server.shutdown().await;
 }
 
+const KEY_B: &str = "arn:aws:kms:us-east-1:111122223333:key/key-b";
+
 fn to_key_b() -> ObjectEncryption {
-    let arn = "arn:aws:kms:us-east-1:111122223333:key/key-b";
-    ObjectEncryption::Ssekms(SsekmsEncryption::builder().kms_key_arn(arn).build().unwrap())
+    ObjectEncryption::Ssekms(SsekmsEncryption::builder().kms_key_arn(KEY_B).build().unwrap())
 }
 
 #[tokio::test]
@@ -268,11 +269,14 @@ async fn update_object_encryption_changes_the_key_only() {
 async fn a_store_that_does_not_know_it_overwrites_the_object_with_the_request() {
     let Stand { server, client, .. } = stand(Mode::minio(), BucketSettings::plain()).await;
     client.put_object().bucket(BUCKET).key("k").body(ByteStream::from_static(b"body")).send().await.unwrap();
-    let update = client.update_object_encryption().bucket(BUCKET).key("k").object_encryption(to_key_b());
-    update.send().await.unwrap();
-    let after = client.get_object().bucket(BUCKET).key("k").send().await.unwrap();
-    let body = String::from_utf8(after.body.collect().await.unwrap().to_vec()).unwrap();
-    assert!(body.contains("<KMSKeyArn>arn:aws:kms:us-east-1:111122223333:key/key-b</KMSKeyArn>"), "{body}");
+    for bucket_key in [None, Some(true), Some(false)] {
+        let sse = SsekmsEncryption::builder().kms_key_arn(KEY_B).set_bucket_key_enabled(bucket_key).build().unwrap();
+        let update = client.update_object_encryption().bucket(BUCKET).key("k");
+        update.object_encryption(ObjectEncryption::Ssekms(sse)).send().await.unwrap();
+        let after = client.get_object().bucket(BUCKET).key("k").send().await.unwrap();
+        let body = String::from_utf8(after.body.collect().await.unwrap().to_vec()).unwrap();
+        assert_eq!(body, keyrotate_store::update_encryption_body(KEY_B, bucket_key));
+    }
     server.shutdown().await;
 }
 

@@ -232,17 +232,5 @@ pub(crate) fn same_tags(a: &Tags, b: &Tags) -> bool {
     sorted(a) == sorted(b)
 }
 
-/// Whether a body is the request that `UpdateObjectEncryption` sends, as a store that does not know the call keeps
-/// it.
-pub(crate) fn is_our_xml(body: &[u8], key: &str) -> bool {
-    let Ok(text) = std::str::from_utf8(body) else { return false };
-    let text = text.trim_start_matches('\u{feff}').trim();
-    let root = match text.strip_prefix("<?xml") {
-        Some(rest) => rest.split_once("?>").map_or("", |(_, rest)| rest.trim_start()),
-        None => text,
-    };
-    root.starts_with("<ObjectEncryption") && text.ends_with("</ObjectEncryption>") && text.contains(key)
-}
-
 #[cfg(test)]
 mod tests;

@@ -3,12 +3,13 @@
 mod intents;
 mod look;
 mod page;
+mod trap;
 mod write;
 
 pub use intents::TakenOver;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use jiff::{RoundMode, Timestamp, TimestampRound, Unit};
 use keyrotate_env::Env;
@@ -16,11 +17,13 @@ use keyrotate_proto::capability::{Frozen, FrozenTarget};
 use keyrotate_proto::outcome::Outcome;
 use keyrotate_proto::row::Row;
 use keyrotate_proto::spec::JobSpec;
+use keyrotate_proto::state::StopReason;
 use keyrotate_store::{Sse, Store};
 
 use crate::bodies::Sample;
 use crate::facts::Facts;
 use crate::gate::Gate;
+use crate::halt::Halt;
 
 /// What decides about every object of a job.
 #[derive(Clone, Debug)]
@@ -44,6 +47,7 @@ pub struct Rewrapper {
     first_updates: Gate,
     first_untried: Gate,
     sample: Sample,
+    stopped: OnceLock<Halt>,
 }
 
 impl Rewrapper {
@@ -51,14 +55,32 @@ impl Rewrapper {
     /// live as long as it does, so a worker keeps one per job.
     #[must_use]
     pub fn new(store: Arc<dyn Store>, rules: Rules, env: Env) -> Self {
-        let (first_updates, first_untried, sample) = Default::default();
-        Self { store, rules, env, first_updates, first_untried, sample }
+        let (first_updates, first_untried, sample, stopped) = Default::default();
+        Self { store, rules, env, first_updates, first_untried, sample, stopped }
     }
 
     /// The rules that it works by.
     #[must_use]
     pub fn rules(&self) -> &Rules {
         &self.rules
+    }
+
+    /// No write begins any more: all that would still be written now says why instead. For a reason that was found
+    /// elsewhere; what a write of its own shows stops it by itself.
+    pub fn stop_writes(&self, halt: &Halt) {
+        let _first_stands = self.stopped.set(halt.clone());
+    }
+
+    /// Something that must stop the job at once, not only whoever saw it.
+    fn stop(&self, reason: StopReason, detail: String) -> Halt {
+        let halt = Halt::Stop { reason, detail };
+        self.stop_writes(&halt);
+        halt
+    }
+
+    /// Asked right before a write is sent.
+    fn may_write(&self) -> Result<(), Halt> {
+        self.stopped.get().map_or(Ok(()), |halt| Err(halt.clone()))
     }
 }
 

@@ -10,6 +10,7 @@ pub mod wrap;
 use async_trait::async_trait;
 
 pub use error::{ErrorKind, StoreError};
+pub use s3::update_encryption_body;
 pub use types::*;
 
 /// What a call to a store gives.

@@ -23,11 +23,11 @@ use keyrotate_checkpoint::record::JobRecord;
 use keyrotate_checkpoint::{HeldLease, LeaseRefusal, Ledger};
 use keyrotate_env::Env;
 use keyrotate_kms::Kms;
-use keyrotate_proto::id::JobId;
+use keyrotate_proto::id::{JobId, Nonce};
 use keyrotate_proto::ticket::TICKET_VERSION;
 use keyrotate_queue::{Delivery, Queue, QueueError};
 use keyrotate_report::ReportRoot;
-use keyrotate_rewrap::Rewrapper;
+use keyrotate_rewrap::{Halt, Rewrapper};
 use keyrotate_store::Store;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -88,7 +88,7 @@ pub struct Worker {
     env: Env,
     permits: Permits,
     meter: Arc<Meter>,
-    rewrappers: Arc<Mutex<HashMap<JobId, Arc<Rewrapper>>>>,
+    rewrappers: Arc<Mutex<HashMap<JobId, (Nonce, Arc<Rewrapper>)>>>,
     sang: Arc<Mutex<HashMap<JobId, Instant>>>,
 }
 
@@ -163,20 +163,31 @@ impl Worker {
     }
 
     /// The rules and gates of a job, one for all its slices: so that "the first twenty one at a time" means the
-    /// job's, not each slice's.
+    /// job's, not each slice's, and that what stops one slice stops the writes of all. A job that was resumed after it
+    /// failed has a new nonce, and begins anew with both.
     fn rewrapper(&self, job: &JobRecord) -> Option<Arc<Rewrapper>> {
         let frozen = job.frozen.clone()?;
         let mut known = self.rewrappers.lock().unwrap_or_else(PoisonError::into_inner);
-        let made = known.entry(job.id.clone()).or_insert_with(|| {
-            let rules = keyrotate_rewrap::Rules {
-                spec: job.spec.clone(),
-                started: job.started,
-                frozen,
-                own_keys: keyrotate_rewrap::probe::names(&self.probe_settings(job)),
-            };
-            Arc::new(Rewrapper::new(Arc::clone(&self.site.store), rules, self.env.clone()))
-        });
-        Some(Arc::clone(made))
+        if let Some((_, made)) = known.get(&job.id).filter(|(nonce, _)| *nonce == job.nonce) {
+            return Some(Arc::clone(made));
+        }
+        let rules = keyrotate_rewrap::Rules {
+            spec: job.spec.clone(),
+            started: job.started,
+            frozen,
+            own_keys: keyrotate_rewrap::probe::names(&self.probe_settings(job)),
+        };
+        let made = Arc::new(Rewrapper::new(Arc::clone(&self.site.store), rules, self.env.clone()));
+        known.insert(job.id.clone(), (job.nonce.clone(), Arc::clone(&made)));
+        Some(made)
+    }
+
+    /// No write of the job begins in this process any more.
+    fn stop_writes(&self, job: &JobId, halt: &Halt) {
+        let known = self.rewrappers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, rewrapper)) = known.get(job) {
+            rewrapper.stop_writes(halt);
+        }
     }
 
     async fn work_on(&self, lease: HeldLease, stop: CancellationToken) {

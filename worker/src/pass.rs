@@ -112,6 +112,9 @@ impl Worker {
     /// What was seen says something about the job: it pauses or stops.
     pub(crate) async fn halt(&self, job: &JobId, halt: &Halt) -> Result<(), LedgerError> {
         tracing::warn!(%job, "{halt}");
+        if matches!(halt, Halt::Stop { .. }) {
+            self.stop_writes(job, halt);
+        }
         let change = |job: &JobRecord, now| match halt {
             Halt::Pause { reason, detail } => transition::pause(job, *reason, detail, now),
             Halt::Stop { reason, detail } => transition::fail(job, *reason, detail, now),

@@ -10,7 +10,7 @@ use futures::stream::{self, StreamExt as _};
 use keyrotate_store::{
     Body, BucketFacts, CopyRequest, ErrorKind, GetRequest, Guard, HeadRequest, InPlace, ListPage, ListRequest,
     NewObject, Object, ObjectAt, Part, PartCopyRequest, PutRequest, Result, Store, StoreError, StoreIdentity, Tags,
-    Upload, Written,
+    Upload, Written, update_encryption_body,
 };
 
 /// One call, as a rule sees it.
@@ -42,6 +42,8 @@ pub enum Action {
     Before(Deed),
     /// Somebody else does something just after it, before its answer arrives.
     After(Deed),
+    /// An UpdateObjectEncryption meets a server that does not know it and takes it for a PutObject.
+    AsPut,
 }
 
 impl fmt::Debug for Action {
@@ -53,6 +55,7 @@ impl fmt::Debug for Action {
             Self::CutBody(bytes) => write!(f, "CutBody({bytes})"),
             Self::Before(_) => f.write_str("Before(..)"),
             Self::After(_) => f.write_str("After(..)"),
+            Self::AsPut => f.write_str("AsPut"),
         }
     }
 }
@@ -82,6 +85,12 @@ impl Rule {
     #[must_use]
     pub fn nth(self, n: u64) -> Self {
         Self { skip: n.saturating_sub(1), times: 1, ..self }
+    }
+
+    /// Only those behind the first `n`.
+    #[must_use]
+    pub fn behind(self, n: u64) -> Self {
+        Self { skip: n, ..self }
     }
 
     /// Only the first `times` of them.
@@ -183,7 +192,7 @@ async fn act<T>(
             Action::Delay(time) => tokio::time::sleep(*time).await,
             Action::Before(deed) => deed().await,
             Action::FailBefore(kind) => return Err(failure(operation, *kind)),
-            Action::FailAfter(_) | Action::CutBody(_) | Action::After(_) => {}
+            Action::FailAfter(_) | Action::CutBody(_) | Action::After(_) | Action::AsPut => {}
         }
     }
     let answer = effect.await;
@@ -193,7 +202,7 @@ async fn act<T>(
             Action::After(deed) => deed().await,
             Action::FailAfter(kind) => return Err(failure(operation, kind)),
             Action::CutBody(bytes) => cut = Some(bytes),
-            Action::Delay(_) | Action::Before(_) | Action::FailBefore(_) => {}
+            Action::Delay(_) | Action::Before(_) | Action::FailBefore(_) | Action::AsPut => {}
         }
     }
     answer.map(|answer| (answer, cut))
@@ -291,8 +300,16 @@ impl<S: Store> Store for Faulty<S> {
     }
 
     async fn update_encryption(&self, at: &ObjectAt, key: &str, bucket_key: Option<bool>) -> Result<()> {
-        let effect = self.store.update_encryption(at, key, bucket_key);
-        self.around(on("UpdateObjectEncryption", at), effect).await
+        let operation = "UpdateObjectEncryption";
+        let actions = self.faults.meet(&on(operation, at));
+        if !actions.iter().any(|action| matches!(action, Action::AsPut)) {
+            let effect = self.store.update_encryption(at, key, bucket_key);
+            return act(operation, actions, effect).await.map(|_| ());
+        }
+        let put =
+            PutRequest { at: at.clone(), new: NewObject::default(), guard: Guard::None, place: InPlace::default() };
+        let effect = self.store.put(put, Body::Bytes(update_encryption_body(key, bucket_key).into()));
+        act(operation, actions, effect).await.map(|_| ())
     }
 
     async fn create_upload(&self, at: &ObjectAt, new: &NewObject, place: &InPlace) -> Result<String> {

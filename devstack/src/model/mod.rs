@@ -45,7 +45,6 @@ pub use faults::{Action, Call, Faults, Faulty, Rule};
 use inner::Inner;
 pub use mode::{KeyIds, KeyRules, Mode};
 pub use synthetic::SyntheticKeys;
-pub use update::update_encryption_xml;
 
 /// An S3 store in memory, or in a folder. Cheap to clone; clones are the same store.
 #[derive(Clone, Debug)]

@@ -4,23 +4,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use keyrotate_proto::key::KeyName;
-use keyrotate_store::{Guard, InPlace, NewObject, ObjectAt, PutRequest, Result, Sse};
+use keyrotate_store::{Guard, InPlace, NewObject, ObjectAt, PutRequest, Result, Sse, update_encryption_body};
 
 use super::errors;
 use super::inner::{Inner, find_version};
 use super::mode::KeyIds;
 use super::object::{Content, Version};
 use super::state::Change;
-
-/// The body of the request, which a store that does not know the call stores as the object's content.
-#[must_use]
-pub fn update_encryption_xml(key: &str, bucket_key: Option<bool>) -> String {
-    let bucket_key = bucket_key.map(|on| format!("<BucketKeyEnabled>{on}</BucketKeyEnabled>")).unwrap_or_default();
-    format!(
-        "<ObjectEncryption xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><SSEKMS>\
-         <KMSKeyArn>{key}</KMSKeyArn>{bucket_key}</SSEKMS></ObjectEncryption>"
-    )
-}
 
 impl Inner {
     pub(super) async fn update_encryption(&self, at: &ObjectAt, key: &str, bucket_key: Option<bool>) -> Result<()> {
@@ -85,9 +75,9 @@ impl Inner {
 
     /// The trap: 200, and the object is the request's XML.
     async fn overwrite(&self, at: &ObjectAt, key: &str, bucket_key: Option<bool>) -> Result<()> {
-        let body = Bytes::from(update_encryption_xml(key, bucket_key));
-        let new = NewObject::default();
-        let request = PutRequest { at: at.clone(), new, guard: Guard::None, place: InPlace::default() };
+        let body = Bytes::from(update_encryption_body(key, bucket_key));
+        let request =
+            PutRequest { at: at.clone(), new: NewObject::default(), guard: Guard::None, place: InPlace::default() };
         self.put_object(request, body.into()).await.map(|_| ())
     }
 }

@@ -1,6 +1,5 @@
 //! What a read-back must see, difference by difference.
 
-use keyrotate_devstack::model::update_encryption_xml;
 use keyrotate_proto::key::KeyName;
 
 use super::*;
@@ -101,18 +100,4 @@ fn sse_s3_is_evidence_by_the_write() {
     (expected.sse, seen.sse) = (Sse::S3, Sse::S3);
     assert_eq!(compare("k", &expected, &seen).unwrap().outcome(), Outcome::Rotated(Evidence::Write));
     assert_eq!(compare("k", &pair().0, &pair().1).unwrap().outcome(), Outcome::Rotated(Evidence::Key));
-}
-
-#[test]
-fn our_xml_is_known_and_nothing_else() {
-    let key = "arn:aws:kms:us-east-1:1:key/k";
-    for flag in [None, Some(true)] {
-        assert!(is_our_xml(update_encryption_xml(key, flag).as_bytes(), key));
-    }
-    let plain = format!("<ObjectEncryption><SSEKMS><KMSKeyArn>{key}</KMSKeyArn></SSEKMS></ObjectEncryption>\n");
-    assert!(is_our_xml(plain.as_bytes(), key));
-    assert!(!is_our_xml(plain.as_bytes(), "arn:aws:kms:us-east-1:1:key/other"));
-    assert!(!is_our_xml(format!("<Note>{plain}</Note>").as_bytes(), key));
-    assert!(!is_our_xml(b"\xff\xfe", key));
-    assert!(!is_our_xml(b"", key));
 }

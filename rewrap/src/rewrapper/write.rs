@@ -11,7 +11,7 @@ use crate::classify::{Doing, Meaning, classify};
 use crate::facts::is_marker;
 use crate::halt::Halt;
 use crate::plan::{Look, Plan, Settled, Unread};
-use crate::readback::{Expected, Mismatch, ReadBack, Seen, compare, is_our_xml};
+use crate::readback::{Expected, Mismatch, ReadBack, Seen, compare};
 use crate::strategy::{self, Digest, Sent, Trouble};
 
 /// How often an object that somebody else changes is looked at anew before it is a conflict.
@@ -19,9 +19,6 @@ const ROUNDS: u32 = 3;
 
 /// How often a write that was never answered is sent.
 const TRIES: u32 = 2;
-
-/// The longest body that could be the XML of `UpdateObjectEncryption`.
-const XML_LIMIT: u64 = 16 << 10;
 
 /// What came of one attempt.
 pub(super) enum Attempt {
@@ -55,6 +52,7 @@ impl Rewrapper {
         if plan.strategy != Strategy::CopyMultipart || plan.upload.is_some() {
             return Ok(());
         }
+        self.may_write()?;
         if let Err(trouble) = strategy::open(self.store.as_ref(), &self.rules.frozen, plan).await {
             // What it says about the object, the write will find again.
             return only_halt(&trouble);
@@ -129,6 +127,7 @@ impl Rewrapper {
     async fn send(&self, plan: &mut Plan) -> Result<Sending, Halt> {
         let mut last = None;
         for _ in 0..TRIES {
+            self.may_write()?;
             let trouble = match strategy::run(self.store.as_ref(), &self.rules.frozen, plan, None).await {
                 Ok(sent) => return Ok(Sending::Sent(Box::new(sent))),
                 Err(trouble) => trouble,
@@ -204,7 +203,10 @@ impl Rewrapper {
         let at = self.place_after(plan, &expected);
         let seen = match self.seen(&at).await? {
             Ok(seen) => seen,
-            Err(error) => return Ok(Whose::Other(error.to_string())),
+            Err(error) => {
+                self.trap(plan, false).await?;
+                return Ok(Whose::Other(error.to_string()));
+            }
         };
         if plan.strategy == Strategy::RewriteInPlace {
             // The date to the millisecond tells ours from all others.
@@ -217,7 +219,7 @@ impl Rewrapper {
             }
         } else if is_old(plan, &seen) {
             // The version is as it was, and yet a new one of XML may lie above it.
-            self.trap(plan).await?;
+            self.trap(plan, false).await?;
             return Ok(Whose::Old);
         }
         // A listing does not show these, so of them nothing is known that could be compared.
@@ -232,7 +234,7 @@ impl Rewrapper {
                 Ok(Whose::Ours(Box::new(Sent { expected, digest: None })))
             }
             Err(Mismatch::Replaced(what) | Mismatch::Wrong(what) | Mismatch::Tags(what)) => {
-                self.trap(plan).await?;
+                self.trap(plan, true).await?;
                 Ok(Whose::Other(what))
             }
         }
@@ -248,7 +250,10 @@ impl Rewrapper {
         let at = self.place_after(plan, expected);
         let mut seen = match self.seen(&at).await? {
             Ok(seen) => seen,
-            Err(error) => return Ok(Attempt::Changed(error.to_string())),
+            Err(error) => {
+                self.trap(plan, false).await?;
+                return Ok(Attempt::Changed(error.to_string()));
+            }
         };
         if expected.tags.as_ref().is_some_and(|sent| !sent.is_empty()) {
             match self.store.tags(&at).await {
@@ -259,7 +264,7 @@ impl Rewrapper {
         let proof = match compare(plan.key(), expected, &seen) {
             Ok(proof) => proof,
             Err(mismatch) => {
-                self.trap(plan).await?;
+                self.trap(plan, true).await?;
                 return Ok(differs(plan, &seen, mismatch));
             }
         };
@@ -280,10 +285,7 @@ impl Rewrapper {
     ) -> Result<Option<Attempt>, Halt> {
         match self.digest(at, &seen.etag, Doing::Writing).await? {
             Ok(after) if after == before => Ok(None),
-            Ok(_) => Err(Halt::Stop {
-                reason: StopReason::BodyChanged,
-                detail: named(plan, at, "its body differs before and after"),
-            }),
+            Ok(_) => Err(self.stop(StopReason::BodyChanged, named(plan, at, "its body differs before and after"))),
             // Somebody else wrote after us: there is nothing left to compare.
             Err(Meaning::Changed) => Ok(None),
             Err(_) => {
@@ -291,36 +293,6 @@ impl Rewrapper {
                 Ok(Some(row(written(plan, seen, failed, "its body can't be read after the write".into()))))
             }
         }
-    }
-
-    /// Where a store took `UpdateObjectEncryption` for a PutObject, the object is our XML now: names it and stops the
-    /// job. On a versioned bucket our version is removed by its id, and what was there before is current again.
-    async fn trap(&self, plan: &Plan) -> Result<(), Halt> {
-        let keyrotate_store::Sse::Kms { key: Some(key), .. } = &plan.wanted else { return Ok(()) };
-        if plan.strategy != Strategy::UpdateEncryption {
-            return Ok(());
-        }
-        let current = plan.facts.at.at_version(None);
-        let Ok((object, body)) = self.store.get(GetRequest::of(&current)).await else { return Ok(()) };
-        let unchanged = object.size == plan.facts.size && object.etag == plan.facts.etag;
-        if unchanged || object.size > XML_LIMIT {
-            return Ok(());
-        }
-        let Ok(body) = body.collect().await else { return Ok(()) };
-        if !is_our_xml(&body, &key.0) {
-            return Ok(());
-        }
-        let ours = object.version.filter(|id| id != "null" && Some(id) != plan.facts.at.version.as_ref());
-        let mut what =
-            String::from("the store took UpdateObjectEncryption for a PutObject and replaced the object by XML");
-        if let Some(id) = ours.filter(|_| self.rules.frozen.versioning.has_versions()) {
-            let removed = self.store.delete(&current.at_version(Some(id.clone()))).await;
-            what.push_str(&match removed {
-                Ok(()) => format!("; that version, {id}, was removed and the one before it is current again"),
-                Err(error) => format!("; that version, {id}, could not be removed: {error}"),
-            });
-        }
-        Err(Halt::Stop { reason: StopReason::ObjectReplaced, detail: named(plan, &plan.facts.at, &what) })
     }
 
     /// Where the object stands after the write.
@@ -424,7 +396,7 @@ fn written(plan: &Plan, seen: &Seen, outcome: Outcome, detail: String) -> Row {
     }
 }
 
-fn named(plan: &Plan, at: &ObjectAt, what: &str) -> String {
+pub(super) fn named(plan: &Plan, at: &ObjectAt, what: &str) -> String {
     let version = at.version.as_ref().map(|v| format!(" version {v}")).unwrap_or_default();
     format!("{}/{}{version}, written by {}: {what}", at.bucket, at.key, plan.strategy)
 }

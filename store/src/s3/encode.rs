@@ -46,6 +46,17 @@ fn hex_digit(byte: u8) -> Option<u8> {
     char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
 }
 
+/// The body of an UpdateObjectEncryption as this client sends it: what a store that does not know the call makes the
+/// object's content.
+#[must_use]
+pub fn update_encryption_body(key: &str, bucket_key: Option<bool>) -> String {
+    let bucket_key = bucket_key.map(|on| format!("<BucketKeyEnabled>{on}</BucketKeyEnabled>")).unwrap_or_default();
+    format!(
+        "<ObjectEncryption xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><SSE-KMS><KMSKeyArn>{key}</KMSKeyArn>\
+         {bucket_key}</SSE-KMS></ObjectEncryption>"
+    )
+}
+
 /// `x-amz-copy-source`: `BUCKET/KEY[?versionId=ID]`, percent-encoded.
 pub(super) fn copy_source(source: &ObjectAt) -> String {
     let mut encoded = format!("{}/{}", source.bucket, percent(&source.key, "/"));

@@ -26,6 +26,7 @@ use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::types::{MetadataDirective, ObjectEncryption, SsekmsEncryption, TaggingDirective};
 
 pub use connect::{ConnectError, S3Config, Timeouts};
+pub use encode::update_encryption_body;
 
 use crate::{
     Body, BucketFacts, CopyRequest, Directive, ErrorKind, GetRequest, Guard, HeadRequest, InPlace, ListPage,

@@ -189,7 +189,7 @@ async fn update_encryption_where_it_is_not_known_replaces_the_object_by_xml_and_
         w.put("k", key("old"), "precious").await;
         w.model.update_encryption(&at("k"), "arn:aws:kms:new", Some(true)).await.unwrap();
         let body = w.body(&at("k")).await.unwrap();
-        assert_eq!(body, update_encryption_xml("arn:aws:kms:new", Some(true)));
+        assert_eq!(body, update_encryption_body("arn:aws:kms:new", Some(true)));
         assert!(body.starts_with(b"<ObjectEncryption") && w.head(&at("k")).await.sse == Sse::None);
     }
 }

@@ -143,3 +143,55 @@ async fn a_store_that_takes_the_call_for_a_put_stops_the_job() {
         }
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_object_that_differs_and_cannot_be_looked_at_stops_the_job() {
+    let proven = World::new(Mode::aws(), Versioning::Off).await.prepare(&spec()).await;
+    let blind = [
+        ("GetObject", ErrorKind::Timeout),
+        ("GetObject", ErrorKind::Throttled),
+        ("GetObject", ErrorKind::Denied),
+        ("GetObject", ErrorKind::Server),
+    ];
+    for (call, kind) in blind {
+        let world = World::new(Mode { update_encryption: false, ..Mode::aws() }, Versioning::Off).await;
+        world.put("k", kms(OLD), b"the body of a user").await;
+        let rewrapper = world.with(spec(), proven.clone());
+        world.store.faults().add(Rule::on(call, Action::FailBefore(kind)));
+        let halt = world.walk(&rewrapper).await.unwrap_err();
+        let Halt::Stop { reason: StopReason::ObjectReplaced, detail } = halt else { panic!("{kind:?}: {halt}") };
+        assert!(detail.contains("bucket/k"), "{detail}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_back_that_fails_does_not_hide_the_trap() {
+    let proven = World::new(Mode::aws(), Versioning::Off).await.prepare(&spec()).await;
+    for kind in [ErrorKind::Timeout, ErrorKind::Server, ErrorKind::Denied] {
+        let world = World::new(Mode { update_encryption: false, ..Mode::aws() }, Versioning::Off).await;
+        world.put("k", kms(OLD), b"the body of a user").await;
+        let rewrapper = world.with(spec(), proven.clone());
+        // The first HEAD looks, the second reads back.
+        world.store.faults().add(Rule::on("HeadObject", Action::FailBefore(kind)).nth(2));
+        let halt = world.walk(&rewrapper).await.unwrap_err();
+        assert!(matches!(&halt, Halt::Stop { reason: StopReason::ObjectReplaced, .. }), "{kind:?}: {halt}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_deletes_or_replaces_the_object_meanwhile_does_not_stop_the_job() {
+    let world = World::new(Mode::aws(), Versioning::Off).await;
+    let rewrapper = only(&world, Strategy::UpdateEncryption, spec()).await.unwrap();
+    world.put("k", kms(OLD), b"before").await;
+    let model = world.store.store().clone();
+    let deed = Action::After(Arc::new(move || {
+        let model = model.clone();
+        async move {
+            model.delete_object(&ObjectAt::current(BUCKET, "k")).unwrap();
+        }
+        .boxed()
+    }));
+    world.store.faults().add(Rule::on("UpdateObjectEncryption", deed).nth(1));
+    let rows = world.walk(&rewrapper).await.unwrap();
+    assert_eq!(rows[0].outcome, Outcome::Skipped(SkipReason::Gone));
+}
