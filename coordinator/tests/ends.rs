@@ -20,7 +20,7 @@ use keyrotate_proto::intent::Intent;
 use keyrotate_proto::job;
 use keyrotate_proto::key::KeyName;
 use keyrotate_proto::outcome::{FailReason, Outcome};
-use keyrotate_proto::state::{JobState, PassKind, Phase, StopReason};
+use keyrotate_proto::state::{JobState, PassKind, PauseReason, Phase, StopReason};
 use keyrotate_queue::MemoryQueue;
 use keyrotate_report::finish::Summary;
 use keyrotate_report::intents::{INTENTS_VERSION, IntentsHeader, encode};
@@ -47,6 +47,7 @@ struct World {
     kes: KesModel,
     ledger: Ledger,
     reports: Arc<Reports>,
+    with_kes: bool,
 }
 
 impl World {
@@ -60,7 +61,7 @@ impl World {
         let model = StoreModel::new(mode, Arc::new(kes.clone()), env.clone());
         model.create_bucket(BUCKET, settings).unwrap();
         let ledger = Ledger::new(Arc::new(MemoryBackend::new(env.clone())), env.clone());
-        Self { env, store: Faulty::new(model), kes, ledger, reports: Arc::default() }
+        Self { env, store: Faulty::new(model), kes, ledger, reports: Arc::default(), with_kes: true }
     }
 
     /// Puts objects under the old key.
@@ -89,7 +90,7 @@ impl World {
         let queue = Arc::new(MemoryQueue::new(64));
         let site = Site {
             store: Arc::new(self.store.clone()),
-            kms: Some(Arc::new(self.kes.clone())),
+            kms: self.with_kes.then(|| Arc::new(self.kes.clone()) as Arc<dyn Kms>),
             reports: self.reports.clone(),
             ledger: self.ledger.clone(),
             queue: queue.clone(),
@@ -314,4 +315,75 @@ async fn clean_begins_when_nobody_writes_any_more() {
     let written = written.lock().unwrap().expect("it was written");
     let clean = job.last_pass(PassKind::Clean).unwrap();
     assert!(clean.started >= written, "{} < {written}", clean.started);
+}
+
+/// A job is taken until a pass of that kind is there, then its process is gone.
+async fn until_pass(world: &World, id: &JobId, kind: PassKind) {
+    world.work(Some(id), async || passes(&world.job(id).await, kind) > 0).await;
+}
+
+fn reason(job: &JobRecord) -> Option<PauseReason> {
+    match &job.state {
+        JobState::Paused { reason, .. } => Some(*reason),
+        _ => None,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_key_that_was_made_anew_shows_before_completed_without_a_kes_too() {
+    for with_kes in [true, false] {
+        let mut world = World::new(Mode::aws(), BucketSettings::plain()).await;
+        world.with_kes = with_kes;
+        world.put_old(&["a", "b"]).await;
+        let id = world.begin(1, "").await;
+        until_pass(&world, &id, PassKind::Verify).await;
+        world.kes.delete_key("key-b").unwrap();
+        world.kes.create_key("key-b").await.unwrap();
+        let stuck = async || !matches!(world.job(&id).await.state, JobState::Live { .. });
+        world.work(Some(&id), stuck).await;
+        let job = world.job(&id).await;
+        assert_ne!(job.state, JobState::Completed, "with KES: {with_kes}");
+        if let JobState::Paused { detail, .. } = &job.state {
+            assert!(detail.contains("made anew"), "{detail}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_is_lifted_when_what_it_is_about_works_again_and_not_before() {
+    let mut world = World::new(Mode::aws(), BucketSettings::plain()).await;
+    world.with_kes = false;
+    world.put_old(&["a", "b"]).await;
+    let id = world.begin(1, "").await;
+    world.store.faults().add(Rule::on("HeadObject", Action::Delay(Duration::from_secs(10))).of_key("a"));
+    until_pass(&world, &id, PassKind::Walk).await;
+    for write in ["UpdateObjectEncryption", "PutObject"] {
+        world.store.faults().add(Rule::on(write, Action::FailBefore(ErrorKind::KmsKeyNotFound)));
+    }
+    world.work(Some(&id), async || reason(&world.job(&id).await).is_some()).await;
+    assert_eq!(reason(&world.job(&id).await), Some(PauseReason::TargetKeyGone));
+    // It is probed again and again, and stays.
+    let probed = Mutex::new(0);
+    let five_minutes = async || {
+        *probed.lock().unwrap() += 1;
+        assert_eq!(reason(&world.job(&id).await), Some(PauseReason::TargetKeyGone));
+        *probed.lock().unwrap() > 5 * 60 * 5
+    };
+    world.work(Some(&id), five_minutes).await;
+    world.store.faults().clear();
+    assert_eq!(world.run(&id).await.state, JobState::Completed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_mended_within_the_pause_limit_fails_the_job() {
+    let world = World::new(Mode::aws(), BucketSettings::plain()).await;
+    world.put_old(&["a", "b"]).await;
+    let id = world.begin(1, ", options: {pauseLimit: 10m}").await;
+    until_pass(&world, &id, PassKind::Walk).await;
+    world.store.faults().add(Rule::on("*", Action::FailBefore(ErrorKind::Unreachable)));
+    let before = world.env.now();
+    let job = world.run(&id).await;
+    assert!(matches!(job.state, JobState::Failed { reason: StopReason::PauseLimit, .. }), "{:?}", job.state);
+    let took = job.result.unwrap().ended.duration_since(before).as_secs();
+    assert!((600..800).contains(&took), "{took} s");
 }

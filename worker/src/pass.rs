@@ -172,7 +172,7 @@ impl Worker {
     }
 
     /// Passes with rows before this one, with their shards.
-    async fn earlier(&self, job: &JobRecord, pass: PassId) -> Result<Vec<Earlier>, SourceError> {
+    pub(crate) async fn earlier(&self, job: &JobRecord, pass: PassId) -> Result<Vec<Earlier>, SourceError> {
         let mut earlier = Vec::new();
         let with_rows = |kind| matches!(kind, PassKind::Walk | PassKind::Retry | PassKind::Verify);
         for pass in job.passes.iter().filter(|one| one.id < pass && with_rows(one.kind)) {
@@ -183,9 +183,9 @@ impl Worker {
     }
 }
 
-type Earlier = (PassId, PassKind, Vec<ShardRecord>);
+pub(crate) type Earlier = (PassId, PassKind, Vec<ShardRecord>);
 
-fn parts_of(shard: &ShardRecord) -> ShardParts {
+pub(crate) fn parts_of(shard: &ShardRecord) -> ShardParts {
     ShardParts { range: shard.range.clone(), last_part: shard.last_part.clone() }
 }
 

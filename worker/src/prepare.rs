@@ -10,19 +10,31 @@ use keyrotate_checkpoint::transition::job as transition;
 use keyrotate_checkpoint::{HeldLease, LedgerError};
 use keyrotate_plan::KEY_SPACE;
 use keyrotate_proto::capability::{Frozen, FrozenTarget};
+use keyrotate_proto::id::PassId;
 use keyrotate_proto::key::KeyName;
+use keyrotate_proto::outcome::Outcome;
+use keyrotate_proto::position::KeyRange;
 use keyrotate_proto::say::chain;
 use keyrotate_proto::spec::Target;
 use keyrotate_proto::state::{JobState, PauseReason, Phase};
+use keyrotate_report::rows::LastRows;
 use keyrotate_rewrap::Halt;
 use keyrotate_rewrap::probe::{self, ProbeSettings, Refusal};
+use keyrotate_store::{ErrorKind, HeadRequest, ListFrom, ObjectAt, StoreError};
 use tokio::time::Instant;
 
 use crate::Worker;
-use crate::pass::SliceError;
+use crate::pass::{SliceError, parts_of};
+use crate::source::SourceError;
 
 /// How often the canary is opened while a job works.
 const CANARY_EVERY: Duration = Duration::from_secs(180);
+
+/// Keys whose rows are searched for an object under the target key.
+const KEYS_SEARCHED: usize = 20_000;
+
+/// Written and written over to see whether the report store can be written.
+const WRITABLE: &str = "writable";
 
 impl Worker {
     /// Works on the one shard of a `prepare` pass.
@@ -30,9 +42,9 @@ impl Worker {
         let job = lease.job().clone();
         match &job.state {
             JobState::Live { phase: Phase::Preparing } => self.first_prepare(lease, &job).await,
-            JobState::Paused { phase, .. } => {
-                let phase = *phase;
-                self.probe_pause(lease, &job, phase).await
+            JobState::Paused { phase, reason, .. } => {
+                let (phase, reason) = (*phase, *reason);
+                self.probe_pause(lease, &job, phase, reason).await
             }
             _ => self.sing(lease, &job).await,
         }
@@ -79,7 +91,7 @@ impl Worker {
         &self,
         lease: HeldLease,
         job: &JobRecord,
-        error: &keyrotate_store::StoreError,
+        error: &StoreError,
     ) -> Result<(), SliceError> {
         match keyrotate_rewrap::halt_of(error) {
             Some(halt) => self.halt(&job.id, &halt).await?,
@@ -89,9 +101,15 @@ impl Worker {
     }
 
     /// Whether what paused the job is mended: then it goes on.
-    async fn probe_pause(&self, lease: HeldLease, job: &JobRecord, phase: Phase) -> Result<(), SliceError> {
+    async fn probe_pause(
+        &self,
+        lease: HeldLease,
+        job: &JobRecord,
+        phase: Phase,
+        reason: PauseReason,
+    ) -> Result<(), SliceError> {
         let still = match &job.frozen {
-            Some(frozen) => self.canary(job, frozen).await.err(),
+            Some(frozen) => self.mended(job, frozen, reason).await.err(),
             None => self.probe(job).await.err().and_then(|refusal| {
                 let detail = format!("{}; {}", refusal.what, refusal.mend);
                 refusal.pause.map(|reason| Halt::Pause { reason, detail })
@@ -111,10 +129,81 @@ impl Worker {
         self.end_probe(lease).await
     }
 
+    /// Tries what the reason is about: a pause that is lifted unproven comes back at once.
+    async fn mended(&self, job: &JobRecord, frozen: &Frozen, reason: PauseReason) -> Result<(), Halt> {
+        self.canary(job, frozen).await?;
+        let (store, settings) = (self.site.store.as_ref(), self.probe_settings(job));
+        let bucket = settings.probe_bucket.as_deref().unwrap_or(&job.spec.bucket);
+        match reason {
+            PauseReason::KmsDown | PauseReason::TargetKeyGone => {
+                probe::writes(store, bucket, &settings, &frozen.target).await?;
+                self.touch_done(job, frozen).await
+            }
+            PauseReason::Denied => {
+                self.head_first(job).await?;
+                probe::writes(store, bucket, &settings, &frozen.target).await
+            }
+            PauseReason::ReportStore => match self.site.reports.of(&job.id) {
+                Ok(reports) => reports.put(WRITABLE, Vec::new()).await.map_err(|e| unreadable(&e)),
+                Err(error) => Err(unreadable(&error)),
+            },
+            _ => Ok(()),
+        }
+    }
+
+    /// The first object of the scope may be looked at.
+    async fn head_first(&self, job: &JobRecord) -> Result<(), Halt> {
+        let halt = |e: &StoreError| keyrotate_rewrap::halt_of(e).map_or(Ok(()), Err);
+        let page = match self.list_one(job, ListFrom::Start).await {
+            Ok(page) => page,
+            Err(error) => return halt(&error),
+        };
+        let Some(first) = page.entries.first() else { return Ok(()) };
+        let head = self.site.store.head(HeadRequest::of(&ObjectAt::current(&job.spec.bucket, &first.key))).await;
+        match head {
+            Err(error) if error.kind == ErrorKind::Denied => halt(&error),
+            _ => Ok(()),
+        }
+    }
+
+    /// One byte of an object that is under the target key by the job's own rows is read through the store: a key that
+    /// was deleted and made anew under its name shows in no HEAD, and in no KES where the store has a KMS of its own.
+    async fn touch_done(&self, job: &JobRecord, frozen: &Frozen) -> Result<(), Halt> {
+        match self.some_done(job, frozen).await {
+            Ok(Some(at)) => probe::touch(self.site.store.as_ref(), &at).await,
+            Ok(None) => Ok(()),
+            Err(error) => Err(unreadable(&error)),
+        }
+    }
+
+    /// The first object under the target key, among the first rows.
+    async fn some_done(&self, job: &JobRecord, frozen: &Frozen) -> Result<Option<ObjectAt>, SourceError> {
+        let FrozenTarget::SseKms { key, .. } = &frozen.target else { return Ok(None) };
+        let earlier = self.earlier(job, PassId(u32::MAX)).await?;
+        let parts = earlier.iter().map(|(pass, _, shards)| (*pass, shards.iter().map(parts_of).collect())).collect();
+        let reports = self.site.reports.of(&job.id)?;
+        let mut rows = LastRows::open(reports, parts, KeyRange { start: String::new(), end: None });
+        for _ in 0..KEYS_SEARCHED {
+            let Some(of_key) = rows.next_key().await? else { return Ok(None) };
+            let done = of_key.rows.into_iter().map(|last| last.row).find(|row| {
+                let right = matches!(row.outcome, Outcome::Rotated(_) | Outcome::Current) && row.size > 0;
+                right && row.after.kms_key().is_some_and(|seen| seen.same_key(key))
+            });
+            if let Some(row) = done {
+                let version = row.version_after.or(row.version);
+                return Ok(Some(ObjectAt { bucket: job.spec.bucket.clone(), key: row.key, version }));
+            }
+        }
+        Ok(None)
+    }
+
     /// The canary of a running job.
     async fn sing(&self, lease: HeldLease, job: &JobRecord) -> Result<(), SliceError> {
         let silent = match &job.frozen {
-            Some(frozen) => self.canary(job, frozen).await.err(),
+            Some(frozen) => match self.canary(job, frozen).await {
+                Ok(()) => self.touch_done(job, frozen).await.err(),
+                Err(halt) => Some(halt),
+            },
             None => None,
         };
         if let Some(halt) = silent {
@@ -143,7 +232,7 @@ impl Worker {
         if let Some(kms) = &self.site.kms {
             probe::canary(kms.as_ref(), frozen).await?;
         }
-        match self.list_one(job, keyrotate_store::ListFrom::Start).await {
+        match self.list_one(job, ListFrom::Start).await {
             Ok(_) => Ok(()),
             Err(error) => Err(keyrotate_rewrap::halt_of(&error)
                 .unwrap_or(Halt::Pause { reason: PauseReason::StoreDown, detail: chain(&error) })),
@@ -167,6 +256,10 @@ impl Worker {
             ..ProbeSettings::new(job.id.clone())
         }
     }
+}
+
+fn unreadable(error: &dyn std::error::Error) -> Halt {
+    Halt::Pause { reason: PauseReason::ReportStore, detail: chain(error) }
 }
 
 /// Whether a person must confirm the target because the file names none.

@@ -9,9 +9,10 @@ use keyrotate_kms::{Kms, KmsErrorKind};
 use keyrotate_proto::capability::{Frozen, FrozenTarget};
 use keyrotate_proto::id::JobId;
 use keyrotate_proto::state::{PauseReason, StopReason};
-use keyrotate_store::{ErrorKind, GetRequest, ObjectAt, Store, StoreError};
+use keyrotate_store::{ErrorKind, GetRequest, ObjectAt, Sse, Store, StoreError};
 
-use super::objects::{job_of, list, remove};
+use super::ProbeSettings;
+use super::objects::{Form, Yard, job_of, list, remove};
 use super::target::{CANARY_CONTEXT, kes_name};
 use crate::classify::halt;
 use crate::halt::Halt;
@@ -97,6 +98,52 @@ pub async fn touch(store: &dyn Store, at: &ObjectAt) -> Result<(), Halt> {
         Err(error) if matches!(error.kind, ErrorKind::NotFound | ErrorKind::Refused | ErrorKind::Precondition) => {
             Ok(())
         }
-        Err(error) => Err(halt(&error)),
+        Err(error) => Err(unopened(at, halt(&error))),
     }
+}
+
+/// What it may mean that the store does not open what is under the target key. Nobody can tell the causes apart.
+fn unopened(at: &ObjectAt, halt: Halt) -> Halt {
+    match halt {
+        Halt::Pause { reason: reason @ (PauseReason::KmsDown | PauseReason::TargetKeyGone), detail } => {
+            let causes = "the key was deleted, or deleted and made anew under its name, or the store may not use it or asks \
+                          another KMS, or the object's encryption context is not what it was written with";
+            Halt::Pause {
+                reason,
+                detail: format!("{detail}; {}/{} is under the target key: {causes}", at.bucket, at.key),
+            }
+        }
+        other => other,
+    }
+}
+
+/// Writes one probe under the target key, reads it and removes it: shows that a job which could not write may be able
+/// to now.
+///
+/// # Errors
+/// When the store does not take it, or does not give it back.
+pub async fn writes(
+    store: &dyn Store,
+    bucket: &str,
+    settings: &ProbeSettings,
+    target: &FrozenTarget,
+) -> Result<(), Halt> {
+    let facts = store.bucket(bucket).await.map_err(|e| halt(&e))?;
+    // A default retention would keep one of each try.
+    if facts.default_retention.is_some() {
+        return Ok(());
+    }
+    let sse = match target {
+        FrozenTarget::SseS3 => Sse::S3,
+        FrozenTarget::SseKms { key, context } => {
+            Sse::Kms { key: Some(key.clone()), context: context.clone(), bucket_key: None }
+        }
+    };
+    let yard = Yard { store, bucket, settings, has_versions: facts.versioning.has_versions() };
+    let opened = match yard.make(Form::Target, &sse).await {
+        Ok(made) => touch(store, &made.at).await,
+        Err(error) => Err(halt(&error)),
+    };
+    let wiped = yard.wipe(&yard.at(Form::Target).key).await;
+    opened.and(wiped.map_err(|e| halt(&e)))
 }

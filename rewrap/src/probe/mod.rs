@@ -19,7 +19,7 @@ use keyrotate_proto::outcome::Strategy;
 use keyrotate_proto::spec::JobSpec;
 use keyrotate_store::{BucketFacts, Sse, Store};
 
-pub use health::{canary, sweep, touch};
+pub use health::{canary, sweep, touch, writes};
 pub use objects::names;
 pub use refusal::Refusal;
 
