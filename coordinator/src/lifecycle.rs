@@ -107,8 +107,10 @@ impl Coordinator {
         if cleaned.is_none() && self.has_intents(job).await? {
             return self.open(job, PassKind::Clean, vec![job.scope()]).await;
         }
-        let since = cleaned.unwrap_or(verify).id;
-        match job.last_pass(PassKind::Prepare).filter(|canary| canary.id > since) {
+        // A probe of a pause amid `verifying` is none: the canary opens right before the end.
+        let since = cleaned.unwrap_or(verify).ended;
+        let right_before_the_end = |pass: &&PassRecord| since.is_some_and(|since| pass.started >= since);
+        match job.last_pass(PassKind::Prepare).filter(right_before_the_end) {
             None => self.open(job, PassKind::Prepare, vec![job.scope()]).await,
             Some(canary) if canary.open => Ok(None),
             Some(_) => self.end(job, &JobState::Completed).await,

@@ -8,29 +8,32 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use keyrotate_checkpoint::record::JobRecord;
+use keyrotate_checkpoint::record::{JobRecord, PassRecord};
 use keyrotate_checkpoint::{Ledger, MemoryBackend};
 use keyrotate_coordinator::{Coordinator, CoordinatorConfig};
 use keyrotate_devstack::kes::KesModel;
 use keyrotate_devstack::mixed;
-use keyrotate_devstack::model::{BucketSettings, Faulty, Mode, StoreModel};
+use keyrotate_devstack::model::{Action, BucketSettings, Faulty, Mode, Rule, StoreModel};
 use keyrotate_env::Env;
 use keyrotate_kms::Kms;
 use keyrotate_proto::id::{JobId, Nonce, PassId};
 use keyrotate_proto::job;
 use keyrotate_proto::position::KeyRange;
 use keyrotate_proto::row::Row;
-use keyrotate_proto::state::JobState;
+use keyrotate_proto::state::{JobState, PassKind};
 use keyrotate_queue::MemoryQueue;
 use keyrotate_report::chain::ShardParts;
+use keyrotate_report::finish::Summary;
 use keyrotate_report::rows::LastRows;
 use keyrotate_report::{MemoryStore, ReportError, ReportRoot, ReportStore};
-use keyrotate_store::{GetRequest, ListFrom, ListRequest, ObjectAt, Store};
+use keyrotate_store::{ErrorKind, GetRequest, ListFrom, ListRequest, ObjectAt, Store};
 use keyrotate_worker::{Site, SliceLimits, Worker, WorkerConfig};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 const BUCKET: &str = "bucket";
 const OBJECTS: u64 = 60;
+const LATENCY: Duration = Duration::from_millis(5);
 const JOB: &str = "keyrotate: {apiVersion: v1, bucket: bucket, encryption: {key: key-b}}";
 
 /// One report for the one job.
@@ -78,7 +81,54 @@ impl World {
     /// Works for at most `time`, then is killed: whatever was under way is dropped where it stands.
     async fn work_for(&self, time: Duration) {
         let store = Faulty::new(self.model.clone());
-        store.faults().latency(Duration::from_millis(5));
+        store.faults().latency(LATENCY);
+        let (worker, coordinator) = self.begin(store).await;
+        let end = tokio::time::Instant::now() + time;
+        while tokio::time::Instant::now() < end && !self.ended().await {
+            assert!(!worker.is_finished() && !coordinator.is_finished(), "a part of it ended by itself");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Works to the end over a store that is down now and then, for all calls or for some: each time the slices halt,
+    /// the job pauses, and a probe ends the pause. Gives how often that was.
+    async fn work_through_outages(&self) -> usize {
+        let store = Faulty::new(self.model.clone());
+        let faults = store.faults().clone();
+        faults.latency(LATENCY);
+        let (worker, coordinator) = self.begin(store).await;
+        let mut outages = 0;
+        let end = tokio::time::Instant::now() + Duration::from_secs(200);
+        while !self.ended().await {
+            assert!(
+                tokio::time::Instant::now() < end,
+                "it never ends: {:?}",
+                self.ledger.job(&self.job).await.unwrap()
+            );
+            assert!(!worker.is_finished() && !coordinator.is_finished(), "a part of it ended by itself");
+            tokio::time::sleep(Duration::from_millis(5 + self.env.random_u64() % 40)).await;
+            if !matches!(self.state().await.word(), "running" | "verifying") || outages >= 12 {
+                continue;
+            }
+            outages += 1;
+            let word = ["*", "HeadObject", "PutObject", "CopyObject", "UpdateObjectEncryption", "ListObjectsV2"];
+            let (operation, kind) = (word[outages % word.len()], self.env.random_u64());
+            let error = if kind.is_multiple_of(2) { ErrorKind::Throttled } else { ErrorKind::Unreachable };
+            let times = if kind.is_multiple_of(3) { 1 } else { u64::MAX };
+            faults.add(Rule::on(operation, Action::FailBefore(error)).times(times));
+            tokio::time::sleep(Duration::from_millis(5 + self.env.random_u64() % 60)).await;
+            faults.clear();
+            faults.latency(LATENCY);
+        }
+        outages
+    }
+
+    async fn state(&self) -> JobState {
+        self.ledger.job(&self.job).await.unwrap().state
+    }
+
+    /// A worker and a coordinator over `store`; they go on until the runtime is dropped.
+    async fn begin(&self, store: Faulty<StoreModel>) -> (JoinHandle<()>, JoinHandle<()>) {
         let (queue, root) = (Arc::new(MemoryQueue::new(64)), Arc::new(OneReport(Arc::clone(&self.report))));
         let site = Site {
             store: Arc::new(store),
@@ -102,20 +152,34 @@ impl World {
         };
         self.ledger.void_leases(&self.job).await.unwrap();
         let worker = Worker::new(site, config, self.env.clone());
-        let coordinator =
-            Coordinator::new(self.ledger.clone(), queue, root, CoordinatorConfig { shards: 4, ..Default::default() });
+        let config = CoordinatorConfig { shards: 4, probe_every: Duration::from_secs(1), ..Default::default() };
+        let coordinator = Coordinator::new(self.ledger.clone(), queue, root, config);
         let stop = CancellationToken::new();
         let coordinator = tokio::spawn(coordinator.run(stop.clone()));
-        let worker = tokio::spawn(async move { worker.run(stop).await });
-        let end = tokio::time::Instant::now() + time;
-        while tokio::time::Instant::now() < end && !self.ended().await {
-            assert!(!worker.is_finished() && !coordinator.is_finished(), "a part of it ended by itself");
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        let worker = tokio::spawn(async move { worker.run(stop).await.unwrap() });
+        (worker, coordinator)
     }
 
     async fn ended(&self) -> bool {
-        self.ledger.job(&self.job).await.unwrap().state.is_ended()
+        self.state().await.is_ended()
+    }
+
+    /// The report counts as rotated exactly what was not under the new key before, and says of each key how many left.
+    async fn check_that_each_write_is_counted(&self) {
+        let bytes = self.report.get("summary.json").await.unwrap();
+        let summary: Summary = serde_json::from_slice(&bytes).unwrap();
+        let before = |seal: &str| {
+            let all = (0..OBJECTS).map(|i| mixed::object(i, "key-a", "key-b"));
+            all.filter(|one| one.new.sse.seal().to_string() == seal).count() as u64
+        };
+        let left = |key: &str| {
+            summary.old_keys.iter().find(|old| old.key.rsplit('/').next() == Some(key)).map_or(0, |old| old.left)
+        };
+        let right_before = before("sse-kms:key-b");
+        assert_eq!(summary.checkpoint_counts, None);
+        assert_eq!(summary.counts.of("rotated"), OBJECTS - right_before, "{:?}", summary.counts);
+        assert_eq!(summary.counts.of("current"), right_before, "{:?}", summary.counts);
+        assert_eq!((left("key-a"), left("sse-s3")), (before("sse-kms:key-a"), before("sse-s3")));
     }
 
     async fn rows(&self) -> Vec<Row> {
@@ -140,6 +204,9 @@ impl World {
     async fn check(&self, kills: usize) {
         let job = self.ledger.job(&self.job).await.unwrap();
         assert_eq!(job.state, JobState::Completed);
+        let verified = job.passes.iter().rfind(|pass| pass.kind == PassKind::Verify).unwrap().ended.unwrap();
+        let sang = |pass: &PassRecord| pass.kind == PassKind::Prepare && pass.started >= verified;
+        assert!(job.passes.iter().any(sang), "the canary did not open right before the end");
         let counts = job.result.unwrap().counts;
         let rows = self.rows().await;
         assert_eq!(counts.scanned(), rows.len() as u64, "the sums are the rows'");
@@ -208,6 +275,20 @@ fn killed_at_any_step_a_job_ends_right() {
                 kills += 1;
             }
             on_paused_time(world.check(kills));
+        });
+        assert!(result.is_ok(), "{replay}");
+    }
+}
+
+#[test]
+fn what_was_written_before_a_halt_is_counted_as_rotated() {
+    for seed in seeds() {
+        let replay = format!("replay with KEYROTATE_SEED={seed}");
+        let result = std::panic::catch_unwind(|| {
+            let world = on_paused_time(World::new(seed));
+            assert!(on_paused_time(world.work_through_outages()) > 1, "too few outages to show anything");
+            on_paused_time(world.check_that_each_write_is_counted());
+            on_paused_time(world.check(0));
         });
         assert!(result.is_ok(), "{replay}");
     }

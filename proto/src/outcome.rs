@@ -182,6 +182,16 @@ impl Outcome {
         }
     }
 
+    /// Whether a write of ours led to it, so that another look at the object would find something else.
+    #[must_use]
+    pub fn is_of_a_write(self) -> bool {
+        match self {
+            Self::Rotated(_) => true,
+            Self::Failed(_) => !self.wants_retry(),
+            _ => false,
+        }
+    }
+
     /// Whether the version is in scope and ends under another key than wanted because it could not be done.
     #[must_use]
     pub fn is_exception(self) -> bool {
@@ -220,6 +230,12 @@ impl Strategy {
             Self::Rewrite => "rewrite",
             Self::RewriteInPlace => "rewrite-in-place",
         }
+    }
+
+    /// Whether what it writes keeps its version id, also where a bucket keeps versions.
+    #[must_use]
+    pub fn keeps_version(self) -> bool {
+        matches!(self, Self::UpdateEncryption | Self::RewriteInPlace)
     }
 
     /// The strategy of that name.

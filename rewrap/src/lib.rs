@@ -22,5 +22,5 @@ mod testing;
 pub use classify::halt_of;
 pub use facts::{Facts, Shown, kind_of};
 pub use halt::Halt;
-pub use plan::{Look, Plan, Settled, Unread};
+pub use plan::{Interrupted, Look, Plan, Settled, Unread};
 pub use rewrapper::{Rewrapper, Rules, TakenOver};

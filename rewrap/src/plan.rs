@@ -8,7 +8,9 @@ use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
 use crate::facts::Facts;
+use crate::halt::Halt;
 use crate::readback::Expected;
+use crate::rewrapper::presumed;
 
 /// What becomes of one object version.
 #[derive(Debug)]
@@ -87,6 +89,7 @@ impl Plan {
             strategy: self.strategy,
             upload: self.upload.as_ref().map(|upload| upload.id.clone()),
             source: self.upload.as_ref().map(|upload| fingerprint(&upload.new)),
+            made: None,
         })
     }
 }
@@ -121,6 +124,32 @@ pub enum Settled {
     Unread(Box<Unread>),
 }
 
+/// A write that came to no outcome, for a reason that says nothing about the object.
+#[derive(Debug)]
+pub struct Interrupted {
+    /// The reason.
+    pub halt: Halt,
+    /// What was written, where it was and could not be read back: for whoever works on the object next.
+    pub made: Option<Box<Intent>>,
+}
+
+impl Interrupted {
+    /// After the write. What stops the job says that it came out wrong: then it is no write that anybody may count.
+    pub(crate) fn after(halt: Halt, plan: &Plan, expected: &Expected) -> Self {
+        let made = match halt {
+            Halt::Pause { .. } => Intent::made(presumed(plan, expected), false).map(Box::new),
+            Halt::Stop { .. } => None,
+        };
+        Self { halt, made }
+    }
+}
+
+impl From<Halt> for Interrupted {
+    fn from(halt: Halt) -> Self {
+        Self { halt, made: None }
+    }
+}
+
 /// A write that was made and not yet read back.
 #[derive(Debug)]
 pub struct Unread {
@@ -139,5 +168,11 @@ impl Unread {
     #[must_use]
     pub fn at(&self) -> &ObjectAt {
         self.plan.at()
+    }
+
+    /// An intent that says what was written: for whoever works on the object next, where it can't be read back now.
+    #[must_use]
+    pub fn intent(&self) -> Option<Intent> {
+        Intent::made(presumed(&self.plan, &self.expected), false)
     }
 }

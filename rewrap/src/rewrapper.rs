@@ -7,6 +7,7 @@ mod trap;
 mod write;
 
 pub use intents::TakenOver;
+pub(crate) use write::presumed;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};

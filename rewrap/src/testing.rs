@@ -172,7 +172,7 @@ impl World {
                     if intents && plan.needs_intent() {
                         rewrapper.open(&mut plan).await?;
                     }
-                    match rewrapper.write(plan).await? {
+                    match rewrapper.write(plan).await.map_err(|end| end.halt)? {
                         Settled::Row(row) => rows.push(row),
                         Settled::Unread(one) => unread.push(*one),
                     }

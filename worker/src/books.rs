@@ -10,6 +10,7 @@ use keyrotate_proto::outcome::Counts;
 use keyrotate_proto::part::{self, PART_VERSION, PartHeader};
 use keyrotate_proto::position::Position;
 use keyrotate_proto::row::Row;
+use keyrotate_report::chain::read_header;
 use keyrotate_report::{ReportError, ReportStore};
 
 /// The chain of one shard as far as its holder has written it.
@@ -27,19 +28,31 @@ pub(crate) struct Books {
 }
 
 impl Books {
-    /// Goes on where the shard's record stands.
-    pub(crate) fn open(reports: Arc<dyn ReportStore>, bucket: String, record: &ShardRecord) -> Self {
-        Self {
+    /// Goes on where the shard's record stands. The next part begins where the last one ends, which may lie before the
+    /// cursor: windows without rows have no part.
+    ///
+    /// # Errors
+    /// When the last part can't be read.
+    pub(crate) async fn open(
+        reports: Arc<dyn ReportStore>,
+        bucket: String,
+        record: &ShardRecord,
+    ) -> Result<Self, ReportError> {
+        let from = match &record.last_part {
+            Some(name) => read_header(reports.as_ref(), name).await?.to,
+            None => Position::Before(record.range.start.clone()),
+        };
+        Ok(Self {
             reports,
             bucket,
             shard: record.shard.clone(),
             epoch: record.epoch.clone(),
             parts: record.parts,
             previous: record.last_part.clone(),
-            from: record.cursor.clone(),
+            from,
             counts: record.counts.clone(),
             replaced: record.replaced.clone(),
-        }
+        })
     }
 
     /// The bucket that the rows are of.
@@ -101,5 +114,34 @@ impl Books {
         self.previous = Some(name);
         self.from = to;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use keyrotate_proto::id::{JobId, Nonce, PassId, ShardId};
+    use keyrotate_proto::position::KeyRange;
+    use keyrotate_report::MemoryStore;
+    use keyrotate_report::chain::chain;
+
+    /// `verifying` has windows in which everything agrees, and slices that end behind one.
+    #[tokio::test]
+    async fn a_chain_is_whole_also_where_leases_end_behind_windows_without_rows() {
+        let reports: Arc<dyn ReportStore> = Arc::new(MemoryStore::default());
+        let shard = ShardRef { job: JobId::new(1, [0; 10]), pass: PassId(3), shard: ShardId(0) };
+        let range = KeyRange { start: "a".into(), end: None };
+        let mut record = ShardRecord::new(shard, range, Nonce("n".into()));
+        for (to, last) in [("b", false), ("c", true), ("d", false), ("e", false), ("f", true)] {
+            record.epoch.counter += 1;
+            let mut books = Books::open(Arc::clone(&reports), "bucket".into(), &record).await.unwrap();
+            let to = Position::After(to.into(), None);
+            let commit = books.enter(to, &[], &Counts::default(), last).await.unwrap();
+            (record.cursor, record.parts, record.last_part) = (commit.cursor, commit.parts, commit.last_part);
+        }
+        let ends = |p: &Position| p.key().map(str::to_owned).unwrap_or_default();
+        let links = chain(reports.as_ref(), record.last_part.as_deref()).await.unwrap();
+        let intervals: Vec<_> = links.iter().map(|link| (ends(&link.header.from), ends(&link.header.to))).collect();
+        assert_eq!(intervals, [("a".to_owned(), "c".to_owned()), ("c".to_owned(), "f".to_owned())]);
     }
 }

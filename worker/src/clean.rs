@@ -161,7 +161,8 @@ async fn collect(reports: &Arc<dyn ReportStore>, shard: &ShardRecord, unended: &
     let mut keys = BTreeMap::<String, Attempts>::new();
     for name in intents::list_for_shard(reports.as_ref(), &shard.shard).await? {
         let (_, named) = intents::read::<Intent>(reports.as_ref(), &name).await?;
-        for intent in named.into_iter().filter(|intent| intent.strategy == Strategy::CopyMultipart) {
+        let uploads = |intent: &Intent| intent.strategy == Strategy::CopyMultipart && intent.made.is_none();
+        for intent in named.into_iter().filter(uploads) {
             let attempts = keys.entry(intent.key).or_default();
             match intent.upload {
                 Some(id) => attempts.ids.extend([id]),

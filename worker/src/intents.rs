@@ -52,19 +52,35 @@ impl IntentGate {
     }
 }
 
-/// Intents of earlier leases for entries that the cursor has not passed, by key and version; of several for one entry
-/// the newest.
-pub(crate) type LeftIntents = HashMap<(String, Option<String>), Intent>;
+/// Intents of earlier leases for entries that the cursor has not passed; of several for one entry the newest.
+#[derive(Debug, Default)]
+pub(crate) struct LeftIntents(HashMap<String, Vec<Intent>>);
+
+impl LeftIntents {
+    /// Those of a key.
+    pub(crate) fn of(&self, key: &str) -> &[Intent] {
+        self.0.get(key).map_or(&[], Vec::as_slice)
+    }
+
+    /// The one for an entry.
+    pub(crate) fn at(&self, key: &str, version: Option<&String>) -> Option<&Intent> {
+        self.of(key).iter().find(|intent| intent.version.as_ref() == version)
+    }
+
+    fn add(&mut self, intent: Intent) {
+        let of_key = self.0.entry(intent.key.clone()).or_default();
+        of_key.retain(|older| older.version != intent.version);
+        of_key.push(intent);
+    }
+}
 
 /// What earlier holders of a shard put down and may or may not have written. Listed before the first write.
 pub(crate) async fn left(reports: &dyn ReportStore, shard: &ShardRecord) -> Result<LeftIntents, ReportError> {
-    let mut left = HashMap::new();
+    let mut left = LeftIntents::default();
     for name in list_for_shard(reports, &shard.shard).await? {
         let (_, intents) = read::<Intent>(reports, &name).await?;
         let ahead = |intent: &Intent| shard.cursor.key().is_some_and(|at| intent.key.as_str() >= at);
-        left.extend(
-            intents.into_iter().filter(ahead).map(|intent| ((intent.key.clone(), intent.version.clone()), intent)),
-        );
+        intents.into_iter().filter(ahead).for_each(|intent| left.add(intent));
     }
     Ok(left)
 }

@@ -80,6 +80,9 @@ pub struct WorkerConfig {
     pub confirmed: bool,
 }
 
+/// One for each job, and for each nonce of it.
+type Rewrappers = HashMap<JobId, (Nonce, Arc<Rewrapper>)>;
+
 /// Takes tickets and works.
 #[derive(Clone, Debug)]
 pub struct Worker {
@@ -88,7 +91,7 @@ pub struct Worker {
     env: Env,
     permits: Permits,
     meter: Arc<Meter>,
-    rewrappers: Arc<Mutex<HashMap<JobId, (Nonce, Arc<Rewrapper>)>>>,
+    rewrappers: Arc<Mutex<Rewrappers>>,
     sang: Arc<Mutex<HashMap<JobId, Instant>>>,
 }
 

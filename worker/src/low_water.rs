@@ -60,6 +60,13 @@ impl<T> LowWater<T> {
         self.entries.is_empty()
     }
 
+    /// Takes every outcome that there is, also those behind an entry without one. For a slice that ends: nothing goes on
+    /// after it.
+    pub(crate) fn take_known(&mut self) -> Vec<T> {
+        self.settled_in_front = 0;
+        self.entries.drain(..).filter_map(|(_, slot)| slot).collect()
+    }
+
     /// Takes up to `limit` outcomes from the front, and the position behind the last of them; `None` when the first
     /// entry has no outcome yet.
     pub(crate) fn take(&mut self, limit: usize) -> Option<(Position, Vec<T>)> {

@@ -1,10 +1,11 @@
 //! One item of a slice, from the look at it to what became of it.
 
+use keyrotate_proto::intent::Intent;
 use keyrotate_proto::outcome::{Counts, Outcome};
 use keyrotate_proto::row::Row;
 use keyrotate_report::ReportError;
-use keyrotate_rewrap::{Halt, Look, Plan, Settled, TakenOver};
-use keyrotate_store::Entry;
+use keyrotate_rewrap::{Halt, Interrupted, Look, Plan, Settled, TakenOver};
+use keyrotate_store::{Entry, ObjectAt};
 
 use crate::slice::Tools;
 use crate::source::Task;
@@ -13,8 +14,8 @@ use crate::window::Done;
 /// Why an item has no outcome.
 #[derive(Debug)]
 pub(crate) enum Unfinished {
-    /// What was seen says nothing about the object but about the job.
-    Halted(Halt),
+    /// What was seen says nothing about the object but about the job; and what was written before that.
+    Halted(Halt, Option<Box<Intent>>),
     /// Its intent could not be put down, so it was not written.
     Report(ReportError),
     /// The lease is nearly over, so it was not written.
@@ -23,7 +24,13 @@ pub(crate) enum Unfinished {
 
 impl From<Halt> for Unfinished {
     fn from(halt: Halt) -> Self {
-        Self::Halted(halt)
+        Self::Halted(halt, None)
+    }
+}
+
+impl From<Interrupted> for Unfinished {
+    fn from(end: Interrupted) -> Self {
+        Self::Halted(end.halt, end.made)
     }
 }
 
@@ -32,9 +39,10 @@ pub(crate) async fn work(tools: &Tools, task: Task) -> Result<Done, Unfinished> 
     let replaced = task.replaces();
     let permit = tools.permits.object().await;
     let (look, doubt) = match task {
+        Task::Look(entry) if is_of_a_lost_window(tools, &entry).await? => return Ok(Done { settled: None, replaced }),
         Task::Look(entry) => (look(tools, &entry).await?, None),
-        Task::Again(at, _) => (tools.rewrapper.look_again(&at).await?, None),
-        Task::Doubt(at, row) => (tools.rewrapper.look_again(&at).await?, Some(row)),
+        Task::Again(at, _) => (look_again(tools, &at).await?, None),
+        Task::Doubt(at, row) => (look_again(tools, &at).await?, Some(row)),
         Task::Agrees => return Ok(Done { settled: None, replaced }),
     };
     drop(permit);
@@ -56,20 +64,46 @@ pub(crate) async fn work(tools: &Tools, task: Task) -> Result<Done, Unfinished> 
 /// The same for what the listing alone decides, without a task, a permit or a word to the store.
 pub(crate) fn settle_listed(tools: &Tools, task: &Task) -> Option<Done> {
     let Task::Look(entry) = task else { return None };
-    let row = tools.left_intents.is_empty().then(|| tools.rewrapper.settled_by_listing(entry))??;
+    let left = tools.left_intents.of(&entry.key);
+    let row = left.is_empty().then(|| tools.rewrapper.settled_by_listing(entry))??;
     tools.meter.outcome(row.outcome, row.size);
     Some(Done { settled: Some(Settled::Row(row)), replaced: Counts::default() })
 }
 
+/// Whether a listed version is what a lost window made of another one of its key: then that one's row speaks of it.
+async fn is_of_a_lost_window(tools: &Tools, entry: &Entry) -> Result<bool, Unfinished> {
+    let others = tools.left_intents.of(&entry.key).iter().filter(|intent| intent.version != entry.version);
+    for intent in others.filter(|intent| intent.adds_version()) {
+        if let TakenOver::Written(row) = tools.rewrapper.take_over(intent).await?
+            && row.version_after == entry.version
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// An entry that a lost window had put down an intent for is asked about first: it may be written already.
 async fn look(tools: &Tools, entry: &Entry) -> Result<Look, Unfinished> {
-    match tools.left_intents.get(&(entry.key.clone(), entry.version.clone())) {
+    match tools.left_intents.at(&entry.key, entry.version.as_ref()) {
+        Some(intent) => take_over(tools, intent).await,
         None => Ok(tools.rewrapper.look(entry).await?),
-        Some(intent) => Ok(match tools.rewrapper.take_over(intent).await? {
-            TakenOver::Written(row) => Look::Settled(row),
-            TakenOver::Look(look) => look,
-        }),
     }
+}
+
+/// The same where a row of an earlier pass names the version.
+async fn look_again(tools: &Tools, at: &ObjectAt) -> Result<Look, Unfinished> {
+    match tools.left_intents.at(&at.key, at.version.as_ref()) {
+        Some(intent) => take_over(tools, intent).await,
+        None => Ok(tools.rewrapper.look_again(at).await?),
+    }
+}
+
+async fn take_over(tools: &Tools, intent: &Intent) -> Result<Look, Unfinished> {
+    Ok(match tools.rewrapper.take_over(intent).await? {
+        TakenOver::Written(row) => Look::Settled(row),
+        TakenOver::Look(look) => look,
+    })
 }
 
 async fn write(tools: &Tools, mut plan: Box<Plan>) -> Result<Settled, Unfinished> {

@@ -18,6 +18,7 @@ use keyrotate_rewrap::Halt;
 use tokio_util::sync::CancellationToken;
 
 use crate::Worker;
+use crate::books::Books;
 use crate::deadline::Deadline;
 use crate::intents::{self, IntentGate};
 use crate::slice::{Slice, SliceEnd, Tools};
@@ -50,13 +51,20 @@ impl Worker {
             Ok(source) => source,
             Err(error) => return self.after(lease, &job.id, SliceEnd::Source(error)).await,
         };
+        let read = async {
+            let books = Books::open(Arc::clone(&reports), job.spec.bucket.clone(), &record).await?;
+            Ok((books, intents::left(reports.as_ref(), &record).await?))
+        };
+        let (books, left_intents) = match read.await {
+            Ok(read) => read,
+            Err(error) => return self.after(lease, &job.id, SliceEnd::Report(error)).await,
+        };
         let tools = Tools {
             ledger: self.site.ledger.clone(),
             store: Arc::clone(&self.site.store),
             touched: AtomicBool::new(false),
-            left_intents: intents::left(reports.as_ref(), &record).await?,
-            gate: IntentGate::open(Arc::clone(&reports), record.shard.clone(), record.epoch.clone()),
-            reports,
+            left_intents,
+            gate: IntentGate::open(reports, record.shard.clone(), record.epoch.clone()),
             rewrapper,
             permits: self.permits.clone(),
             meter: Arc::clone(&self.meter),
@@ -65,7 +73,7 @@ impl Worker {
             env: self.env.clone(),
             stop,
         };
-        let (end, lease) = Slice::new(Arc::new(tools), lease, job.spec.bucket.clone()).run(source).await;
+        let (end, lease) = Slice::new(Arc::new(tools), lease, books).run(source).await;
         self.after(lease, &job.id, end).await
     }
 

@@ -9,10 +9,11 @@ use std::time::Duration;
 use futures::future::OptionFuture;
 use keyrotate_checkpoint::{HeldLease, Ledger, LedgerError, Signal};
 use keyrotate_env::Env;
+use keyrotate_proto::intent::Intent;
 use keyrotate_proto::outcome::{Counts, FailReason, Outcome};
 use keyrotate_proto::position::Position;
 use keyrotate_proto::state::PauseReason;
-use keyrotate_report::{ReportError, ReportStore};
+use keyrotate_report::ReportError;
 use keyrotate_rewrap::{Halt, Rewrapper, Settled};
 use keyrotate_store::Store;
 use tokio::sync::{Mutex, mpsc};
@@ -28,7 +29,7 @@ use crate::meter::Meter;
 use crate::object::{Unfinished, settle_listed, work};
 use crate::permits::Permits;
 use crate::source::{Item, Source, SourceError, Task};
-use crate::window::{self, Closed, Done};
+use crate::window::{self, Broken, Closed, Done};
 
 /// How large a window and how long a slice is.
 #[derive(Clone, Debug)]
@@ -60,7 +61,6 @@ impl Default for SliceLimits {
 /// What a slice works with.
 pub(crate) struct Tools {
     pub(crate) ledger: Ledger,
-    pub(crate) reports: Arc<dyn ReportStore>,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) touched: AtomicBool,
     pub(crate) rewrapper: Arc<Rewrapper>,
@@ -103,7 +103,8 @@ pub(crate) struct Slice {
     water: LowWater<Done>,
     tasks: JoinSet<(Ordinal, Result<Done, Unfinished>)>,
     books: Option<Books>,
-    closing: Option<JoinHandle<Result<Closed, SliceEnd>>>,
+    closing: Option<JoinHandle<Result<Closed, Broken>>>,
+    made: Vec<Intent>,
     renewing: Option<JoinHandle<Result<Signal, LedgerError>>>,
     renew_at: Instant,
     window_since: Instant,
@@ -118,11 +119,10 @@ pub(crate) struct Slice {
 const ALL_DENIED: usize = 20;
 
 impl Slice {
-    /// Takes a lease over, to work on a shard of `bucket`.
-    pub(crate) fn new(tools: Arc<Tools>, lease: HeldLease, bucket: String) -> Self {
+    /// Takes a lease over, and the books of its shard.
+    pub(crate) fn new(tools: Arc<Tools>, lease: HeldLease, books: Books) -> Self {
         let now = Instant::now();
         let limits = &tools.limits;
-        let books = Books::open(Arc::clone(&tools.reports), bucket, lease.record());
         Self {
             end: lease.record().range.end_position(),
             renew_at: now + limits.lease_time / 3,
@@ -134,6 +134,7 @@ impl Slice {
             tasks: JoinSet::new(),
             books: Some(books),
             closing: None,
+            made: Vec::new(),
             renewing: None,
             source_through: false,
             closed_last: false,
@@ -149,6 +150,7 @@ impl Slice {
         let end = self.drive(pages).await;
         reader.abort();
         self.tasks.shutdown().await;
+        self.put_down(&end).await;
         if let Some(renewing) = self.renewing.take() {
             let _finished = renewing.await;
         }
@@ -240,7 +242,10 @@ impl Slice {
                 self.judge_denials(&done);
                 self.water.settle(ordinal, done);
             }
-            Some((_, Err(Unfinished::Halted(halt)))) => self.end_with(SliceEnd::Halted(halt)),
+            Some((_, Err(Unfinished::Halted(halt, made)))) => {
+                self.made.extend(made.map(|intent| *intent));
+                self.end_with(SliceEnd::Halted(halt));
+            }
             Some((_, Err(Unfinished::Report(error)))) => self.end_with(SliceEnd::Report(error)),
             Some((_, Err(Unfinished::LeaseOver))) => self.end_with(SliceEnd::LeaseOver),
             None => {}
@@ -295,14 +300,31 @@ impl Slice {
         !through && self.denied.is_some_and(|count| count > 0)
     }
 
-    fn closed(&mut self, closed: Result<Result<Closed, SliceEnd>, JoinError>) {
+    /// What was written and can't be committed, since an object before it has no outcome, is put down for the next
+    /// holder: what it finds as it was written keeps its row.
+    async fn put_down(&mut self, end: &SliceEnd) {
+        self.made.extend(window::made(&self.water.take_known()));
+        if matches!(end, SliceEnd::Lost(_)) {
+            return;
+        }
+        let records = self.made.drain(..).map(|intent| self.tools.gate.record(intent));
+        let failed = futures::future::join_all(records).await.into_iter().find_map(Result::err);
+        if let Some(error) = failed {
+            tracing::warn!(error = &error as &dyn std::error::Error, "what was written will be found `current`");
+        }
+    }
+
+    fn closed(&mut self, closed: Result<Result<Closed, Broken>, JoinError>) {
         self.closing = None;
         match alive(closed) {
             Some(Ok(closed)) => {
                 self.books = Some(closed.books);
                 self.obey(&closed.signal);
             }
-            Some(Err(end)) => self.ending = Some(end),
+            Some(Err(broken)) => {
+                self.made.extend(broken.made);
+                self.ending = Some(broken.end);
+            }
             None => {}
         }
     }
@@ -334,15 +356,19 @@ impl Slice {
         }
     }
 
+    /// Whether there is something that the next window will commit. Without books there is none: the last one broke.
+    fn may_commit_more(&self) -> bool {
+        self.water.ready() > 0 && self.books.is_some() && !self.withholds_rows(false)
+    }
+
     fn over(&mut self) -> Option<SliceEnd> {
         if self.closing.is_some() {
             return None;
         }
         match &self.ending {
-            Some(SliceEnd::Lost(_) | SliceEnd::Report(_) | SliceEnd::LeaseOver) => self.ending.take(),
-            Some(_) if self.tasks.is_empty() && (self.water.ready() == 0 || self.withholds_rows(false)) => {
-                self.ending.take()
-            }
+            Some(SliceEnd::Lost(_)) => self.ending.take(),
+            // What is in flight comes to its end: each call is bounded, and what it wrote wants to be known.
+            Some(_) if self.tasks.is_empty() && !self.may_commit_more() => self.ending.take(),
             None if self.closed_last => Some(SliceEnd::Through),
             _ => None,
         }

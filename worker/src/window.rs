@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use keyrotate_checkpoint::{HeldLease, Signal};
+use keyrotate_proto::intent::Intent;
 use keyrotate_proto::outcome::{Counts, Outcome};
 use keyrotate_proto::position::Position;
 use keyrotate_proto::row::Row;
@@ -28,6 +29,27 @@ pub(crate) struct Closed {
     pub(crate) signal: Signal,
 }
 
+/// A window that was not committed.
+pub(crate) struct Broken {
+    pub(crate) end: SliceEnd,
+    /// What of it was written.
+    pub(crate) made: Vec<Intent>,
+}
+
+/// What of some items was written, to be put down for whoever works on them next.
+pub(crate) fn made(done: &[Done]) -> Vec<Intent> {
+    let intent = |done: &Done| match &done.settled {
+        Some(Settled::Row(row)) => made_by(row),
+        Some(Settled::Unread(unread)) => unread.intent(),
+        None => None,
+    };
+    done.iter().filter_map(intent).collect()
+}
+
+fn made_by(row: &Row) -> Option<Intent> {
+    row.outcome.is_of_a_write().then(|| Intent::made(row.clone(), true))?
+}
+
 /// Closes a window that ends at `to`.
 pub(crate) async fn close(
     tools: Arc<Tools>,
@@ -36,14 +58,17 @@ pub(crate) async fn close(
     to: Position,
     done: Vec<Done>,
     last: bool,
-) -> Result<Closed, SliceEnd> {
+) -> Result<Closed, Broken> {
     let mut replaced = Counts::default();
     done.iter().for_each(|done| replaced.add(&done.replaced));
-    let rows = read_back(&tools, done).await.map_err(SliceEnd::Halted)?;
-    touch_first(&tools, &books, &rows).await.map_err(SliceEnd::Halted)?;
-    let commit = books.enter(to, &rows, &replaced, last).await.map_err(SliceEnd::Report)?;
+    let unread = made(&done);
+    let rows = read_back(&tools, done).await.map_err(|halt| Broken { end: SliceEnd::Halted(halt), made: unread })?;
+    let broken = |end: SliceEnd| Broken { end, made: rows.iter().filter_map(made_by).collect() };
+    touch_first(&tools, &books, &rows).await.map_err(|halt| broken(SliceEnd::Halted(halt)))?;
+    let entered = books.enter(to, &rows, &replaced, last).await;
+    let commit = entered.map_err(|error| broken(SliceEnd::Report(error)))?;
     let mut lease = lease.lock().await;
-    let signal = tools.ledger.commit(&mut lease, commit).await.map_err(SliceEnd::Lost)?;
+    let signal = tools.ledger.commit(&mut lease, commit).await.map_err(|error| broken(SliceEnd::Lost(error)))?;
     tools.deadline.extend(lease.deadline());
     Ok(Closed { books, signal })
 }

@@ -1,13 +1,13 @@
 //! Taking over what a lost window had put down as intents.
 
-use keyrotate_proto::intent::Intent;
-use keyrotate_proto::outcome::Strategy;
+use keyrotate_proto::intent::{Intent, Made};
+use keyrotate_proto::outcome::{Evidence, Outcome, Strategy};
 use keyrotate_proto::row::Row;
 use keyrotate_store::{HeadRequest, ObjectAt, Upload};
 use tokio::time::Instant;
 
 use super::write::{only_halt, rotated};
-use super::{Rewrapper, wanted};
+use super::{Rewrapper, unwritten, wanted};
 use crate::classify::{Doing, Meaning, classify};
 use crate::facts::Facts;
 use crate::halt::Halt;
@@ -34,6 +34,11 @@ impl Rewrapper {
     pub async fn take_over(&self, intent: &Intent) -> Result<TakenOver, Halt> {
         let bucket = self.rules.spec.bucket.clone();
         let at = ObjectAt { bucket, key: intent.key.clone(), version: intent.version.clone() };
+        if let Some(made) = &intent.made
+            && let Some(row) = self.still_as_made(&at, made).await?
+        {
+            return Ok(TakenOver::Written(row));
+        }
         if let Some(row) = self.written_above(&at, intent).await? {
             return Ok(TakenOver::Written(row));
         }
@@ -68,11 +73,33 @@ impl Rewrapper {
         Ok(true)
     }
 
+    /// The row of a write that was made, where the object is still what it made of it: by version, ETag, size and date.
+    /// Where the write was never read back, this look is its read-back; then a store that does not show whether an
+    /// object is right proves nothing, and it is written once more.
+    async fn still_as_made(&self, at: &ObjectAt, made: &Made) -> Result<Option<Row>, Halt> {
+        let row = &made.row;
+        let after = at.at_version(row.version_after.clone().or_else(|| row.version.clone()));
+        let now = match self.look_again(&after).await? {
+            Look::Settled(now) => now,
+            Look::Write(plan) => unwritten(&plan.facts, Outcome::Conflict, ""),
+        };
+        let same = (&now.version, &now.etag, now.size) == (&after.version, &row.etag, row.size);
+        Ok(match made.read_back {
+            _ if !same => None,
+            true => (now.last_modified == row.last_modified).then(|| row.clone()),
+            false => (now.outcome == Outcome::Current).then(|| Row {
+                outcome: Outcome::Rotated(Evidence::Key),
+                after: now.after,
+                last_modified: now.last_modified,
+                ..row.clone()
+            }),
+        })
+    }
+
     /// In a versioned bucket the version right above the one that was read is the window's, if it has all that the
     /// window would have given it.
     async fn written_above(&self, at: &ObjectAt, intent: &Intent) -> Result<Option<Row>, Halt> {
-        let adds = !matches!(intent.strategy, Strategy::UpdateEncryption | Strategy::RewriteInPlace);
-        if !adds || at.version.is_none() {
+        if !intent.adds_version() {
             return Ok(None);
         }
         let versions = self.versions(at).await?;

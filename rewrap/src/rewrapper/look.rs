@@ -149,9 +149,8 @@ impl Rewrapper {
 
     fn plan(&self, facts: Facts, strategy: Strategy, guarded: bool, borrowed: bool, why: String) -> Plan {
         let wanted = wanted(&self.rules.frozen.target, &facts);
-        let stays = matches!(strategy, Strategy::UpdateEncryption | Strategy::RewriteInPlace);
         let unreadable = !crate::decide::is_current(&self.rules.frozen.target, &wanted);
-        let adds_version = self.rules.frozen.versioning.has_versions() && !stays;
+        let adds_version = self.rules.frozen.versioning.has_versions() && !strategy.keeps_version();
         let needs_intent = unreadable || adds_version || !guarded || strategy == Strategy::CopyMultipart;
         tracing::debug!(%strategy, %why, "chosen");
         Plan {

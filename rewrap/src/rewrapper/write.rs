@@ -1,6 +1,6 @@
 //! Writing: the strategy, a second try where the first was never answered, the read-back by HEAD.
 
-use keyrotate_proto::outcome::{FailReason, Outcome, Strategy};
+use keyrotate_proto::outcome::{Evidence, FailReason, Outcome, Strategy};
 use keyrotate_proto::row::Row;
 use keyrotate_proto::state::StopReason;
 use keyrotate_store::{ErrorKind, GetRequest, HeadRequest, ObjectAt, StoreError, Upload};
@@ -10,7 +10,7 @@ use crate::bodies;
 use crate::classify::{Doing, Meaning, classify};
 use crate::facts::is_marker;
 use crate::halt::Halt;
-use crate::plan::{Look, Plan, Settled, Unread};
+use crate::plan::{Interrupted, Look, Plan, Settled, Unread};
 use crate::readback::{Expected, Mismatch, ReadBack, Seen, compare};
 use crate::strategy::{self, Digest, Sent, Trouble};
 
@@ -64,8 +64,8 @@ impl Rewrapper {
     /// Makes the write.
     ///
     /// # Errors
-    /// What says nothing about the object, and what must stop the job.
-    pub async fn write(&self, mut plan: Box<Plan>) -> Result<Settled, Halt> {
+    /// What says nothing about the object, and what must stop the job; and with it whether the write was made.
+    pub async fn write(&self, mut plan: Box<Plan>) -> Result<Settled, Interrupted> {
         for round in 1.. {
             let detail = match self.attempt(&mut plan).await? {
                 Attempt::Settled(settled) => return Ok(settled),
@@ -83,7 +83,7 @@ impl Rewrapper {
         unreachable!("the rounds are bounded")
     }
 
-    async fn attempt(&self, plan: &mut Box<Plan>) -> Result<Attempt, Halt> {
+    async fn attempt(&self, plan: &mut Box<Plan>) -> Result<Attempt, Interrupted> {
         let updates = plan.strategy == Strategy::UpdateEncryption;
         let first_update = if updates { self.first_updates.turn().await } else { None };
         let first_untried = if plan.untried { self.first_untried.turn().await } else { None };
@@ -111,7 +111,8 @@ impl Rewrapper {
             let unread = Unread { plan: plan.clone(), expected: sent.expected };
             return Ok(Attempt::Settled(Settled::Unread(Box::new(unread))));
         }
-        let attempt = self.confirm(plan, &sent.expected, before).await?;
+        let confirmed = self.confirm(plan, &sent.expected, before).await;
+        let attempt = confirmed.map_err(|halt| Interrupted::after(halt, plan, &sent.expected))?;
         if let Attempt::Settled(Settled::Row(Row { outcome: Outcome::Rotated(_), .. })) = &attempt {
             if updates {
                 self.first_updates.right();
@@ -297,8 +298,8 @@ impl Rewrapper {
 
     /// Where the object stands after the write.
     fn place_after(&self, plan: &Plan, expected: &Expected) -> ObjectAt {
-        let stays = matches!(plan.strategy, Strategy::UpdateEncryption | Strategy::RewriteInPlace);
-        let version = if stays { plan.facts.at.version.clone() } else { expected.version.clone() };
+        let version =
+            if plan.strategy.keeps_version() { plan.facts.at.version.clone() } else { expected.version.clone() };
         let versioned = self.rules.frozen.versioning.has_versions();
         plan.facts.at.at_version(version.filter(|_| versioned))
     }
@@ -378,6 +379,20 @@ pub(super) fn rotated(plan: &Plan, expected: &Expected, seen: &Seen, proof: &Rea
         row.etag.clone_from(etag);
     }
     row
+}
+
+/// What the row of a write will be that nobody has read back yet, if the object is as it was written.
+pub(crate) fn presumed(plan: &Plan, expected: &Expected) -> Row {
+    let after = expected.version.clone().filter(|after| plan.facts.at.version.as_ref().is_some_and(|b| b != after));
+    let unwritten = unwritten(&plan.facts, Outcome::Rotated(Evidence::Write), "");
+    Row {
+        version_after: after,
+        size: expected.size,
+        strategy: Some(plan.strategy),
+        after: expected.sse.seal(),
+        etag: expected.etag.clone().unwrap_or_else(|| unwritten.etag.clone()),
+        ..unwritten
+    }
 }
 
 /// A row of an object that was written.
