@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use keyrotate_checkpoint::record::{JobRecord, PassRecord};
 use keyrotate_proto::id::PassId;
-use keyrotate_proto::outcome::Counts;
+use keyrotate_proto::outcome::{Counts, Outcome, SkipReason};
 use keyrotate_proto::state::{JobState, PassKind};
 use keyrotate_report::ReportError;
 use keyrotate_report::chain::ShardParts;
@@ -63,9 +63,10 @@ impl Coordinator {
     }
 }
 
-/// When `verifying` had listed the scope to its end, and how many versions have a row then.
+/// When `verifying` had listed the scope to its end, and how many versions have a row then, deleted ones left out.
 fn checked(job: &JobRecord, state: &JobState, counts: &Counts) -> Option<(Timestamp, u64)> {
     let verify = job.passes.iter().rfind(|pass| pass.kind == PassKind::Verify)?;
     (*state == JobState::Completed).then_some(())?;
-    Some((verify.ended?, counts.scanned() + counts.superseded))
+    let gone = counts.by_outcome.get(&Outcome::Skipped(SkipReason::Gone)).copied().unwrap_or_default();
+    Some((verify.ended?, (counts.scanned() + counts.superseded).saturating_sub(gone)))
 }

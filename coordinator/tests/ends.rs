@@ -12,7 +12,7 @@ use keyrotate_checkpoint::transition::job as transition;
 use keyrotate_checkpoint::{Ledger, MemoryBackend};
 use keyrotate_coordinator::{Coordinator, CoordinatorConfig};
 use keyrotate_devstack::kes::KesModel;
-use keyrotate_devstack::model::{Action, BucketSettings, Faulty, Mode, Rule, StoreModel};
+use keyrotate_devstack::model::{Action, BucketSettings, Call, Faulty, Mode, Rule, StoreModel};
 use keyrotate_env::Env;
 use keyrotate_kms::Kms;
 use keyrotate_proto::id::{Epoch, JobId, Nonce, PassId, ShardId, ShardRef};
@@ -315,6 +315,21 @@ async fn clean_begins_when_nobody_writes_any_more() {
     let written = written.lock().unwrap().expect("it was written");
     let clean = job.last_pass(PassKind::Clean).unwrap();
     assert!(clean.started >= written, "{} < {written}", clean.started);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_was_killed_while_it_prepared_and_is_cancelled_leaves_no_probe() {
+    let world = World::new(Mode::aws(), BucketSettings::versioned()).await;
+    world.put_old(&["a"]).await;
+    let of_probe = |call: &Call<'_>| call.operation == "HeadObject" && call.key.contains("probe-");
+    world.store.faults().add(Rule::when(of_probe, Action::Delay(Duration::from_secs(10))));
+    let id = world.begin(1, "").await;
+    let probe = format!(".keyrotate/probe-{id}-target");
+    let there = || !world.store.store().raw_version_ids(BUCKET, &probe).is_empty();
+    world.work(Some(&id), async || there()).await;
+    world.ledger.update_job(&id, transition::cancel).await.unwrap();
+    assert_eq!(world.run(&id).await.state, JobState::Cancelled);
+    assert!(!there(), "a probe is left");
 }
 
 /// A job is taken until a pass of that kind is there, then its process is gone.

@@ -1,5 +1,5 @@
 //! The `clean` pass, at the end of a job: ends the multipart uploads that its intents name and that no row says were
-//! completed, exactly those, and lists what may be ours or could not be ended.
+//! completed, exactly those, lists what may be ours or could not be ended, and removes what is left of its probes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use keyrotate_report::ReportStore;
 use keyrotate_report::chain::ShardParts;
 use keyrotate_report::intents::{self, LEFTOVERS};
 use keyrotate_report::rows::PassRows;
+use keyrotate_rewrap::probe;
 use keyrotate_store::Upload;
 
 use crate::Worker;
@@ -81,7 +82,21 @@ impl Worker {
                 self.end(job, std::mem::take(&mut unended), &mut left).await?;
             }
         }
-        self.end(job, unended, &mut left).await
+        self.end(job, unended, &mut left).await?;
+        self.sweep(job).await;
+        Ok(())
+    }
+
+    /// Probes that a killed process of this job left: no other start knows that nobody is at them any more.
+    async fn sweep(&self, job: &JobRecord) {
+        let settings = self.probe_settings(job);
+        let bucket = settings.probe_bucket.as_deref().unwrap_or(&job.spec.bucket);
+        let gone = BTreeSet::from([job.id.clone()]);
+        let _permit = self.permits.call().await;
+        let swept = probe::sweep(self.site.store.as_ref(), bucket, &settings.prefix, &gone, &self.env).await;
+        if let Err(error) = swept {
+            tracing::warn!(error = &error as &dyn std::error::Error, "probes of ours could not be looked for");
+        }
     }
 
     /// Ends what is ours. All of it stands in the list before the first call: a pass that is cut off has told.
