@@ -170,6 +170,25 @@ async fn a_dead_job_is_cancelled_and_cleans_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_dead_job_is_cancelled_without_its_store_and_says_so() {
+    let stand = Stand::embedded(Mode::aws()).await;
+    stand.put_old("k/", 100).await;
+    count_writes(&stand, "k/");
+    let mut process = stand.begin(&stand.job(), &["--rate", "50"]);
+    until_written(&stand, &mut process, 10).await;
+    let dead = process.kill().await;
+    let mut elsewhere = stand.target.variables().clone();
+    elsewhere.insert("AWS_ENDPOINT_URL".to_owned(), "http://127.0.0.1:9".to_owned());
+    let said = stand.start_with(&["cancel", &dead.job()], &elsewhere).end().await.expect(0);
+    assert!(said.stdout.contains("is cancelled"), "{}", said.stdout);
+    assert!(said.stderr.contains("can't be reached"), "{}", said.stderr);
+    let report = stand.report(&dead);
+    assert_eq!(report.summary.pointer("/result/state"), Some(&"cancelled".into()), "{}", report.summary);
+    let ended = stand.run(&stand.job(), &[]).await.expect_completed();
+    assert_ne!(ended.job(), dead.job(), "a cancelled job never runs again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_unknown_job_cannot_be_cancelled() {
     let stand = Stand::embedded(Mode::aws()).await;
     let said = stand.start(&["cancel", "01m7z8qvcykt7n92857erd1je0"]).end().await.expect(2);
