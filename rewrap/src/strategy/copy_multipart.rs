@@ -1,5 +1,8 @@
 //! The multipart form of a self-copy: metadata and tags at create, parts by UploadPartCopy with a guarded source,
 //! `If-Match` at complete. On MinIO the only copy that loses no write of others.
+//!
+//! It is never in place, not even where the store could do that: at complete MinIO compares the ETag with the current
+//! version, not with the one that is replaced, and the ETag changes all the same. A versioned bucket gets a new version.
 
 use std::time::Duration;
 

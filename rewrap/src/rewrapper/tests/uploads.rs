@@ -53,6 +53,30 @@ async fn for_multipart(sse: Sse) -> (World, Rewrapper) {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_multipart_form_is_never_in_place() {
+    for versioning in VERSIONINGS {
+        let world = World::new(Mode::minio(), versioning).await;
+        let spec = JobSpec { options: Options { body_transit: BodyTransit::UpTo(3), ..spec().options }, ..spec() };
+        assert!(spec.options.in_place);
+        let rewrapper = world.rewrapper(spec).await;
+        put_without_checksum(world.store.store(), kms(OLD), &[]).await;
+        world.later().await;
+        let before = world.get("k").await.0;
+        let row = world.walk_with_intents(&rewrapper).await.unwrap().remove(0);
+        assert_eq!((row.outcome, row.strategy), (Outcome::Rotated(Evidence::Key), Some(Strategy::CopyMultipart)));
+        let after = world.get("k").await.0;
+        assert!(after.last_modified > before.last_modified, "{versioning:?}");
+        let versions = world.store.store().raw_version_ids(BUCKET, "k");
+        if versioning == Versioning::Enabled {
+            assert_eq!((versions.len(), row.version_after), (2, after.version), "{versioning:?}");
+            assert!(versions.contains(&before.version.unwrap()), "the version that was read stays");
+        } else {
+            assert_eq!(versions.len(), 1, "{versioning:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn metadata_that_changes_while_a_copy_takes_long_is_not_lost() {
     for kind in [SourceKind::Plaintext, SourceKind::SseS3, SourceKind::SseKms] {
         let (world, rewrapper) = for_multipart(sse(kind)).await;
