@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use keyrotate_proto::position::is_askable;
+
 /// Fewer keys than these with the same beginning do not tell what characters come after it.
 const ENOUGH_PEERS: usize = 4;
 
@@ -28,17 +30,15 @@ pub(super) fn midpoint(low: &str, up: Option<&str>, keys: &[&str]) -> Option<Str
     shortened(&view.beginning, &text, between).and_then(|text| askable(text, between))
 }
 
-/// The text, or one near it, that every store takes for the name of an object: MinIO refuses to list behind a name with
-/// a component that is empty, `.` or `..`. `None` where there is none near; the question is then another.
+/// The text, or one near it, that every store begins a listing behind. `None` where there is none near; the question is
+/// then another.
 fn askable(text: String, between: impl Fn(&str) -> bool) -> Option<String> {
-    let bad = |component: &str| matches!(component, "." | "..");
-    let refused = |text: &str| text.starts_with('/') || text.contains("//") || text.split('/').any(bad);
-    if !refused(&text) {
+    if is_askable(&text) {
         return Some(text);
     }
-    let first_bad = text.char_indices().map(|(i, c)| &text[..i + c.len_utf8()]).find(|head| refused(head))?;
+    let first_bad = text.char_indices().map(|(i, c)| &text[..i + c.len_utf8()]).find(|head| !is_askable(head))?;
     let tries = [format!("{first_bad}m"), format!("{}m", first_bad.trim_end_matches(['/', '.']))];
-    tries.into_iter().find(|text| !refused(text) && between(text))
+    tries.into_iter().find(|text| is_askable(text) && between(text))
 }
 
 /// When nothing lies between `asked` and `found`: which share of what can lie between `low` and `up` lies below.

@@ -75,6 +75,56 @@ pub fn prefix_end(prefix: &str) -> Option<String> {
     None
 }
 
+/// A text right before `key` for a listing to begin behind, so that `key` itself is listed if it is there, and as few
+/// others before it as can be had: with the last character lowered by one and the greatest character behind it. `None`
+/// where only the very beginning is before it.
+#[must_use]
+pub fn right_before(key: &str) -> Option<String> {
+    let mut chars = key.chars();
+    let last = chars.next_back()?;
+    let mut head = chars.as_str();
+    // Control characters are refused by some stores.
+    let lowered = previous_char(last).filter(|c| *c >= ' ' && *c != '\u{7f}');
+    if let Some(text) = lowered.map(|c| format!("{head}{c}{}", char::MAX)).filter(|text| is_askable(text) && fits(text))
+    {
+        return Some(text);
+    }
+    while !head.is_empty() && !(is_askable(head) && head.len() <= LONGEST) {
+        let mut chars = head.chars();
+        chars.next_back();
+        head = chars.as_str();
+    }
+    (!head.is_empty()).then(|| head.to_owned())
+}
+
+/// Whether every store begins a listing behind this text. MinIO refuses one with a component that no object there could
+/// have: an empty one, except at the end, `.` or `..`.
+#[must_use]
+pub fn is_askable(text: &str) -> bool {
+    let bad = |component: &str| matches!(component, "." | "..");
+    !text.starts_with('/') && !text.contains("//") && !text.split('/').any(bad)
+}
+
+/// Whether what was put behind a key leaves it a name that MinIO's drives could hold.
+fn fits(text: &str) -> bool {
+    let last = text.rsplit('/').next().unwrap_or_default();
+    text.len() <= LONGEST && last.len() <= LONGEST_COMPONENT
+}
+
+/// Bytes of a text to begin a listing behind; keys may have 1,024.
+const LONGEST: usize = 1_000;
+
+/// Bytes between two slashes.
+const LONGEST_COMPONENT: usize = 255;
+
+/// The character before, in the same order as [`next_char`].
+fn previous_char(c: char) -> Option<char> {
+    match c {
+        '\u{e000}' => Some('\u{d7ff}'),
+        c => u32::from(c).checked_sub(1).and_then(char::from_u32),
+    }
+}
+
 /// The next character in the order of UTF-8 bytes, which is the order of code points.
 fn next_char(c: char) -> Option<char> {
     match c {
@@ -89,7 +139,44 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    #[test]
+    fn places_right_before() {
+        let places = [
+            ("abc", Some(format!("abb{}", char::MAX))),
+            // What a lowered character would make of it, MinIO refuses.
+            ("a/0", Some("a/".to_owned())),
+            ("a ", Some("a".to_owned())),
+            ("a/../b", Some("a/".to_owned())),
+            ("/0", None),
+            ("0", None),
+            ("\u{0}", None),
+            ("", None),
+        ];
+        for (key, place) in places {
+            assert_eq!(right_before(key), place, "{key:?}");
+        }
+        let long = format!("a/{}", "x".repeat(255));
+        assert_eq!(right_before(&long), Some(long[..long.len() - 1].to_owned()));
+        assert!(right_before(&"abc/".repeat(256)).unwrap().len() <= LONGEST);
+    }
+
     proptest! {
+        #[test]
+        fn a_listing_begins_right_before_its_key(key in "(a|0|\\.|/|//|é|\\PC|.|\u{e000}|x{200}){1,7}") {
+            if let Some(before) = right_before(&key) {
+                prop_assert!(before < key, "{before:?} {key:?}");
+                prop_assert!(is_askable(&before), "{before:?} {key:?}");
+            }
+        }
+
+        #[test]
+        fn hardly_a_key_lies_between(number in 0u32..1_000_000, width in 1usize..7) {
+            let name = |n: u32| format!("obj-{n:0width$}");
+            let place = right_before(&name(number)).unwrap();
+            let same_length = number > 0 && name(number - 1).len() == name(number).len();
+            prop_assert!(!same_length || name(number - 1) <= place, "{place:?}");
+        }
+
         #[test]
         fn a_prefix_range_holds_exactly_the_keys_with_that_prefix(prefix in ".{0,4}", key in ".{0,6}") {
             let range = KeyRange::of_prefix(&prefix);

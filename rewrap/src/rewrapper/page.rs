@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use futures::stream::{self, StreamExt};
 use keyrotate_proto::outcome::Outcome;
+use keyrotate_proto::position::right_before;
 use keyrotate_proto::row::Row;
 use keyrotate_store::{Entry, ListFrom, ListRequest};
 
@@ -19,9 +20,6 @@ const WORTH_A_PAGE: usize = 20;
 
 /// HEADs in flight.
 const HEADS: usize = 8;
-
-/// Longer keys leave no room for what stands before them.
-const LONGEST_KEY: usize = 1_000;
 
 impl Rewrapper {
     /// Reads a window's writes back: by a listing with facts, by HEAD where an entry is in doubt. Gives one row for
@@ -47,7 +45,7 @@ impl Rewrapper {
         let mut next: Option<ListFrom> = None;
         while left.len() >= WORTH_A_PAGE {
             let first = left.front().map(|u| u.key().to_owned()).unwrap_or_default();
-            let Some(from) = next.take().or_else(|| right_before(&first)) else {
+            let Some(from) = next.take().or_else(|| right_before(&first).map(ListFrom::AfterKey)) else {
                 doubtful.extend(left.pop_front());
                 continue;
             };
@@ -124,45 +122,4 @@ fn settled(unread: &Unread, entries: Option<&Vec<Entry>>) -> Option<Row> {
     }
     let proof = compare(plan.key(), &expected, &seen).ok()?;
     Some(rotated(plan, &expected, &seen, &proof))
-}
-
-/// A place right before a key: behind all keys that end in the character before its last one. No key worth minding
-/// lies between.
-fn right_before(key: &str) -> Option<ListFrom> {
-    if key.len() > LONGEST_KEY {
-        return None;
-    }
-    let mut chars = key.chars();
-    let last = chars.next_back()?;
-    let start = chars.as_str();
-    let before = u32::from(last).checked_sub(1).filter(|n| *n > 0x20).and_then(char::from_u32);
-    Some(match before {
-        Some(before) => ListFrom::AfterKey(format!("{start}{before}\u{10ffff}")),
-        None if start.is_empty() => ListFrom::Start,
-        None => ListFrom::AfterKey(start.to_owned()),
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn the_place_before_a_key_lies_before_it(key in "\\PC{1,8}") {
-            if let Some(ListFrom::AfterKey(place)) = right_before(&key) {
-                prop_assert!(place.as_str() < key.as_str(), "{place:?} {key:?}");
-            }
-        }
-
-        #[test]
-        fn hardly_a_key_lies_between(digits in "[0-9]{1,6}") {
-            let key = format!("obj-{digits}");
-            let Some(ListFrom::AfterKey(place)) = right_before(&key) else { return Err(TestCaseError::fail("no place")) };
-            let n: u64 = digits.parse().unwrap_or(0);
-            let before = format!("obj-{:0width$}", n.saturating_sub(1), width = digits.len());
-            prop_assert!(before >= key || before.as_str() <= place.as_str(), "{before} {place} {key}");
-        }
-    }
 }

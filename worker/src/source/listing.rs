@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use keyrotate_proto::position::{KeyRange, Position};
+use keyrotate_proto::position::{KeyRange, Position, right_before};
 use keyrotate_store::{Entry, ListFrom, ListRequest, Store};
 
 use super::{Item, Source, SourceError, Task};
@@ -121,45 +121,5 @@ impl Source for Listing {
 /// A place to begin listing from such that `key` itself is listed, if it is there. Keys before it may be listed too
 /// and have to be left out.
 pub(crate) fn from_key(prefix: &str, key: &str) -> ListFrom {
-    if key <= prefix { ListFrom::Start } else { just_before(key).map_or(ListFrom::Start, ListFrom::AfterKey) }
-}
-
-/// A string that is less than `key`, with as few possible keys between them as can be had: with the last character
-/// lowered by one and the greatest character behind it. Below a space nothing is lowered (control characters are
-/// refused by some stores): the last character is left out.
-fn just_before(key: &str) -> Option<String> {
-    let mut chars = key.chars();
-    let last = chars.next_back()?;
-    let head = chars.as_str();
-    let lowered =
-        if last == '\u{e000}' { Some('\u{d7ff}') } else { u32::from(last).checked_sub(1).and_then(char::from_u32) };
-    match lowered {
-        Some(c) if c >= ' ' && c != '\u{7f}' => Some(format!("{head}{c}{}", char::MAX)),
-        _ if head.is_empty() => None,
-        _ => Some(head.to_owned()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn listing_begins_before_its_key(key in ".{1,5}") {
-            if let Some(before) = just_before(&key) {
-                prop_assert!(before < key);
-            }
-        }
-    }
-
-    #[test]
-    fn few_keys_lie_between() {
-        assert_eq!(just_before("abc"), Some(format!("abb{}", char::MAX)));
-        assert_eq!(just_before("a "), Some("a".to_owned()));
-        assert_eq!(just_before("\u{0}"), None);
-        assert_eq!(from_key("logs/", "logs/"), ListFrom::Start);
-        assert_eq!(from_key("", ""), ListFrom::Start);
-    }
+    if key <= prefix { ListFrom::Start } else { right_before(key).map_or(ListFrom::Start, ListFrom::AfterKey) }
 }
