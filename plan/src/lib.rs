@@ -112,6 +112,39 @@ pub fn plan(scope: &KeyRange, probes: &[Probe], wanted: usize) -> Vec<KeyRange> 
     starts.into_iter().zip(ends).map(|(start, end)| KeyRange { start, end }).collect()
 }
 
+/// The first keys of a stretch of a key space.
+#[derive(Clone, Debug)]
+pub struct Stretch {
+    /// The stretch.
+    pub range: KeyRange,
+    /// Its first keys, sorted.
+    pub first: Vec<String>,
+    /// Whether there are no others.
+    pub whole: bool,
+}
+
+/// A guess at the number of keys in stretches that [`plan`] cut: as if the rest of each were as dense as its first keys
+/// are, in the alphabets that they use. As the stretches have about as many keys each, none counts for more than four
+/// of them: dates, which never count to 99, make the guess about some of them far too large.
+#[must_use]
+pub fn guess_count(stretches: &[Stretch]) -> u64 {
+    let mut guesses: Vec<u64> = stretches.iter().map(guess).collect();
+    guesses.sort_unstable();
+    let most = guesses.get(guesses.len() / 2).map_or(0, |median| median.saturating_mul(4));
+    let capped = |stretch: &Stretch| guess(stretch).min(most).max(stretch.first.len() as u64);
+    stretches.iter().map(capped).sum()
+}
+
+fn guess(stretch: &Stretch) -> u64 {
+    let count = stretch.first.len() as u64;
+    let Some(last) = stretch.first.last().filter(|_| !stretch.whole) else { return count };
+    let keys: Vec<&str> = stretch.first.iter().map(String::as_str).collect();
+    let share = share_below(&stretch.range.start, stretch.range.end.as_deref(), last, last, &keys);
+    #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a guess")]
+    let guess = (count as f64 / share.max(f64::EPSILON)) as u64;
+    guess.max(count)
+}
+
 fn is_empty(scope: &KeyRange) -> bool {
     scope.end.as_ref().is_some_and(|end| *end <= scope.start)
 }

@@ -257,3 +257,31 @@ fn no_question_names_what_minio_refuses() {
     }
     assert!(plan(&scope, &probes, 16).len() > 8);
 }
+
+#[test]
+fn a_count_is_guessed_to_a_factor_of_three() {
+    let hashed = |n: u64| n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let date = |n: u64| format!("y=20{:02}/m={:02}/d={:02}/{n:05}", n / 9_000, n / 750 % 12 + 1, n / 25 % 28 + 1);
+    let spaces: [(&str, Vec<String>); 5] = [
+        ("numbers", (0..100_000).map(|n| format!("obj-{n:06}")).collect()),
+        ("hex", (0..60_000).map(|n| format!("{:016x}", hashed(n))).collect()),
+        ("dates", (0..50_000).map(date).collect()),
+        ("folders", (0..40_000).map(|n| format!("team-{}/photo {n}.jpg", n % 7)).collect()),
+        ("few", (0..500).map(|n| format!("obj-{n:06}")).collect()),
+    ];
+    for (name, keys) in spaces {
+        let keys: BTreeSet<String> = keys.into_iter().collect();
+        let scope = KeyRange::of_prefix("");
+        let (probes, _) = ask(&keys, &scope, BUDGET);
+        let stretch = |range: KeyRange| {
+            let inside: Vec<String> = keys.iter().filter(|key| range.contains(key)).cloned().collect();
+            let first: Vec<String> = inside.iter().take(1000).cloned().collect();
+            Stretch { range, whole: first.len() == inside.len(), first }
+        };
+        let guess = guess_count(&plan(&scope, &probes, 32).into_iter().map(stretch).collect::<Vec<_>>());
+        let off = guess as f64 / keys.len() as f64;
+        let exact = name == "few";
+        assert!((0.33..3.0).contains(&off) && (!exact || off == 1.0), "{name}: guessed {guess} of {}", keys.len());
+    }
+    assert_eq!(guess_count(&[]), 0);
+}

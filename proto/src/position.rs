@@ -89,7 +89,7 @@ pub fn right_before(key: &str) -> Option<String> {
     {
         return Some(text);
     }
-    while !head.is_empty() && !(is_askable(head) && head.len() <= LONGEST) {
+    while !(head.is_empty() || is_askable(head) && head.len() <= LONGEST) {
         let mut chars = head.chars();
         chars.next_back();
         head = chars.as_str();

@@ -161,6 +161,9 @@ impl Default for Retry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum BodyTransit {
+    /// The file does not say: up to [`BodyTransit::UNSAID`]. Where there is no other way than through a worker, it is
+    /// asked to say.
+    Unsaid,
     /// Up to so many bytes; 0 forbids it.
     UpTo(u64),
     /// Any body.
@@ -168,10 +171,14 @@ pub enum BodyTransit {
 }
 
 impl BodyTransit {
+    /// Bytes that pass without a word about it.
+    pub const UNSAID: u64 = 1024 * 1024;
+
     /// Whether a body of `size` bytes may pass.
     #[must_use]
     pub fn allows(self, size: u64) -> bool {
         match self {
+            Self::Unsaid => size <= Self::UNSAID,
             Self::UpTo(0) => false,
             Self::UpTo(limit) => size <= limit,
             Self::Any => true,
@@ -182,7 +189,7 @@ impl BodyTransit {
 /// keyrotate's own additions to a job file. A file without them means exactly what it means to MinIO or AIStor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Options {
-    /// How large a body may pass through a worker. Default: 1 MiB.
+    /// How large a body may pass through a worker. Default: 1 MiB, and a question where that is the only way.
     pub body_transit: BodyTransit,
     /// Whether MinIO's in-place form may be used where it is proven. Default: yes.
     pub in_place: bool,
@@ -202,7 +209,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            body_transit: BodyTransit::UpTo(1024 * 1024),
+            body_transit: BodyTransit::Unsaid,
             in_place: true,
             allow_unguarded: false,
             verify_bodies: 0.001,

@@ -94,8 +94,13 @@ impl Stand {
     /// A job file for everything in the bucket under the new key, as this store needs it.
     #[must_use]
     pub fn job(&self) -> JobFile {
-        let job = JobFile::of(&self.bucket).key(&self.target.new_key);
-        if self.target.like == "rgw" { job.option("bodyTransit: any") } else { job }
+        self.as_needed(JobFile::of(&self.bucket).key(&self.target.new_key))
+    }
+
+    /// Any job file, with what this store needs: where nothing but GET + PUT is guarded, bodies must be let through.
+    #[must_use]
+    pub fn as_needed(&self, job: JobFile) -> JobFile {
+        if matches!(self.target.like.as_str(), "rgw" | "moto") { job.option("bodyTransit: any") } else { job }
     }
 
     /// Writes a job file and gives its path.

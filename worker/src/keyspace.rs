@@ -3,16 +3,22 @@
 
 use futures::stream::{self, StreamExt, TryStreamExt};
 use keyrotate_checkpoint::record::JobRecord;
-use keyrotate_plan::{KEY_SPACE_VERSION, KeySpace, Probe, next_questions};
+use keyrotate_plan::{KEY_SPACE_VERSION, KeySpace, Probe, Stretch, guess_count, next_questions, plan};
+use keyrotate_proto::estimate::Estimate;
+use keyrotate_proto::position::KeyRange;
 use keyrotate_store::{ListFrom, ListPage, ListRequest, StoreError};
 
 use crate::Worker;
+use crate::source::from_key;
 
 /// Questions about one key space at most; one key is answered to each.
 const QUESTIONS: usize = 200;
 
 /// A scope that fits into so many pages is listed, not asked about.
 const SMALL: usize = 4;
+
+/// Stretches of a scope of which a page is looked at to guess how much there is.
+const STRETCHES: usize = 32;
 
 /// Keys on one page.
 const PAGE: u32 = 1000;
@@ -54,6 +60,32 @@ impl Worker {
             from = next;
         }
         Ok(None)
+    }
+
+    /// How much lies in the scope, guessed from one page of each of its stretches.
+    pub(crate) async fn estimate(&self, job: &JobRecord, space: &KeySpace) -> Result<Estimate, StoreError> {
+        let stretches =
+            stream::iter(plan(&job.scope(), &space.probes, STRETCHES).into_iter().map(|range| async move {
+                let _permit = self.permits.call().await;
+                self.stretch(job, range).await
+            }));
+        let sampled: Vec<(Stretch, u64)> = stretches.buffered(16).try_collect().await?;
+        let (stretches, bytes): (Vec<Stretch>, Vec<u64>) = sampled.into_iter().unzip();
+        let seen: u64 = stretches.iter().map(|stretch| stretch.first.len() as u64).sum();
+        let (objects, bytes): (u64, u64) = (guess_count(&stretches), bytes.iter().sum());
+        let bytes = u128::from(bytes) * u128::from(objects) / u128::from(seen.max(1));
+        Ok(Estimate { objects, bytes: u64::try_from(bytes).unwrap_or(u64::MAX) })
+    }
+
+    /// The first keys of a range, and the bytes of their objects.
+    async fn stretch(&self, job: &JobRecord, range: KeyRange) -> Result<(Stretch, u64), StoreError> {
+        let page = self.list(job, from_key(&job.spec.prefix, &range.start), PAGE).await?;
+        let crossed = page.entries.last().is_some_and(|last| range.end.as_ref().is_some_and(|end| last.key >= *end));
+        let whole = page.next.is_none() || crossed;
+        let inside: Vec<_> = page.entries.into_iter().filter(|entry| range.contains(&entry.key)).collect();
+        let bytes = inside.iter().map(|entry| entry.size).sum();
+        let first = inside.into_iter().map(|entry| entry.key).collect();
+        Ok((Stretch { range, first, whole }, bytes))
     }
 
     /// One key of the job's scope.

@@ -52,7 +52,7 @@ impl Worker {
 
     /// Preflight and probes; ends with the target frozen in the job record.
     async fn first_prepare(&self, lease: HeldLease, job: &JobRecord) -> Result<(), SliceError> {
-        let frozen = match self.probe(job).await {
+        let mut frozen = match self.probe(job).await {
             Ok(frozen) => frozen,
             Err(refusal) => return self.refused(lease, job, refusal).await,
         };
@@ -60,6 +60,15 @@ impl Worker {
             Ok(space) => space,
             Err(error) => return self.after_listing_failed(lease, job, &error).await,
         };
+        if probe::only_rewrite(&frozen, &job.spec) {
+            let scope = match self.estimate(job, &space).await {
+                Ok(scope) => scope,
+                Err(error) => return self.after_listing_failed(lease, job, &error).await,
+            };
+            if let Err(refusal) = probe::must_pass(&mut frozen, &job.spec, scope) {
+                return self.refused(lease, job, refusal).await;
+            }
+        }
         let bytes = serde_json::to_vec(&space).unwrap_or_default();
         self.site.reports.of(&job.id)?.put(KEY_SPACE, bytes).await?;
         let must_confirm = !self.config.confirmed && names_no_key(job);

@@ -193,7 +193,8 @@ pub(super) struct RetryBlock {
 #[derive(Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct OptionsBlock {
-    /// How large a body may pass through a worker: bytes with units (`1MiB`, the default), `0` for none, `any`.
+    /// How large a body may pass through a worker: bytes with units (`1MiB`, the default), `0` for none,
+    /// `any`. Where bodies have no other way, the start is refused until the file says it.
     #[schemars(extend("type" = ["string", "integer", "null"]))]
     pub(super) body_transit: Option<String>,
     /// Whether MinIO's in-place form may be used where it is proven. Default: true.

@@ -6,6 +6,7 @@ mod objects;
 mod preflight;
 mod refusal;
 mod target;
+mod transit;
 mod trial;
 
 use std::collections::BTreeSet;
@@ -22,6 +23,7 @@ use keyrotate_store::{BucketFacts, Sse, Store};
 pub use health::{canary, sweep, touch, writes};
 pub use objects::names;
 pub use refusal::Refusal;
+pub use transit::{must_pass, only_rewrite};
 
 use objects::{Form, Made, Yard};
 

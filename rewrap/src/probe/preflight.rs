@@ -4,8 +4,7 @@ use jiff::SignedDuration;
 use keyrotate_env::Env;
 use keyrotate_proto::capability::Frozen;
 use keyrotate_proto::key::KeyName;
-use keyrotate_proto::outcome::Strategy;
-use keyrotate_proto::spec::{BodyTransit, JobSpec};
+use keyrotate_proto::spec::JobSpec;
 use keyrotate_proto::state::PauseReason;
 use keyrotate_store::{BucketFacts, HeadRequest, ListFrom, ListRequest, ObjectAt, Store};
 
@@ -95,14 +94,6 @@ pub(super) fn usable(frozen: &Frozen, spec: &JobSpec) -> Result<(), Refusal> {
         return Err(Refusal::new(
             "this store guards no write against a concurrent one: what others write meanwhile may be lost",
             "set `allowUnguarded: true` if nobody else writes to the bucket",
-        ));
-    }
-    let through_us = |s: Strategy| matches!(s, Strategy::Rewrite | Strategy::RewriteInPlace);
-    let guarded: Vec<_> = frozen.proofs.iter().filter(|p| p.guarded || spec.options.allow_unguarded).collect();
-    if guarded.iter().all(|p| through_us(p.strategy)) && spec.options.body_transit == BodyTransit::UpTo(0) {
-        return Err(Refusal::new(
-            "only GET + PUT works on this store, and the file forbids bodies to pass through keyrotate (`bodyTransit: 0`)",
-            "set `bodyTransit: any`",
         ));
     }
     Ok(())

@@ -104,7 +104,7 @@ async fn sse_s3_is_sealed_again(target: Arc<Target>) -> Verdict {
     stand.put_all((0..40).map(|i| Put::sse_s3(format!("s3/{i}"), format!("body {i}")))).await;
     stand.put_old("kms/", 5).await;
     let job = JobFile::of(&stand.bucket).kind("sse-s3");
-    let job = if stand.target.like == "rgw" { job.option("bodyTransit: any") } else { job };
+    let job = stand.as_needed(job);
     let before = stand.snapshot().await;
     let ended = or_refused!(rotate(&stand, &job).await);
     // From SSE-KMS to SSE-S3 would be a step down: an exception.
@@ -122,7 +122,7 @@ async fn plaintext_is_left_alone_where_the_file_has_a_type(target: Arc<Target>) 
     let before = stand.snapshot().await;
     let plain = Stand::keys_under(&before, "plaintext").len() as u64;
     let job = JobFile::of(&stand.bucket).kind("sse-kms").key(&stand.target.new_key);
-    let job = if stand.target.like == "rgw" { job.option("bodyTransit: any") } else { job };
+    let job = stand.as_needed(job);
     let ended = or_refused!(rotate(&stand, &job).await);
     let report = oracle::check(&stand, &job, &before, &ended, &Expect::default()).await;
     assert_eq!(report.count("skipped") + report.count("filtered"), plain, "{}", report.summary);

@@ -4,3 +4,4 @@ mod begin;
 mod faults;
 mod interrupt;
 mod refusals;
+mod transit;

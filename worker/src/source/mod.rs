@@ -12,7 +12,7 @@ use keyrotate_proto::position::Position;
 use keyrotate_proto::row::Row;
 use keyrotate_store::{Entry, ObjectAt, StoreError};
 
-pub(crate) use listing::{Listing, Scope};
+pub(crate) use listing::{Listing, Scope, from_key};
 pub(crate) use retry::{Gap, Retry, gaps};
 pub(crate) use verify::Verify;
 
