@@ -120,6 +120,13 @@ pub struct Frozen {
     pub proofs: Vec<Proof>,
     /// What did not work and why, one line each, for people.
     pub notes: Vec<String>,
+    /// Where objects may have an ACL of their own, which a new version would lose: the owner that a write of ours gives
+    /// them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acl_owner: Option<String>,
+    /// Whether the bucket gives every new version a retention.
+    #[serde(default)]
+    pub retains: bool,
     /// Ciphertext (hex) of the KES canary made at the job's start; `None` without a KES.
     pub canary: Option<String>,
 }

@@ -47,6 +47,8 @@ pub enum Choice {
     },
     /// It depends on what only HEAD shows.
     Head,
+    /// It depends on the object's ACL.
+    Acl,
     /// None.
     Skip {
         /// Why.
@@ -62,6 +64,8 @@ enum Out {
     Because(SkipReason, String),
     /// Only HEAD can tell.
     Head,
+    /// Only its ACL can tell.
+    Acl,
 }
 
 /// Chooses a strategy for a version that is to be written.
@@ -78,6 +82,7 @@ pub fn choose(rules: &Rules, facts: &Facts, kind: SourceKind) -> Choice {
                 against.push((strategy, SkipReason::Unguarded, "nothing guards it here".into()));
             }
             Err(Out::Head) => return Choice::Head,
+            Err(Out::Acl) => return Choice::Acl,
             Err(Out::Because(reason, why)) => against.push((strategy, reason, why)),
         }
     }
@@ -147,7 +152,10 @@ fn fits<'a>(
     if through_us && !rules.spec.options.body_transit.allows(facts.size) {
         return no(SkipReason::BodyTransit, "its body is over bodyTransit");
     }
-    match loses(rules, shown, proof, strategy)? {
+    if rules.frozen.retains {
+        return no(SkipReason::KeepsNot, "it would get the bucket's default retention");
+    }
+    match loses(rules, shown, proof, strategy)?.or(acl(rules, facts)?) {
         Some(what) => Err(Out::Because(SkipReason::KeepsNot, format!("it would lose the {what}"))),
         None => Ok((proof, borrowed)),
     }
@@ -218,6 +226,15 @@ fn loses(rules: &Rules, shown: &Shown, proof: &Proof, strategy: Strategy) -> Res
         return Ok(Some("checksum"));
     }
     Ok(None)
+}
+
+/// Its ACL, where it has one that a new version would lose.
+fn acl(rules: &Rules, facts: &Facts) -> Result<Option<&'static str>, Out> {
+    match (&rules.frozen.acl_owner, facts.plain_acl) {
+        (None, _) | (Some(_), Some(true)) => Ok(None),
+        (Some(_), Some(false)) => Ok(Some("ACL")),
+        (Some(_), None) => Err(Out::Acl),
+    }
 }
 
 #[cfg(test)]

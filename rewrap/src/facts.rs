@@ -29,6 +29,8 @@ pub struct Facts {
     pub shown: Option<Shown>,
     /// Tags, where they were asked for or listed.
     pub tags: Option<Tags>,
+    /// Whether its ACL is the one that a write of ours would give it; `None`: nobody asked.
+    pub plain_acl: Option<bool>,
 }
 
 /// What HEAD shows, or a listing with facts.
@@ -72,6 +74,7 @@ impl Facts {
                 ..Shown::default()
             }),
             tags: facts.map(|f| f.tags.clone()),
+            plain_acl: None,
         }
     }
 
@@ -89,6 +92,7 @@ impl Facts {
             storage_class: None,
             shown: None,
             tags: None,
+            plain_acl: None,
         }
     }
 
@@ -104,6 +108,7 @@ impl Facts {
             self.last_modified = object.last_modified;
             self.listed = None;
             self.tags = None;
+            self.plain_acl = None;
         }
         // Only a listing ever shows a context: HEAD must not wipe it off.
         let mut sse = object.sse.clone();

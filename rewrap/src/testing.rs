@@ -59,6 +59,8 @@ pub(crate) fn frozen() -> Frozen {
         same_bucket: true,
         proofs: Vec::new(),
         notes: Vec::new(),
+        acl_owner: None,
+        retains: false,
         canary: None,
     }
 }

@@ -38,6 +38,9 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// Tags of one object version, in the order the store gives them.
     async fn tags(&self, at: &ObjectAt) -> Result<Tags>;
 
+    /// GetObjectAcl.
+    async fn acl(&self, at: &ObjectAt) -> Result<Acl>;
+
     /// PutObject.
     async fn put(&self, request: PutRequest, body: Body) -> Result<Written>;
 

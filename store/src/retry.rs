@@ -21,7 +21,7 @@ use keyrotate_env::Env;
 use tokio::time::Instant;
 
 use crate::{
-    Body, BucketFacts, CopyRequest, ErrorKind, GetRequest, Guard, HeadRequest, InPlace, ListPage, ListRequest,
+    Acl, Body, BucketFacts, CopyRequest, ErrorKind, GetRequest, Guard, HeadRequest, InPlace, ListPage, ListRequest,
     NewObject, Object, ObjectAt, Part, PartCopyRequest, PutRequest, Result, Store, StoreError, StoreIdentity, Tags,
     Upload, Written,
 };
@@ -238,6 +238,10 @@ impl<S: Store> Store for Retrying<S> {
 
     async fn tags(&self, at: &ObjectAt) -> Result<Tags> {
         self.run(Effect::Repeatable, || Some(self.inner.tags(at))).await
+    }
+
+    async fn acl(&self, at: &ObjectAt) -> Result<Acl> {
+        self.run(Effect::Repeatable, || Some(self.inner.acl(at))).await
     }
 
     async fn put(&self, request: PutRequest, body: Body) -> Result<Written> {

@@ -413,6 +413,23 @@ pub struct EntryFacts {
     pub tags: Tags,
 }
 
+/// Who may do what with an object, by its own ACL.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Acl {
+    /// Whose object it is; empty where the store does not say.
+    pub owner: String,
+    /// Who (id, group or address) may do what (`FULL_CONTROL`, `READ`, …).
+    pub grants: Vec<(String, String)>,
+}
+
+impl Acl {
+    /// Whether it is what `owner`'s write without a word about ACLs makes: full control for the owner alone.
+    #[must_use]
+    pub fn is_plain_of(&self, owner: &str) -> bool {
+        self.owner == owner && matches!(self.grants.as_slice(), [(who, what)] if who == owner && what == "FULL_CONTROL")
+    }
+}
+
 /// A bucket's configuration, as far as it can be seen.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct BucketFacts {
@@ -424,6 +441,8 @@ pub struct BucketFacts {
     pub lock_enabled: bool,
     /// Default retention: mode and days.
     pub default_retention: Option<(String, u32)>,
+    /// Whether ACLs are switched off (`BucketOwnerEnforced`).
+    pub acls_off: bool,
     /// The region that the store names.
     pub region: Option<String>,
     /// The server's `Date`.

@@ -65,6 +65,13 @@ impl Inner {
         })
     }
 
+    pub(super) fn let_read(&self, at: &ObjectAt, reader: &str) -> Result<()> {
+        self.amend("PutObjectAcl", at, |content| {
+            content.readers.push(reader.to_owned());
+            Ok(())
+        })
+    }
+
     pub(super) fn put_lock(&self, at: &ObjectAt, lock: Lock) -> Result<()> {
         let op = "PutObjectRetention";
         if !self.lock().bucket(op, &at.bucket)?.settings.lock_enabled {

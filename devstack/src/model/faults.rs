@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt as _};
 use keyrotate_store::{
-    Body, BucketFacts, CopyRequest, ErrorKind, GetRequest, Guard, HeadRequest, InPlace, ListPage, ListRequest,
+    Acl, Body, BucketFacts, CopyRequest, ErrorKind, GetRequest, Guard, HeadRequest, InPlace, ListPage, ListRequest,
     NewObject, Object, ObjectAt, Part, PartCopyRequest, PutRequest, Result, Store, StoreError, StoreIdentity, Tags,
     Upload, Written, update_encryption_body,
 };
@@ -287,6 +287,10 @@ impl<S: Store> Store for Faulty<S> {
 
     async fn tags(&self, at: &ObjectAt) -> Result<Tags> {
         self.around(on("GetObjectTagging", at), self.store.tags(at)).await
+    }
+
+    async fn acl(&self, at: &ObjectAt) -> Result<Acl> {
+        self.around(on("GetObjectAcl", at), self.store.acl(at)).await
     }
 
     async fn put(&self, request: PutRequest, body: Body) -> Result<Written> {

@@ -36,8 +36,9 @@ use keyrotate_env::Env;
 use keyrotate_kms::Kms;
 use keyrotate_proto::capability::Versioning;
 use keyrotate_store::{
-    Body, BucketFacts, CopyRequest, GetRequest, Guard, HeadRequest, InPlace, ListPage, ListRequest, Lock, NewObject,
-    Object, ObjectAt, Part, PartCopyRequest, PutRequest, Result, Sse, Store, StoreIdentity, Tags, Upload, Written,
+    Acl, Body, BucketFacts, CopyRequest, GetRequest, Guard, HeadRequest, InPlace, ListPage, ListRequest, Lock,
+    NewObject, Object, ObjectAt, Part, PartCopyRequest, PutRequest, Result, Sse, Store, StoreIdentity, Tags, Upload,
+    Written,
 };
 
 pub use bucket::BucketSettings;
@@ -185,6 +186,14 @@ impl StoreModel {
         self.inner.put_tags(at, tags)
     }
 
+    /// Lets somebody read an object version by its ACL; the ETag stays.
+    ///
+    /// # Errors
+    /// When the object is not there.
+    pub fn let_read(&self, at: &ObjectAt, reader: &str) -> Result<()> {
+        self.inner.let_read(at, reader)
+    }
+
     /// Replaces retention and legal hold of an object version; the ETag stays.
     ///
     /// # Errors
@@ -261,6 +270,10 @@ impl Store for StoreModel {
 
     async fn tags(&self, at: &ObjectAt) -> Result<Tags> {
         self.inner.object_tags(at)
+    }
+
+    async fn acl(&self, at: &ObjectAt) -> Result<Acl> {
+        self.inner.object_acl(at)
     }
 
     async fn put(&self, request: PutRequest, body: Body) -> Result<Written> {

@@ -67,6 +67,9 @@ pub struct Mode {
     /// Every part but the last must have as many bytes.
     pub min_part: u64,
 
+    /// Objects have ACLs, which every write resets; else GetObjectAcl is answered 501.
+    pub acls: bool,
+
     /// Which keys are refused.
     pub keys: KeyRules,
     /// Keys that end in `/`: no multipart, no versions, and, encrypted, an ETag in HEAD of another form, the only
@@ -127,6 +130,7 @@ impl Mode {
             refuses_part_copy_with_checksum: false,
             copy_limit: 5 << 30,
             min_part: 5 << 20,
+            acls: false,
             keys: KeyRules::Any,
             odd_directory_keys: false,
         }
@@ -151,6 +155,7 @@ impl Mode {
             refuses_unchanged_self_copy: false,
             torn_metadata_copy: true,
             refuses_part_copy_with_checksum: true,
+            acls: false,
             keys: KeyRules::FileSystem,
             odd_directory_keys: true,
             ..Self::aws()
@@ -174,6 +179,7 @@ impl Mode {
             kms_etag_random: false,
             refuses_unchanged_self_copy: false,
             copy_keeps_website_redirect: true,
+            acls: false,
             keys: KeyRules::NoControlCharacters,
             ..Self::aws()
         }

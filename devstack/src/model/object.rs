@@ -35,6 +35,9 @@ pub(super) struct Content {
     pub(super) seal: Option<Seal>,
     pub(super) headers: Headers,
     pub(super) tags: Tags,
+    /// Whom its ACL lets read, beside its owner.
+    #[serde(default)]
+    pub(super) readers: Vec<String>,
     pub(super) storage_class: Option<String>,
     pub(super) lock: Lock,
     pub(super) checksums: Vec<Checksum>,

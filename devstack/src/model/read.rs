@@ -1,6 +1,6 @@
 //! HEAD, GET, tags, and what a bucket says of itself.
 
-use keyrotate_store::{Body, BucketFacts, GetRequest, HeadRequest, Object, ObjectAt, Result, Sse, Tags};
+use keyrotate_store::{Acl, Body, BucketFacts, GetRequest, HeadRequest, Object, ObjectAt, Result, Sse, Tags};
 
 use super::errors;
 use super::inner::{Found, Inner};
@@ -60,6 +60,18 @@ impl Inner {
         Ok(self.look(op, at)?.content.tags)
     }
 
+    pub(super) fn object_acl(&self, at: &ObjectAt) -> Result<Acl> {
+        let op = "GetObjectAcl";
+        self.count(op);
+        if !self.mode.acls {
+            return Err(errors::not_implemented(op));
+        }
+        let owner = "owner".to_owned();
+        let readers = self.look(op, at)?.content.readers.into_iter().map(|reader| (reader, "READ".to_owned()));
+        let grants = [(owner.clone(), "FULL_CONTROL".to_owned())].into_iter().chain(readers).collect();
+        Ok(Acl { owner, grants })
+    }
+
     pub(super) fn bucket_facts(&self, name: &str) -> Result<BucketFacts> {
         let op = "HeadBucket";
         self.count(op);
@@ -69,6 +81,7 @@ impl Inner {
             versioning: settings.versioning,
             default_sse: settings.default_sse.or_else(|| self.mode.encrypts_always.then_some(Sse::S3)),
             lock_enabled: settings.lock_enabled,
+            acls_off: false,
             default_retention: settings.default_retention,
             region: settings.region.or_else(|| Some("us-east-1".to_owned())),
             server_date: Some(whole_seconds(self.env.now())),

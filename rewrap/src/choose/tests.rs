@@ -79,6 +79,7 @@ fn word(choice: &Choice) -> String {
             format!("{strategy}{}{borrowed}", if *guarded { "" } else { " UNGUARDED" })
         }
         Choice::Head => "head".into(),
+        Choice::Acl => "acl".into(),
         Choice::Skip { reason, .. } => format!("skipped({reason})"),
     }
 }

@@ -18,7 +18,7 @@ use keyrotate_proto::id::JobId;
 use keyrotate_proto::key::KeyName;
 use keyrotate_proto::outcome::Strategy;
 use keyrotate_proto::spec::JobSpec;
-use keyrotate_store::{BucketFacts, Sse, Store};
+use keyrotate_store::{BucketFacts, ErrorKind, Sse, Store};
 
 pub use health::{canary, sweep, touch, writes};
 pub use objects::names;
@@ -110,6 +110,8 @@ async fn prove(
         same_bucket: yard.bucket == spec.bucket,
         proofs: Vec::new(),
         notes: target::default_differs(yard, facts, &spec.bucket, &target).await.into_iter().collect(),
+        acl_owner: None,
+        retains: facts.default_retention.is_some(),
         canary,
         target,
     };
@@ -121,6 +123,9 @@ async fn prove(
         && !sources.is_empty()
         && sources.iter().all(|(_, made)| listing_shows(made));
     frozen.tags_announced = !sources.is_empty() && sources.iter().all(|(_, made)| made.object.tag_count == Some(2));
+    if let Some((_, made)) = sources.first().filter(|_| !frozen.listing_facts && !probe_facts.acls_off) {
+        acl_owner(yard, made, &mut frozen).await;
+    }
     for (sse, _) in &sources {
         for strategy in tried(spec, &frozen, sse) {
             attempt(yard, &mut frozen, strategy, sse, false).await;
@@ -168,6 +173,18 @@ async fn sources(yard: &Yard<'_>, spec: &JobSpec, frozen: &mut Frozen) -> Vec<(S
         }
     }
     sources
+}
+
+/// Learns whether objects have ACLs here. MinIO, whose listing shows everything else, answers for all the same.
+async fn acl_owner(yard: &Yard<'_>, made: &Made, frozen: &mut Frozen) {
+    match yard.store.acl(&made.at).await {
+        Ok(acl) => frozen.acl_owner = Some(acl.owner),
+        Err(error) if matches!(error.kind, ErrorKind::NotImplemented | ErrorKind::NotFound | ErrorKind::Refused) => {}
+        Err(error) => {
+            frozen.notes.push(format!("ACLs can't be seen, and objects may have some: {error}; grant s3:GetObjectAcl"));
+            frozen.acl_owner = Some(String::new());
+        }
+    }
 }
 
 /// Whether the listing showed of a probe what HEAD and its tags show.

@@ -91,6 +91,7 @@ impl Rewrapper {
                 Decision::Tags => Ask::Tags,
                 Decision::Write(kind) => match choose(&self.rules, &facts, kind) {
                     Choice::Head => Ask::Head,
+                    Choice::Acl => Ask::Acl,
                     Choice::Skip { reason, why } => {
                         return Ok(Step::Look(Look::Settled(unwritten(&facts, Outcome::Skipped(reason), why))));
                     }
@@ -103,6 +104,13 @@ impl Rewrapper {
             match ask {
                 Ask::Tags => match self.store.tags(&facts.at).await {
                     Ok(tags) => facts.tags = Some(tags),
+                    Err(error) => return self.unread(&facts, &error).map(Step::Look),
+                },
+                Ask::Acl => match self.store.acl(&facts.at).await {
+                    Ok(acl) => {
+                        let owner = self.rules.frozen.acl_owner.as_deref();
+                        facts.plain_acl = Some(owner.is_some_and(|owner| acl.is_plain_of(owner)));
+                    }
                     Err(error) => return self.unread(&facts, &error).map(Step::Look),
                 },
                 Ask::Head => {
@@ -229,4 +237,5 @@ enum Step {
 enum Ask {
     Head,
     Tags,
+    Acl,
 }

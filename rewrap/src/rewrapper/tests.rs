@@ -247,6 +247,46 @@ async fn a_write_after_ours_is_seen_by_the_page() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_object_with_an_acl_of_its_own_is_never_written_by_what_loses_it() {
+    for mode in Mode::all() {
+        for versioning in VERSIONINGS {
+            let world = World::new(Mode { acls: true, listing_facts: false, ..mode.clone() }, versioning).await;
+            let rewrapper = world.rewrapper(any_size(spec())).await;
+            let name = format!("{} {versioning:?}", mode.name);
+            for key in ["plain", "public"] {
+                world.put(key, kms(OLD), b"body").await;
+            }
+            let public = ObjectAt::current(BUCKET, "public");
+            world.store.store().let_read(&public, "everybody").unwrap();
+            let before = world.store.acl(&public).await.unwrap();
+            world.later().await;
+            let rows = world.walk(&rewrapper).await.unwrap();
+            assert!(matches!(row_of(&rows, "plain").outcome, Outcome::Rotated(_)), "{name}: {rows:?}");
+            let row = row_of(&rows, "public");
+            match row.strategy {
+                Some(Strategy::UpdateEncryption) => assert!(matches!(row.outcome, Outcome::Rotated(_)), "{name}"),
+                _ => {
+                    assert_eq!(row.outcome, Outcome::Skipped(SkipReason::KeepsNot), "{name}: {row:?}");
+                    assert!(row.detail.contains("it would lose the ACL"), "{name}: {row:?}");
+                }
+            }
+            assert_eq!(world.store.acl(&public).await.unwrap(), before, "{name}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_gets_the_buckets_default_retention() {
+    let world = World::new(Mode::aws(), Versioning::Enabled).await;
+    let mut frozen = world.prepare(&spec()).await;
+    frozen.retains = true;
+    frozen.proofs.retain(|p| p.strategy != Strategy::UpdateEncryption);
+    world.put("k", kms(OLD), b"body").await;
+    let rows = world.walk(&world.with(any_size(spec()), frozen)).await.unwrap();
+    assert_eq!(rows[0].outcome, Outcome::Skipped(SkipReason::KeepsNot), "{rows:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn directory_markers_are_rotated_everywhere() {
     for mode in Mode::all() {
         for versioning in VERSIONINGS {

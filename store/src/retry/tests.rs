@@ -88,6 +88,9 @@ impl Store for Scripted {
     async fn tags(&self, _: &ObjectAt) -> Result<Tags> {
         unreachable!()
     }
+    async fn acl(&self, _: &ObjectAt) -> Result<Acl> {
+        unreachable!()
+    }
     async fn copy(&self, _: CopyRequest) -> Result<Written> {
         unreachable!()
     }

@@ -1,6 +1,6 @@
 //! What a bucket's configuration says.
 
-use aws_sdk_s3::types::{ObjectLockEnabled, ServerSideEncryption};
+use aws_sdk_s3::types::{ObjectLockEnabled, ObjectOwnership, OwnershipControlsRule, ServerSideEncryption};
 use keyrotate_proto::key::KeyName;
 
 use super::call::{Shape, Tap};
@@ -33,6 +33,7 @@ impl S3Store {
         facts.server_date = kept.take().and_then(|headers| headers::date(&headers));
         facts.default_sse = self.default_sse(bucket).await?;
         (facts.lock_enabled, facts.default_retention) = self.default_lock(bucket).await?.unwrap_or_default();
+        facts.acls_off = self.acls_off(bucket).await?;
         let call = self.client.get_bucket_location().bucket(bucket).send();
         let location = seen(self.call("GetBucketLocation", self.timeouts.call, call).await)?;
         facts.region = location.and_then(|answer| answer.location_constraint).map(|region| match region.as_str() {
@@ -60,6 +61,18 @@ impl S3Store {
                 _ => return None,
             })
         }))
+    }
+
+    /// Whether nobody's ACL counts for anything here. A store that does not know the call may answer it with anything.
+    async fn acls_off(&self, bucket: &str) -> Result<bool> {
+        let call = self.client.get_bucket_ownership_controls().bucket(bucket).send();
+        let answer = match self.call("GetBucketOwnershipControls", self.timeouts.call, call).await {
+            Err(error) if error.kind == ErrorKind::Nonsense => None,
+            answer => seen(answer)?,
+        };
+        let rules = answer.and_then(|answer| answer.ownership_controls).map(|controls| controls.rules);
+        let off = |rule: &OwnershipControlsRule| rule.object_ownership == ObjectOwnership::BucketOwnerEnforced;
+        Ok(rules.is_some_and(|rules| rules.iter().any(off)))
     }
 
     /// Whether object lock is on, and the default retention: mode and days.

@@ -29,7 +29,7 @@ pub use connect::{ConnectError, S3Config, Timeouts};
 pub use encode::update_encryption_body;
 
 use crate::{
-    Body, BucketFacts, CopyRequest, Directive, ErrorKind, GetRequest, Guard, HeadRequest, InPlace, ListPage,
+    Acl, Body, BucketFacts, CopyRequest, Directive, ErrorKind, GetRequest, Guard, HeadRequest, InPlace, ListPage,
     ListRequest, NewObject, Object, ObjectAt, Part, PartCopyRequest, PutRequest, Result, Store, StoreError,
     StoreIdentity, Tags, Upload, Written,
 };
@@ -150,6 +150,17 @@ impl Store for S3Store {
             Err(error) if error.code.as_deref() == Some("NoSuchTagSet") => Ok(Tags::new()),
             Err(error) => Err(error),
         }
+    }
+
+    async fn acl(&self, at: &ObjectAt) -> Result<Acl> {
+        let call = self.client.get_object_acl().bucket(&at.bucket).key(&at.key).set_version_id(at.version.clone());
+        let answer = self.call("GetObjectAcl", self.timeouts.call, call.send()).await?;
+        let owner = answer.owner.and_then(|owner| owner.id).unwrap_or_default();
+        let grants = answer.grants.unwrap_or_default().into_iter().map(|grant| {
+            let who = grant.grantee.and_then(|to| to.id.or(to.uri).or(to.email_address)).unwrap_or_default();
+            (who, grant.permission.map(|what| what.as_str().to_owned()).unwrap_or_default())
+        });
+        Ok(Acl { owner, grants: grants.collect() })
     }
 
     async fn put(&self, request: PutRequest, body: Body) -> Result<Written> {

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use async_trait::async_trait;
 
 use crate::{
-    Body, BucketFacts, CopyRequest, GetRequest, Guard, HeadRequest, InPlace, ListPage, ListRequest, NewObject, Object,
-    ObjectAt, Part, PartCopyRequest, PutRequest, Result, Store, StoreIdentity, Tags, Upload, Written,
+    Acl, Body, BucketFacts, CopyRequest, GetRequest, Guard, HeadRequest, InPlace, ListPage, ListRequest, NewObject,
+    Object, ObjectAt, Part, PartCopyRequest, PutRequest, Result, Store, StoreIdentity, Tags, Upload, Written,
 };
 
 /// One method of [`Store`].
@@ -22,6 +22,8 @@ pub enum Operation {
     Get,
     /// [`Store::tags`].
     Tags,
+    /// [`Store::acl`].
+    Acl,
     /// [`Store::put`].
     Put,
     /// [`Store::copy`].
@@ -48,11 +50,12 @@ pub enum Operation {
     Bucket,
 }
 
-const OPERATIONS: [Operation; 16] = [
+const OPERATIONS: [Operation; 17] = [
     Operation::List,
     Operation::Head,
     Operation::Get,
     Operation::Tags,
+    Operation::Acl,
     Operation::Put,
     Operation::Copy,
     Operation::UpdateEncryption,
@@ -142,6 +145,11 @@ impl<S: Store> Store for Counting<S> {
         self.inner.tags(at).await
     }
 
+    async fn acl(&self, at: &ObjectAt) -> Result<Acl> {
+        self.calls.add(Operation::Acl);
+        self.inner.acl(at).await
+    }
+
     async fn put(&self, request: PutRequest, body: Body) -> Result<Written> {
         self.calls.add(Operation::Put);
         self.inner.put(request, body).await
@@ -225,8 +233,8 @@ mod tests {
         for (n, operation) in OPERATIONS.into_iter().enumerate() {
             assert_eq!(calls.of(operation), n as u64 + 1);
         }
-        assert_eq!(calls.total(), (1..=16).sum::<u64>());
-        assert_eq!(calls.by_operation().len(), 16);
+        assert_eq!(calls.total(), (1..=17).sum::<u64>());
+        assert_eq!(calls.by_operation().len(), 17);
         assert!(Calls::default().by_operation().is_empty());
     }
 }

@@ -19,6 +19,8 @@ pub(crate) fn frozen() -> Frozen {
         same_bucket: true,
         proofs: vec![],
         notes: vec![],
+        acl_owner: None,
+        retains: false,
         canary: None,
     }
 }
