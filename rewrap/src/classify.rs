@@ -44,7 +44,7 @@ pub(crate) fn classify(error: &StoreError, doing: Doing) -> Meaning {
         (ErrorKind::NotFound | ErrorKind::Precondition | ErrorKind::CustomerKey | ErrorKind::Locked, _) => {
             Meaning::Changed
         }
-        (ErrorKind::NoSuchBucket, _) => pause(PauseReason::BucketGone),
+        (ErrorKind::NoSuchBucket | ErrorKind::WrongRegion, _) => pause(PauseReason::BucketGone),
         (ErrorKind::Credentials, _) => pause(PauseReason::Credentials),
         (ErrorKind::ClockSkew, _) => pause(PauseReason::ClockSkew),
         (ErrorKind::Throttled | ErrorKind::Unreachable, _) => pause(PauseReason::StoreDown),
@@ -75,7 +75,7 @@ pub fn halt_of(error: &StoreError) -> Option<Halt> {
 /// What an error means where no object is concerned: of a listing, of the bucket.
 pub(crate) fn halt(error: &StoreError) -> Halt {
     let reason = match error.kind {
-        ErrorKind::NoSuchBucket | ErrorKind::NotFound => PauseReason::BucketGone,
+        ErrorKind::NoSuchBucket | ErrorKind::NotFound | ErrorKind::WrongRegion => PauseReason::BucketGone,
         ErrorKind::Credentials => PauseReason::Credentials,
         ErrorKind::ClockSkew => PauseReason::ClockSkew,
         ErrorKind::Denied => PauseReason::Denied,
@@ -104,6 +104,7 @@ mod tests {
         let table = [
             (ErrorKind::NotFound, "skipped/gone", "changed"),
             (ErrorKind::NoSuchBucket, "pause/bucket-gone", "pause/bucket-gone"),
+            (ErrorKind::WrongRegion, "pause/bucket-gone", "pause/bucket-gone"),
             (ErrorKind::Precondition, "changed", "changed"),
             (ErrorKind::Throttled, "pause/store-down", "pause/store-down"),
             (ErrorKind::Denied, "failed/denied", "failed/denied"),

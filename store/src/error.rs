@@ -18,6 +18,8 @@ pub enum ErrorKind {
     Denied,
     /// The credentials themselves: expired, unknown, wrong signature, none found.
     Credentials,
+    /// The bucket lies in another region than the requests are signed for; the message names it.
+    WrongRegion,
     /// `RequestTimeTooSkewed`.
     ClockSkew,
     /// The KMS key named in the request does not exist, or is disabled.

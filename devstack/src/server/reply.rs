@@ -95,6 +95,7 @@ fn usual_answer(kind: ErrorKind) -> (u16, &'static str) {
         ErrorKind::KmsKeyNotFound => (400, "KMS.NotFoundException"),
         ErrorKind::Kms => (400, "KMS.KMSInvalidStateException"),
         ErrorKind::Archived => (403, "InvalidObjectState"),
+        ErrorKind::WrongRegion => (301, "PermanentRedirect"),
         ErrorKind::NotImplemented => (501, "NotImplemented"),
         ErrorKind::CustomerKey | ErrorKind::Refused => (400, "InvalidRequest"),
         ErrorKind::Server | ErrorKind::Timeout | ErrorKind::Unreachable | ErrorKind::Cut | ErrorKind::Nonsense => {

@@ -29,6 +29,7 @@ impl Refusal {
             ErrorKind::NoSuchBucket | ErrorKind::NotFound => {
                 ("check the bucket's name, and that the endpoint is the one it lies on", Some(PauseReason::BucketGone))
             }
+            ErrorKind::WrongRegion => ("start again with the region that the store names", None),
             ErrorKind::Credentials => (
                 "check the credentials (AWS_ACCESS_KEY_ID, AWS_PROFILE, or those of the instance)",
                 Some(PauseReason::Credentials),

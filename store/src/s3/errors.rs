@@ -122,6 +122,18 @@ where
     });
     let said = service.and_then(ProvideErrorMetadata::message).map(ToOwned::to_owned);
     let said = header("x-minio-error-desc").or(said);
+    if let Some(region) = region_of(status, code.as_deref(), answer) {
+        let message = format!("the bucket lies in the region `{region}`: set AWS_REGION={region}");
+        return StoreError {
+            operation,
+            kind: ErrorKind::WrongRegion,
+            status: Some(status),
+            code,
+            message,
+            request_id,
+            source: None,
+        };
+    }
     let kind = match &error {
         SdkError::ResponseError(_) if (200..300).contains(&status) => kind_of_bad_answer(&error),
         _ if delete_marker && matches!(status, 404 | 405) => ErrorKind::NotFound,
@@ -132,6 +144,24 @@ where
     let message = if message.is_empty() && service.is_none() { innermost(&error) } else { message };
     // What the store said stands in code and message; what the SDK wraps around it only repeats that.
     StoreError { operation, kind, status: Some(status), code, message, request_id, source: None }
+}
+
+/// The region that an answer names instead of the one that the request was signed for: AWS redirects with a header, and
+/// refuses a signature for another region with the right one in the error, as MinIO does.
+fn region_of(status: u16, code: Option<&str>, answer: &HttpResponse) -> Option<String> {
+    let redirected = matches!(status, 301 | 307 | 308);
+    // HEAD says no code.
+    let malformed = status == 400 && matches!(code, None | Some("AuthorizationHeaderMalformed"));
+    if !redirected && !malformed {
+        return None;
+    }
+    let in_body = || {
+        let body = std::str::from_utf8(answer.body().bytes()?).ok()?;
+        Some(body.split_once("<Region>")?.1.split_once("</Region>")?.0)
+    };
+    let region = answer.headers().get("x-amz-bucket-region").or_else(in_body)?;
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    (!region.is_empty() && region.len() < 64 && region.chars().all(is_name)).then(|| region.to_owned())
 }
 
 /// A call that ended before any answer came.
@@ -195,6 +225,42 @@ fn innermost(error: &(dyn Error + 'static)) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What the store's answer makes of a call.
+    fn answered(status: u16, region: Option<&str>, code: Option<&str>, body: &str) -> StoreError {
+        use aws_sdk_s3::error::ErrorMetadata;
+        use aws_sdk_s3::operation::get_bucket_versioning::GetBucketVersioningError;
+        use aws_sdk_s3::primitives::SdkBody;
+        let mut answer = HttpResponse::new(status.try_into().unwrap(), SdkBody::from(body));
+        if let Some(region) = region {
+            answer.headers_mut().insert("x-amz-bucket-region", region.to_owned());
+        }
+        let said = ErrorMetadata::builder().message("The store's words");
+        let meta = code.into_iter().fold(said, |said, code| said.code(code)).build();
+        from_sdk("GetBucketVersioning", SdkError::service_error(GetBucketVersioningError::generic(meta), answer))
+    }
+
+    #[test]
+    fn a_bucket_of_another_region_is_named_with_its_region() {
+        let malformed = "<Error><Code>AuthorizationHeaderMalformed</Code><Region>eu-central-1</Region></Error>";
+        let cases = [
+            (301, Some("eu-central-1"), Some("PermanentRedirect"), ""),
+            (301, Some("eu-central-1"), None, ""),
+            (307, Some("eu-central-1"), Some("TemporaryRedirect"), ""),
+            (400, None, Some("AuthorizationHeaderMalformed"), malformed),
+            (400, Some("eu-central-1"), None, ""),
+        ];
+        for (status, region, code, body) in cases {
+            let error = answered(status, region, code, body);
+            assert_eq!(error.kind, ErrorKind::WrongRegion, "{status} {code:?}");
+            assert!(error.to_string().contains("set AWS_REGION=eu-central-1"), "{error}");
+        }
+        // Every answer of AWS may carry the header: only these mean that it is another one.
+        let denied = answered(403, Some("eu-central-1"), Some("AccessDenied"), "");
+        assert_eq!(denied.kind, ErrorKind::Denied);
+        let nowhere = answered(400, None, Some("AuthorizationHeaderMalformed"), "<Error/>");
+        assert_eq!((nowhere.kind, nowhere.message.as_str()), (ErrorKind::Credentials, "The store's words"));
+    }
 
     #[test]
     fn the_code_comes_before_the_status() {
