@@ -468,3 +468,30 @@ async fn what_is_no_kes_is_told_as_such() {
         assert_eq!(error.kind, kind, "{answer:?}: {error} {:?}", error.source);
     }
 }
+
+#[tokio::test]
+async fn an_endpoint_that_only_a_person_can_mend_is_passed_over_while_another_serves() {
+    let stand = Stand::new(Policy::vendor_guide()).await;
+    let cas = stand.dir.path().join("cas");
+    std::fs::create_dir(&cas).unwrap();
+    std::fs::copy(stand.ca(), cas.join("good.crt")).unwrap();
+    let nginx = "HTTP/1.1 404 Not Found\r\ncontent-type: text/html\r\ncontent-length: 6\r\n\r\n<html>";
+    for (refuse, trusted, kind) in
+        [(false, false, Kind::Untrusted), (true, true, Kind::NoCertificate), (false, true, Kind::NotImplemented)]
+    {
+        let (bad, ca) = canned(stand.dir.path(), nginx, refuse).await;
+        if trusted {
+            std::fs::copy(ca, cas.join("bad.crt")).unwrap();
+        }
+        let both = format!("{bad},{}", stand.server.endpoint());
+        // Each client begins at an endpoint of its own choice.
+        for _ in 0..8 {
+            client(&both, &stand.app.text, &cas, quick()).generate("old", b"").await.unwrap();
+        }
+        // Where there is no other, nothing is tried twice and the fault is told.
+        for endpoints in [bad.clone(), format!("{bad},{bad}/")] {
+            let error = refused(client(&endpoints, &stand.app.text, &cas, quick()).generate("old", b"")).await;
+            assert_eq!(error.kind, kind, "{endpoints}: {error}");
+        }
+    }
+}

@@ -126,7 +126,7 @@ impl Inner {
                 Err(error) => error,
             };
             tries += 1;
-            if !worth_another(&error, self.endpoints.len() > 1) {
+            if !self.worth_another(&error, index) {
                 return Err(request.doubt(error, tries));
             }
             self.bench(index);
@@ -164,6 +164,20 @@ impl Inner {
             message = format!("{message} for identity {identity}");
         }
         Err(KmsError { status: Some(answer.status), ..request.error(kind, message) })
+    }
+
+    /// What may go well at once: connection trouble and 503 at any endpoint, other troubles of a server at another one.
+    fn worth_another(&self, error: &KmsError, failed: usize) -> bool {
+        match error.kind {
+            KmsErrorKind::Unreachable | KmsErrorKind::Timeout => true,
+            KmsErrorKind::Server => self.endpoints.len() > 1 || error.status == Some(503),
+            // Of this endpoint alone, perhaps: its certificate ran out, it trusts others than us, it is no KES.
+            KmsErrorKind::Untrusted
+            | KmsErrorKind::NoCertificate
+            | KmsErrorKind::NotImplemented
+            | KmsErrorKind::Nonsense => (0..self.endpoints.len()).any(|i| i != failed && !self.is_benched(i)),
+            _ => false,
+        }
     }
 
     /// The current endpoint or the next that is not benched; if all are, the one that is free first.
@@ -240,15 +254,6 @@ impl Request<'_> {
             error.message.push_str(" (perhaps made by an earlier try of this call, whose answer was lost)");
         }
         error
-    }
-}
-
-/// What may go well at once: connection trouble and 503 at any endpoint, other troubles of a server at another one.
-fn worth_another(error: &KmsError, is_another: bool) -> bool {
-    match error.kind {
-        KmsErrorKind::Unreachable | KmsErrorKind::Timeout => true,
-        KmsErrorKind::Server => is_another || error.status == Some(503),
-        _ => false,
     }
 }
 

@@ -8,6 +8,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
+use crate::ellipses::{self, MOST};
+
 const ENDPOINT: &str = "MINIO_KMS_KES_ENDPOINT";
 const KEY_FILE: &str = "MINIO_KMS_KES_KEY_FILE";
 const CERT_FILE: &str = "MINIO_KMS_KES_CERT_FILE";
@@ -15,8 +17,6 @@ const KEY_PASSWORD: &str = "MINIO_KMS_KES_KEY_PASSWORD";
 const CAPATH: &str = "MINIO_KMS_KES_CAPATH";
 const API_KEY: &str = "MINIO_KMS_KES_API_KEY";
 const KEY_NAME: &str = "MINIO_KMS_KES_KEY_NAME";
-/// More than anybody has; a `{1...999999999}` is a slip of the hand.
-const MOST_ENDPOINTS: usize = 256;
 
 /// How to reach KES and who we are there.
 #[derive(Clone, Debug)]
@@ -203,11 +203,11 @@ fn parse_endpoints(text: &str) -> Result<Vec<String>, ConfigError> {
     let wrong = |problem: String| ConfigError::new(ENDPOINT, problem);
     let mut endpoints = Vec::new();
     for item in text.split(',').map(str::trim).filter(|item| !item.is_empty()) {
-        for endpoint in expand(item).map_err(&wrong)? {
+        for endpoint in ellipses::expand(item).map_err(&wrong)? {
             endpoints.push(check_endpoint(&endpoint).map_err(&wrong)?);
         }
-        if endpoints.len() > MOST_ENDPOINTS {
-            return Err(wrong(format!("these are more than {MOST_ENDPOINTS} endpoints")));
+        if endpoints.len() > MOST {
+            return Err(wrong(format!("these are more than {MOST} endpoints")));
         }
     }
     if endpoints.is_empty() {
@@ -228,31 +228,6 @@ fn check_endpoint(text: &str) -> Result<String, String> {
     Ok(url.as_str().trim_end_matches('/').to_owned())
 }
 
-/// MinIO's ellipses: each `{a...b}` stands for the numbers from a to b, as wide as `a` where that begins with 0.
-fn expand(text: &str) -> Result<Vec<String>, String> {
-    let Some(open) = text.find('{') else {
-        return if text.contains('}') {
-            Err(format!("`{text}`: a `}}` without its `{{`"))
-        } else {
-            Ok(vec![text.to_owned()])
-        };
-    };
-    let wrong = || format!("`{text}`: a range looks like {{1...3}}, the smaller number first");
-    let close = open + text[open..].find('}').ok_or_else(wrong)?;
-    let (from, to) = text[open + 1..close].split_once("...").ok_or_else(wrong)?;
-    let (first, last) = (from.parse::<usize>().map_err(|_| wrong())?, to.parse::<usize>().map_err(|_| wrong())?);
-    if first > last || last - first >= MOST_ENDPOINTS {
-        return Err(wrong());
-    }
-    let width = if from.starts_with('0') { from.len() } else { 0 };
-    let rest = expand(&text[close + 1..])?;
-    let mut out = Vec::new();
-    for number in first..=last {
-        out.extend(rest.iter().map(|rest| format!("{}{number:0width$}{rest}", &text[..open])));
-    }
-    if out.len() > MOST_ENDPOINTS { Err(wrong()) } else { Ok(out) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -267,9 +242,10 @@ mod tests {
     fn endpoints_are_expanded_as_minio_expands_them() {
         let config = read(&[(ENDPOINT, "https://kes{1...3}:7373, https://b:1/"), (API_KEY, VECTOR)]).unwrap().unwrap();
         assert_eq!(config.endpoints, ["https://kes1:7373", "https://kes2:7373", "https://kes3:7373", "https://b:1"]);
-        assert_eq!(expand("a{09...10}-{1...2}").unwrap(), ["a09-1", "a09-2", "a10-1", "a10-2"]);
-        for bad in ["{", "}", "{1..2}", "{2...1}", "{a...b}", "{0...99999999999999999999}", "{0...255}{0...255}"] {
-            assert!(expand(bad).is_err(), "{bad}");
+        let hex = read(&[(ENDPOINT, "https://kes{09...0b}"), (API_KEY, VECTOR)]).unwrap().unwrap();
+        assert_eq!(hex.endpoints, ["https://kes09", "https://kes0a", "https://kes0b"]);
+        for bad in ["https://{", "https://kes}", "https://kes{1..2}", "https://kes{2...1}"] {
+            assert_eq!(read(&[(ENDPOINT, bad), (API_KEY, VECTOR)]).unwrap_err().variable, ENDPOINT, "{bad}");
         }
     }
 

@@ -6,6 +6,7 @@ mod answer;
 mod breaker;
 pub mod client;
 pub mod config;
+mod ellipses;
 pub mod error;
 mod private_key;
 pub mod secret;
