@@ -47,7 +47,7 @@ pub(crate) fn classify(error: &StoreError, doing: Doing) -> Meaning {
         (ErrorKind::NoSuchBucket | ErrorKind::WrongRegion, _) => pause(PauseReason::BucketGone),
         (ErrorKind::Credentials, _) => pause(PauseReason::Credentials),
         (ErrorKind::ClockSkew, _) => pause(PauseReason::ClockSkew),
-        (ErrorKind::Throttled | ErrorKind::Unreachable, _) => pause(PauseReason::StoreDown),
+        (ErrorKind::Throttled | ErrorKind::Unreachable | ErrorKind::Untrusted, _) => pause(PauseReason::StoreDown),
         (ErrorKind::Kms, _) => pause(PauseReason::KmsDown),
         (ErrorKind::KmsKeyNotFound, Doing::Writing) => pause(PauseReason::TargetKeyGone),
         (ErrorKind::KmsKeyNotFound, Doing::Reading) => failed(FailReason::KeyGone),
@@ -120,6 +120,7 @@ mod tests {
             (ErrorKind::Server, "failed/store", "failed/store"),
             (ErrorKind::Timeout, "failed/timeout", "failed/timeout"),
             (ErrorKind::Unreachable, "pause/store-down", "pause/store-down"),
+            (ErrorKind::Untrusted, "pause/store-down", "pause/store-down"),
             (ErrorKind::Cut, "failed/store", "failed/store"),
             (ErrorKind::Nonsense, "failed/unreadable", "failed/unreadable"),
         ];

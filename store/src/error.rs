@@ -42,6 +42,8 @@ pub enum ErrorKind {
     Timeout,
     /// The request never left.
     Unreachable,
+    /// The store's certificate is not trusted: the request never left.
+    Untrusted,
     /// The answer ended early, or the connection broke after the request was sent: may have happened or not.
     Cut,
     /// The answer makes no sense: HTML, broken XML.

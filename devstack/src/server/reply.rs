@@ -98,9 +98,12 @@ fn usual_answer(kind: ErrorKind) -> (u16, &'static str) {
         ErrorKind::WrongRegion => (301, "PermanentRedirect"),
         ErrorKind::NotImplemented => (501, "NotImplemented"),
         ErrorKind::CustomerKey | ErrorKind::Refused => (400, "InvalidRequest"),
-        ErrorKind::Server | ErrorKind::Timeout | ErrorKind::Unreachable | ErrorKind::Cut | ErrorKind::Nonsense => {
-            (500, "InternalError")
-        }
+        ErrorKind::Server
+        | ErrorKind::Timeout
+        | ErrorKind::Unreachable
+        | ErrorKind::Untrusted
+        | ErrorKind::Cut
+        | ErrorKind::Nonsense => (500, "InternalError"),
     }
 }
 

@@ -41,6 +41,11 @@ impl Refusal {
                 ("configure a KMS for the store, and let it use the key there", None)
             }
             ErrorKind::Kms => ("see to it that the store reaches its KMS", Some(PauseReason::KmsDown)),
+            ErrorKind::Untrusted => (
+                "set AWS_CA_BUNDLE to the certificate of the store or of its issuer, and use in AWS_ENDPOINT_URL a name \
+                 that the certificate has",
+                None,
+            ),
             ErrorKind::Unreachable | ErrorKind::Timeout | ErrorKind::Server | ErrorKind::Cut | ErrorKind::Throttled => {
                 ("check the endpoint (AWS_ENDPOINT_URL) and try again", Some(PauseReason::StoreDown))
             }

@@ -109,13 +109,17 @@ pub(super) async fn client(config: &S3Config) -> Result<(aws_sdk_s3::Client, Sto
     if let Some(region) = &config.region {
         loader = loader.region(Region::new(region.clone()));
     }
-    let sdk = loader.load().await;
-    let endpoint = config.endpoint.clone().or_else(|| endpoint_of(&sdk)).filter(|endpoint| !endpoint.is_empty());
+    of(&loader.load().await, config).await
+}
+
+/// What is made of what the chain found.
+async fn of(sdk: &SdkConfig, config: &S3Config) -> Result<(aws_sdk_s3::Client, StoreIdentity)> {
+    let endpoint = config.endpoint.clone().or_else(|| endpoint_of(sdk)).filter(|endpoint| !endpoint.is_empty());
     let credentials = sdk.credentials_provider().ok_or_else(|| {
         ConnectError::Credentials(aws_credential_types::provider::error::CredentialsError::not_loaded_no_source())
     })?;
     let credentials = credentials.provide_credentials().await.map_err(ConnectError::Credentials)?;
-    let mut builder = aws_sdk_s3::config::Builder::from(&sdk)
+    let mut builder = aws_sdk_s3::config::Builder::from(sdk)
         .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
         .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
     let identity = match endpoint {
@@ -131,7 +135,7 @@ pub(super) async fn client(config: &S3Config) -> Result<(aws_sdk_s3::Client, Sto
             let region = sdk.region().ok_or(ConnectError::NoRegion)?.as_ref();
             let account = match credentials.account_id() {
                 Some(account) => account.as_str().to_owned(),
-                None => account_by_sts(&sdk).await?,
+                None => account_by_sts(sdk).await?,
             };
             StoreIdentity(format!("aws:{}:{account}", partition(region)))
         }
@@ -224,6 +228,9 @@ async fn account_by_sts(sdk: &SdkConfig) -> Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use aws_credential_types::provider::SharedCredentialsProvider;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
     use super::*;
 
     #[test]
@@ -238,6 +245,77 @@ mod tests {
         for wrong in ["store.example:9000", "ftp://x", "", "http://", "http://user:secret@host"] {
             assert!(normalised(wrong).is_err(), "{wrong}");
         }
+    }
+
+    fn found(endpoint: Option<&str>, region: Option<&'static str>, account: Option<&str>) -> SdkConfig {
+        let credentials = aws_credential_types::Credentials::builder().provider_name("test");
+        let mut credentials = credentials.access_key_id("access").secret_access_key("secret");
+        credentials.set_account_id(account.map(Into::into));
+        let mut sdk = SdkConfig::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .http_client(http_client(&S3Config::default()).unwrap())
+            .credentials_provider(SharedCredentialsProvider::new(credentials.build()));
+        sdk.set_endpoint_url(endpoint.map(ToOwned::to_owned)).set_region(region.map(Region::from_static));
+        sdk.build()
+    }
+
+    /// The URL that a GET of an object would have: host, path and the region that it is signed for.
+    async fn asked(client: &aws_sdk_s3::Client) -> String {
+        let soon = aws_sdk_s3::presigning::PresigningConfig::expires_in(Duration::from_secs(60)).unwrap();
+        let signed = client.get_object().bucket("bucket").key("key").presigned(soon).await.unwrap();
+        signed.uri().to_owned()
+    }
+
+    #[tokio::test]
+    async fn an_endpoint_means_path_style_and_a_region_by_default() {
+        let config = S3Config::default();
+        let (client, identity) = of(&found(Some("http://Store:9000"), None, None), &config).await.unwrap();
+        let url = asked(&client).await.to_ascii_lowercase();
+        assert!(url.starts_with("http://store:9000/bucket/key?") && url.contains("%2fus-east-1%2fs3%2f"), "{url}");
+        assert_eq!(identity.0, "http://store:9000");
+        let (client, _) = of(&found(Some("http://store:9000"), Some("eu-west-1"), None), &config).await.unwrap();
+        assert!(asked(&client).await.contains("%2Feu-west-1%2Fs3%2F"));
+        let own = S3Config { endpoint: Some("http://other".into()), ..config };
+        let (client, identity) = of(&found(Some("http://store:9000"), None, None), &own).await.unwrap();
+        assert!(asked(&client).await.starts_with("http://other/bucket/key?"));
+        assert_eq!(identity.0, "http://other:80");
+    }
+
+    #[tokio::test]
+    async fn without_an_endpoint_the_store_is_an_account_of_aws() {
+        let config = S3Config::default();
+        let (client, identity) = of(&found(None, Some("cn-north-1"), Some("123456789012")), &config).await.unwrap();
+        assert_eq!(identity.0, "aws:aws-cn:123456789012");
+        let url = asked(&client).await;
+        assert!(url.starts_with("https://bucket.s3.cn-north-1.amazonaws.com.cn/key?"), "{url}");
+        let error = of(&found(None, None, Some("123456789012")), &config).await.unwrap_err();
+        assert!(matches!(error, ConnectError::NoRegion), "{error}");
+        let error = of(&found(Some(""), None, Some("123456789012")), &config).await.unwrap_err();
+        assert!(matches!(error, ConnectError::NoRegion), "an empty variable is none: {error}");
+    }
+
+    /// A server that gives this answer to one request.
+    async fn answering(answer: &'static str) -> String {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut buffer = vec![0; 65_536];
+            let _ = stream.read(&mut buffer).await;
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-type: text/xml\r\ncontent-length: {}\r\n\r\n", answer.len());
+            stream.write_all((head + answer).as_bytes()).await.unwrap();
+        });
+        url
+    }
+
+    #[tokio::test]
+    async fn the_account_of_credentials_that_name_none_is_asked_of_sts() {
+        let answer = "<GetCallerIdentityResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\">\
+            <GetCallerIdentityResult><Account>123456789012</Account></GetCallerIdentityResult></GetCallerIdentityResponse>";
+        let sts = answering(answer).await;
+        assert_eq!(account_by_sts(&found(Some(&sts), Some("eu-west-1"), None)).await.unwrap(), "123456789012");
+        let nobody = account_by_sts(&found(Some("http://127.0.0.1:1"), Some("eu-west-1"), None)).await.unwrap_err();
+        assert!(nobody.to_string().contains("AWS_ACCOUNT_ID"), "{nobody}");
     }
 
     #[test]
@@ -260,7 +338,16 @@ mod tests {
 
     #[test]
     fn partitions() {
-        assert_eq!((partition("eu-west-1"), partition("cn-north-1")), ("aws", "aws-cn"));
+        for (region, expected) in [
+            ("eu-west-1", "aws"),
+            ("cn-north-1", "aws-cn"),
+            ("us-gov-east-1", "aws-us-gov"),
+            ("us-iso-east-1", "aws-iso"),
+            ("us-isob-east-1", "aws-iso-b"),
+            ("eusc-de-east-1", "aws-eusc"),
+        ] {
+            assert_eq!(partition(region), expected, "{region}");
+        }
     }
 
     #[test]

@@ -178,6 +178,7 @@ where
         SdkError::DispatchFailure(failure) => {
             let connecting = find::<hyper_util_client::client::legacy::Error>(error).is_some_and(|e| e.is_connect());
             match () {
+                () if find::<rustls::Error>(error).is_some_and(is_about_its_certificate) => ErrorKind::Untrusted,
                 // Also a connection that took too long to make: nothing of the request was sent.
                 () if connecting => ErrorKind::Unreachable,
                 () if failure.is_timeout() => ErrorKind::Timeout,
@@ -187,6 +188,10 @@ where
         }
         _ => ErrorKind::Nonsense,
     }
+}
+
+fn is_about_its_certificate(error: &rustls::Error) -> bool {
+    matches!(error, rustls::Error::InvalidCertificate(_))
 }
 
 /// A good status whose answer could not be read: cut short, or no answer of S3.
@@ -209,7 +214,13 @@ fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a 
 }
 
 fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |error: &&'a (dyn Error + 'static)| (**error).source())
+    // `io::Error` hides what it wraps from `source`.
+    std::iter::successors(Some(error), |error: &&'a (dyn Error + 'static)| {
+        match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+            Some(inner) => Some(inner),
+            None => (**error).source(),
+        }
+    })
 }
 
 /// The text of the last cause: what really happened, without the layers around it.
