@@ -113,6 +113,8 @@ pub(crate) enum DialectArg {
     Aistor,
     /// MinIO since 2023: `encryption.type`.
     Minio,
+    /// MinIO's first form, without the `keyrotate:` level.
+    MinioFlat,
 }
 
 #[derive(Clone, Debug, Args)]

@@ -18,6 +18,7 @@ pub(crate) fn generate(args: &GenerateArgs) -> Result<Exit, Failure> {
     let dialect = match args.dialect {
         DialectArg::Aistor => Dialect::Aistor,
         DialectArg::Minio => Dialect::Minio,
+        DialectArg::MinioFlat => Dialect::MinioFlat,
     };
     print!("{}", job::template(dialect));
     Ok(Exit::Completed)

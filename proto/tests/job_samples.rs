@@ -87,6 +87,40 @@ fn a_private_endpoint_passes_where_the_configuration_allows_it() {
     assert!(job::parse_with(&text, &name, ParseOptions { allow_private_notify: true }).is_ok());
 }
 
+/// What editors check by: it takes every good file, and refuses what can be seen without reading values.
+#[test]
+fn the_schema_judges_files_as_the_parser_does() {
+    let (mut schemas, mut compiler) = (boon::Schemas::new(), boon::Compiler::new());
+    compiler.add_resource("job.json", job::schema()).unwrap();
+    let schema = compiler.compile("job.json", &mut schemas).unwrap();
+    let passes = |text: &[u8]| {
+        let value: serde_json::Value = serde_yaml::from_slice(text).unwrap();
+        schemas.validate(&value, schema).is_ok()
+    };
+    for (name, text) in samples("valid") {
+        assert!(passes(&text), "{name}");
+    }
+    let refused: Vec<_> = ["four-errors.yaml", "misplaced.yaml", "wrong-types.yaml", "replicate.yaml"].into();
+    for (name, text) in samples("invalid").into_iter().filter(|(name, _)| refused.contains(&name.as_str())) {
+        assert!(!passes(&text), "{name}");
+    }
+    let good = "keyrotate:\n  apiVersion: v1\n  bucket: b\n  encryption: {}\n";
+    assert!(passes(good.as_bytes()));
+    for (from, to) in [
+        ("bucket: b", "bucket: [b]"),
+        ("bucket: b", "bukket: b"),
+        ("encryption: {}", "encryption: {type: sse-c}"),
+        ("encryption: {}", "encryption: {kee: k}"),
+        ("encryption: {}", "encryption: {}\n  flags: {filter: {tags: {key: a, value: b}}}"),
+        ("encryption: {}", "encryption: {}\n  flags: {retry: {attempts: many}}"),
+        ("keyrotate:", "replicate:"),
+        ("  bucket", "  prefix: 3\n  bucket"),
+    ] {
+        let bad = good.replace(from, to);
+        assert!(!passes(bad.as_bytes()) && job::parse(bad.as_bytes(), "t").is_err(), "{bad}");
+    }
+}
+
 #[test]
 fn the_shipped_schema_is_the_generated_one() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("schema/job.schema.json");

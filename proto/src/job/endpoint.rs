@@ -32,10 +32,9 @@ pub(super) fn endpoint(text: &str, allow_private: bool) -> Result<String, Bad> {
     }
     match public(host) {
         None => bad(format!("`{}` is not a host", clip(host)), usual),
-        Some(false) if !allow_private => bad(
-            format!("`{}` is a loopback, link-local or private address", clip(host)),
-            "name a public host, or have the configuration allow private notify addresses",
-        ),
+        Some(false) if !allow_private => {
+            bad(format!("`{}` is a loopback, link-local or private address", clip(host)), "name a public host")
+        }
         Some(_) => Ok(text.to_owned()),
     }
 }
