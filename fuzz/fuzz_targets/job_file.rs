@@ -6,6 +6,16 @@
 //! mkdir -p fuzz/corpus/job_file
 //! cargo +nightly fuzz run job_file fuzz/corpus/job_file proto/tests/samples/valid proto/tests/samples/invalid
 //! ```
+//!
+//! Without cargo-fuzz and a nightly compiler (a C++ compiler is needed for libFuzzer):
+//!
+//! ```text
+//! cd fuzz
+//! RUSTFLAGS="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+//!   -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table --cfg fuzzing" \
+//!   cargo build --target "$(rustc -vV | sed -n 's/^host: //p')"
+//! target/*/debug/job_file corpus/job_file ../proto/tests/samples/valid ../proto/tests/samples/invalid
+//! ```
 
 #![no_main]
 
