@@ -426,7 +426,9 @@ impl Acl {
     /// Whether it is what `owner`'s write without a word about ACLs makes: full control for the owner alone.
     #[must_use]
     pub fn is_plain_of(&self, owner: &str) -> bool {
-        self.owner == owner && matches!(self.grants.as_slice(), [(who, what)] if who == owner && what == "FULL_CONTROL")
+        // MinIO, which has no ACLs, answers for each object with one grant to a grantee that has no name.
+        let theirs = |who: &str| who == owner || who.is_empty();
+        self.owner == owner && matches!(self.grants.as_slice(), [(who, what)] if theirs(who) && what == "FULL_CONTROL")
     }
 }
 
@@ -529,5 +531,24 @@ impl From<Bytes> for Body {
 impl fmt::Debug for Body {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Body({} bytes)", self.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_acl_is_plain_where_its_owner_alone_may_do_everything() {
+        let plain = |owner: &str, grants: &[(&str, &str)]| {
+            let grants = grants.iter().map(|(who, what)| ((*who).to_owned(), (*what).to_owned())).collect();
+            Acl { owner: owner.to_owned(), grants }.is_plain_of("us")
+        };
+        assert!(plain("us", &[("us", "FULL_CONTROL")]));
+        assert!(plain("us", &[("", "FULL_CONTROL")]), "as MinIO answers");
+        assert!(!plain("us", &[("us", "READ")]));
+        assert!(!plain("us", &[("us", "FULL_CONTROL"), ("them", "READ")]));
+        assert!(!plain("them", &[("them", "FULL_CONTROL")]));
+        assert!(!plain("us", &[]));
     }
 }
