@@ -110,7 +110,12 @@ async fn write(tools: &Tools, mut plan: Box<Plan>) -> Result<Settled, Unfinished
     if let Some(intent) = plan.intent() {
         let before = intent.upload.clone();
         tools.gate.record(intent).await.map_err(Unfinished::Report)?;
+        let permit = tools.permits.call().await;
+        if !tools.deadline.allows_write(&tools.env) {
+            return Err(Unfinished::LeaseOver);
+        }
         tools.rewrapper.open(&mut plan).await?;
+        drop(permit);
         if let Some(intent) = plan.intent().filter(|intent| intent.upload != before) {
             tools.gate.record(intent).await.map_err(Unfinished::Report)?;
         }
