@@ -90,7 +90,12 @@ pub(crate) struct World {
 }
 
 impl World {
+    /// A store of which one thing is mended in all modes: else versions on moto would be refused at once.
     pub(crate) async fn new(mode: Mode, versioning: Versioning) -> Self {
+        Self::as_it_is(Mode { skips_at_key_marker: false, ..mode }, versioning).await
+    }
+
+    pub(crate) async fn as_it_is(mode: Mode, versioning: Versioning) -> Self {
         let env = Env::seeded(7, start());
         let kes = KesModel::new(env.clone());
         let mode = Mode { min_part: PART as u64, ..mode };

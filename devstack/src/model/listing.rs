@@ -16,7 +16,14 @@ impl Inner {
         self.count(op);
         let core = self.lock();
         let bucket = core.bucket(op, &request.bucket)?;
-        let start = Start::of(op, request)?;
+        let mut start = Start::of(op, request)?;
+        if let Start::AfterKey(marker) = &start
+            && request.versions
+            && self.mode.skips_at_key_marker
+        {
+            let first = bucket.keys_from(Bound::Included(marker)).next().map(|(key, _)| key);
+            start = Start::Skipping { marker: marker.clone(), first };
+        }
         let limit = request.limit.clamp(1, MAX_KEYS) as usize;
         let mut entries = self.entries(bucket, request, &start);
         let page: Vec<Entry> = entries.by_ref().take(limit).collect();
@@ -73,6 +80,11 @@ enum Start {
     First,
     AfterKey(String),
     AfterVersion(String, String),
+    /// From the marker on, without the newest version of the first key there.
+    Skipping {
+        marker: String,
+        first: Option<String>,
+    },
 }
 
 impl Start {
@@ -96,7 +108,9 @@ impl Start {
     fn bound<'a>(&'a self, prefix: &'a str) -> Bound<&'a str> {
         match self {
             Self::AfterKey(key) if key.as_str() >= prefix => Bound::Excluded(key),
-            Self::AfterVersion(key, _) if key.as_str() >= prefix => Bound::Included(key),
+            Self::AfterVersion(key, _) | Self::Skipping { marker: key, .. } if key.as_str() >= prefix => {
+                Bound::Included(key)
+            }
             _ => Bound::Included(prefix),
         }
     }
@@ -107,6 +121,7 @@ impl Start {
             Self::AfterVersion(at, id) if at == key => {
                 versions.iter().position(|version| version.id == *id).map_or(0, |place| place + 1)
             }
+            Self::Skipping { first, .. } => usize::from(first.as_deref() == Some(key)),
             _ => 0,
         }
     }

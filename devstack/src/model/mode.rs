@@ -47,6 +47,8 @@ pub struct Mode {
     pub listing_facts: bool,
     /// Listings show milliseconds; else whole seconds, as HEAD does everywhere.
     pub listing_milliseconds: bool,
+    /// A listing of versions leaves out the first version at or behind its key marker, whichever that is.
+    pub skips_at_key_marker: bool,
 
     /// MinIO's replication headers are honoured: version id, date and ETag of the source are kept.
     pub in_place: bool,
@@ -122,6 +124,7 @@ impl Mode {
             kms_etag_random: true,
             listing_facts: false,
             listing_milliseconds: false,
+            skips_at_key_marker: false,
             in_place: false,
             date_trap: false,
             refuses_unchanged_self_copy: true,
@@ -162,7 +165,7 @@ impl Mode {
         }
     }
 
-    /// moto's server: guards only PutObject, takes any key name for a KMS key.
+    /// moto's server: guards only PutObject, takes any key name for a KMS key, lists versions with gaps.
     #[must_use]
     pub fn moto() -> Self {
         Self {
@@ -180,6 +183,7 @@ impl Mode {
             refuses_unchanged_self_copy: false,
             copy_keeps_website_redirect: true,
             acls: false,
+            skips_at_key_marker: true,
             keys: KeyRules::NoControlCharacters,
             ..Self::aws()
         }

@@ -9,6 +9,7 @@ use keyrotate_proto::state::PauseReason;
 use keyrotate_store::{BucketFacts, HeadRequest, ListFrom, ListRequest, ObjectAt, Store};
 
 use super::Refusal;
+use super::objects::{Made, Yard};
 
 /// Signatures of S3 hold for 15 minutes; what is measured here in whole seconds must be far from it.
 const MOST_SKEW: SignedDuration = SignedDuration::from_mins(5);
@@ -50,6 +51,35 @@ pub(super) fn retention(facts: &BucketFacts, bucket: &str, spec: &JobSpec) -> Re
         )),
         _ => Ok(()),
     }
+}
+
+/// A listing of versions that begins right before a key shows that key. Every shard begins so, and what the store
+/// leaves out there nobody would ever see, `verifying` neither.
+pub(super) async fn versions_without_gaps(yard: &Yard<'_>, probe: &Made) -> Result<(), Refusal> {
+    if !yard.has_versions {
+        return Ok(());
+    }
+    let key = &probe.at.key;
+    let mut marker = key.clone();
+    marker.pop();
+    let request = ListRequest {
+        bucket: yard.bucket.to_owned(),
+        prefix: key.clone(),
+        versions: true,
+        from: ListFrom::AfterKey(marker.clone()),
+        limit: 1,
+        with_facts: false,
+    };
+    let page = yard.store.list(request).await.map_err(|e| Refusal::store("listing our probe", &e))?;
+    if page.entries.iter().any(|entry| entry.key == *key) {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        format!(
+            "the store's listing of versions leaves out `{key}` when it begins behind `{marker}`: objects would be missed"
+        ),
+        "see whether a newer release of the store lists rightly; buckets without versions are listed by another call",
+    ))
 }
 
 /// A key other than the target, to make an SSE-KMS source with: the file's `kmskey`, else the first that is seen.

@@ -241,6 +241,18 @@ async fn what_only_a_person_mends_at_kes_is_no_reason_to_wait() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_listing_of_versions_with_gaps_is_refused() {
+    let gaps = Mode { skips_at_key_marker: true, ..Mode::minio() };
+    for versioning in [Versioning::Enabled, Versioning::Suspended] {
+        let refusal = refused(&World::as_it_is(gaps.clone(), versioning).await, &spec(), &settings()).await;
+        assert!(refusal.what.contains("leaves out") && refusal.pause.is_none(), "{refusal}");
+    }
+    // Without versions another call lists, which has no gaps.
+    let world = World::as_it_is(gaps, Versioning::Off).await;
+    prepare(&world.store, Some(&world.kes), &spec(), &settings(), &world.env).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn default_retention_is_refused_unless_the_file_allows_it() {
     let world = World::new(Mode::minio(), Versioning::Enabled).await;
     let retention = Some(("GOVERNANCE".to_owned(), 1));
