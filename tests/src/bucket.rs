@@ -1,11 +1,14 @@
 //! What is in a bucket: putting objects there, and taking a picture of all of them that can be compared.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::error::DisplayErrorContext;
 use aws_sdk_s3::primitives::ByteStream;
-use aws_sdk_s3::types::{BucketVersioningStatus, ChecksumMode, ServerSideEncryption, VersioningConfiguration};
+use aws_sdk_s3::types::{
+    BucketVersioningStatus, ChecksumMode, CompletedMultipartUpload, CompletedPart, ServerSideEncryption,
+    VersioningConfiguration,
+};
 use bytes::Bytes;
 use futures::stream::{self, StreamExt};
 use keyrotate_devstack::mixed::Mixed;
@@ -62,6 +65,29 @@ impl Put {
     pub fn metadata(mut self, name: &str, value: &str) -> Self {
         self.headers.metadata.insert(name.to_owned(), value.to_owned());
         self
+    }
+
+    fn algorithm(&self) -> Option<ServerSideEncryption> {
+        match &self.sse {
+            Sse::S3 => Some(ServerSideEncryption::Aes256),
+            Sse::Kms { .. } => Some(ServerSideEncryption::AwsKms),
+            _ => None,
+        }
+    }
+
+    fn kms_key(&self) -> Option<String> {
+        let Sse::Kms { key, .. } = &self.sse else { return None };
+        key.as_ref().map(|key| key.0.clone())
+    }
+
+    fn metadata_map(&self) -> Option<HashMap<String, String>> {
+        let metadata = &self.headers.metadata;
+        (!metadata.is_empty()).then(|| metadata.clone().into_iter().collect())
+    }
+
+    fn tagging(&self) -> Option<String> {
+        let all: Vec<_> = self.tags.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        (!all.is_empty()).then(|| all.join("&"))
     }
 }
 
@@ -138,13 +164,7 @@ pub async fn create(client: &Client, bucket: &str, versioned: bool) {
 /// # Panics
 /// When the store refuses.
 pub async fn put(client: &Client, bucket: &str, one: Put) -> String {
-    let (sse, kms_key) = match &one.sse {
-        Sse::S3 => (Some(ServerSideEncryption::Aes256), None),
-        Sse::Kms { key, .. } => (Some(ServerSideEncryption::AwsKms), key.as_ref().map(|key| key.0.clone())),
-        _ => (None, None),
-    };
-    let metadata = (!one.headers.metadata.is_empty()).then(|| one.headers.metadata.into_iter().collect());
-    let tags = one.tags.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("&");
+    let (sse, kms_key, tags, metadata) = (one.algorithm(), one.kms_key(), one.tagging(), one.metadata_map());
     let put = client
         .put_object()
         .bucket(bucket)
@@ -158,9 +178,36 @@ pub async fn put(client: &Client, bucket: &str, one: Put) -> String {
         .set_content_language(one.headers.content_language)
         .set_content_disposition(one.headers.content_disposition)
         .set_metadata(metadata)
-        .set_tagging((!tags.is_empty()).then_some(tags));
+        .set_tagging(tags);
     let written = put.send().await.unwrap_or_else(|e| panic!("PUT {}: {}", one.key, DisplayErrorContext(e)));
     version(written.version_id())
+}
+
+/// Puts one object in parts of that many bytes, the last one smaller.
+///
+/// # Panics
+/// When the store refuses.
+pub async fn put_parts(client: &Client, bucket: &str, one: Put, part: usize) {
+    let failed = |what: &str, e: String| -> ! { panic!("{what} of {}: {e}", one.key) };
+    let (sse, kms_key, tags) = (one.algorithm(), one.kms_key(), one.tagging());
+    let create = client.create_multipart_upload().bucket(bucket).key(&one.key).set_metadata(one.metadata_map());
+    let create = create.set_server_side_encryption(sse).set_ssekms_key_id(kms_key).set_tagging(tags);
+    let upload = create.send().await.unwrap_or_else(|e| failed("create", DisplayErrorContext(e).to_string()));
+    let id = upload.upload_id().expect("an upload has an id");
+    let mut parts = Vec::new();
+    for (number, from) in (1..).zip((0..one.body.len()).step_by(part)) {
+        let body = one.body.slice(from..one.body.len().min(from + part));
+        let call = client.upload_part().bucket(bucket).key(&one.key).upload_id(id).part_number(number);
+        let sent = call.body(ByteStream::from(body)).send().await;
+        let sent = sent.unwrap_or_else(|e| failed("a part", DisplayErrorContext(e).to_string()));
+        let done =
+            CompletedPart::builder().part_number(number).set_e_tag(sent.e_tag).set_checksum_crc32(sent.checksum_crc32);
+        parts.push(done.build());
+    }
+    let all = CompletedMultipartUpload::builder().set_parts(Some(parts)).build();
+    let complete = client.complete_multipart_upload().bucket(bucket).key(&one.key).upload_id(id);
+    let done = complete.multipart_upload(all).send().await;
+    done.unwrap_or_else(|e| failed("complete", DisplayErrorContext(e).to_string()));
 }
 
 /// Puts many.

@@ -9,6 +9,7 @@ pub mod bucket;
 pub mod exe;
 pub mod job;
 pub mod oracle;
+pub mod raw;
 pub mod reader;
 pub mod report;
 pub mod stand;
@@ -21,7 +22,6 @@ pub mod prelude {
     pub use crate::exe::{Ended, Process};
     pub use crate::job::JobFile;
     pub use crate::oracle::{self, Expect};
-    pub use crate::reader::Reader;
     pub use crate::report::Report;
     pub use crate::stand::Stand;
     pub use crate::target::Target;

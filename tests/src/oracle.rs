@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use sha2::{Digest, Sha256};
+
 use crate::bucket::{self, Snapshot, bare};
 use crate::exe::Ended;
 use crate::job::JobFile;
@@ -21,8 +23,8 @@ pub struct Expect {
     pub writes_again: bool,
 }
 
-/// Checks a job that completed: content, sums, rows, leftovers, then a second run, and at last, where the KES is
-/// ours, what is readable without the old key. The old key is gone afterwards.
+/// Checks a job that completed: content, sums, rows, leftovers, then a second run, what somebody read all the while,
+/// and at last, where the KES is ours, what is readable without the old key. The old key is gone afterwards.
 ///
 /// # Panics
 /// With what does not hold.
@@ -37,6 +39,8 @@ pub async fn check(stand: &Stand, job: &JobFile, before: &Snapshot, ended: &Ende
     if !expect.writes_again {
         a_second_run_writes_nothing(stand, job, &after).await;
     }
+    every_read_was_right(stand, before, expect).await;
+    // Elsewhere the key that HEAD shows stands for it, which was looked at above.
     if stand.target.stack().is_some() {
         without_the_old_key(stand, &after).await;
     }
@@ -143,6 +147,18 @@ pub async fn a_second_run_writes_nothing(stand: &Stand, job: &JobFile, after: &S
     nothing_of_ours_is_left(stand).await;
 }
 
+/// All through the job, the runs before it and the second one, no read failed or gave another body.
+async fn every_read_was_right(stand: &Stand, before: &Snapshot, expect: &Expect) {
+    let reads = stand.reads().await.expect("a job was begun, and with it the reader");
+    assert!(reads.count > 0 || before.is_empty(), "nobody read");
+    let current = before.iter().filter(|((key, _), was)| was.latest && !expect.touched.contains(key));
+    for ((key, _), was) in current {
+        for read in reads.of.get(key).into_iter().flatten() {
+            assert_eq!(read.as_ref(), Ok(&was.content.sha256), "a read of {key} while the job ran");
+        }
+    }
+}
+
 /// Deletes the old key. Every version that HEAD shows under it can't be read any more, so that it was truly sealed by
 /// it; every other one comes back byte for byte, so that nothing secretly needs it.
 ///
@@ -157,7 +173,7 @@ pub async fn without_the_old_key(stand: &Stand, after: &Snapshot) {
         match got {
             Ok(_) if seen.seal == old => panic!("{key} ({version}) is under the old key, and opens without it"),
             Err(error) if seen.seal != old => panic!("{key} ({version}) needs the old key: {error}"),
-            Ok(body) => assert_eq!(body.len() as u64, seen.content.size, "{key} ({version})"),
+            Ok(body) => assert_eq!(hex::encode(Sha256::digest(&body)), seen.content.sha256, "{key} ({version})"),
             Err(_) => {}
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_sdk_s3::Client;
 use keyrotate_devstack::mixed;
@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use crate::bucket::{self, Put, Snapshot};
 use crate::exe::{Ended, Process};
 use crate::job::JobFile;
+use crate::reader::{Reader, Reads};
 use crate::report::Report;
 use crate::target::Target;
 
@@ -24,6 +25,7 @@ pub struct Stand {
     /// Its bucket.
     pub bucket: String,
     dir: TempDir,
+    reader: Mutex<Option<Reader>>,
 }
 
 impl Stand {
@@ -39,7 +41,8 @@ impl Stand {
     pub async fn on(target: Arc<Target>, versioned: bool) -> Self {
         let bucket = target.new_bucket_name();
         bucket::create(&target.client, &bucket, versioned).await;
-        Self { target, bucket, dir: tempfile::tempdir().expect("there is room for a temporary folder") }
+        let dir = tempfile::tempdir().expect("there is room for a temporary folder");
+        Self { target, bucket, dir, reader: Mutex::default() }
     }
 
     /// The client of the tests.
@@ -140,9 +143,11 @@ impl Stand {
         Process::start(args.iter().copied(), &variables, self.dir.path())
     }
 
-    /// Starts `run` on a job.
+    /// Starts `run` on a job. From the first one on somebody reads the bucket's objects, until [`Self::reads`].
     #[must_use]
     pub fn begin(&self, job: &JobFile, more: &[&str]) -> Process {
+        let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+        reader.get_or_insert_with(|| Reader::start(&self.target, &self.bucket));
         let file = self.write(job).display().to_string();
         let args: Vec<&str> = ["run", &file].into_iter().chain(more.iter().copied()).collect();
         self.start(&args)
@@ -151,6 +156,12 @@ impl Stand {
     /// Runs a job to its end.
     pub async fn run(&self, job: &JobFile, more: &[&str]) -> Ended {
         self.begin(job, more).end().await
+    }
+
+    /// What somebody read since the first job began; nobody reads any more then. `None` when no job was begun since.
+    pub async fn reads(&self) -> Option<Reads> {
+        let reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner).take();
+        Some(reader?.stop().await)
     }
 
     /// The report of the job that a process named.

@@ -19,6 +19,9 @@ pub const ENDPOINT: &str = "KEYROTATE_ACCEPTANCE_ENDPOINT";
 /// The path of moto's server.
 pub const MOTO_SERVER: &str = "KEYROTATE_MOTO_SERVER";
 
+/// The name of the target that is moto's server.
+pub const MOTO: &str = "moto's server";
+
 /// A store.
 #[derive(Debug)]
 pub struct Target {
@@ -67,7 +70,7 @@ impl Target {
         let variables: BTreeMap<_, _> = pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         let client = client(&variables);
         let keys = ("key-a".to_owned(), "key-b".to_owned());
-        let (name, like) = ("moto's server".to_owned(), "moto".to_owned());
+        let (name, like) = (MOTO.to_owned(), "moto".to_owned());
         Self { name, like, client, old_key: keys.0, new_key: keys.1, variables, stack: None, _moto: Some(moto) }
     }
 

@@ -43,6 +43,11 @@ scenarios! {
     a_killed_job_goes_on
     writes_of_others_are_never_lost
     what_was_deleted_stays_deleted
+    large_bodies_pass_where_they_may
+    what_lies_in_parts_stays_in_the_store
+    an_unknown_key_is_refused
+    the_store_changes_the_key_alone
+    in_place_nobody_notices
 }
 
 /// Runs a job to its end; the reason when keyrotate refused.
@@ -64,9 +69,7 @@ async fn a_mixed_bucket_is_rotated(target: Arc<Target>) -> Verdict {
     let stand = Stand::on(target, false).await;
     stand.put_mixed(MIXED).await;
     let (before, job) = (stand.snapshot().await, stand.job());
-    let reader = Reader::start(stand.client(), &stand.bucket, &before);
     let ended = or_refused!(rotate(&stand, &job).await);
-    assert!(reader.stop().await > 0, "somebody read meanwhile");
     let report = oracle::check(&stand, &job, &before, &ended, &Expect::default()).await;
     assert_eq!(report.number("/scanned"), MIXED);
     assert_eq!(report.count("current"), MIXED / 20, "{}", report.summary);
@@ -217,6 +220,7 @@ async fn write(stand: Arc<Stand>, writer: usize, stopped: tokio::sync::watch::Re
             last.push((key.clone(), number));
         }
     }
+    assert!(number > 1, "it wrote while the job ran");
     last
 }
 
@@ -241,4 +245,89 @@ async fn what_was_deleted_stays_deleted(target: Arc<Target>) -> Verdict {
     let expect = Expect { touched, ..Expect::default() };
     oracle::check(&stand, &job, &before, &ended, &expect).await;
     Verdict::Passed
+}
+
+/// More than the 1 MiB that may pass through keyrotate by default, and uploads in parts.
+async fn large_bodies_pass_where_they_may(target: Arc<Target>) -> Verdict {
+    let stand = Stand::on(target, false).await;
+    stand.put_all([large(&stand, "large/1", 2), large(&stand, "large/2", 7), large(&stand, "small", 0)]).await;
+    bucket::put_parts(stand.client(), &stand.bucket, large(&stand, "parts/1", 6), PART).await;
+    let job = JobFile::of(&stand.bucket).key(&stand.target.new_key).option("bodyTransit: any");
+    let before = stand.snapshot().await;
+    let ended = or_refused!(rotate(&stand, &job).await);
+    let report = oracle::check(&stand, &job, &before, &ended, &Expect::default()).await;
+    assert_eq!(report.count("rotated"), 4, "{:#?}", report.rows);
+    Verdict::Passed
+}
+
+/// No body passes through keyrotate: the store changes the key, or copies part by part.
+async fn what_lies_in_parts_stays_in_the_store(target: Arc<Target>) -> Verdict {
+    let stand = Stand::on(target, false).await;
+    bucket::put_parts(stand.client(), &stand.bucket, large(&stand, "parts/1", 6), PART).await;
+    bucket::put_parts(stand.client(), &stand.bucket, large(&stand, "parts/2", 5), PART).await;
+    let job = JobFile::of(&stand.bucket).key(&stand.target.new_key).option("bodyTransit: 0");
+    let before = stand.snapshot().await;
+    let ended = or_refused!(rotate(&stand, &job).await);
+    let report = oracle::check(&stand, &job, &before, &ended, &Expect::default()).await;
+    assert_eq!(report.count("rotated"), 2, "{}", ended.stderr);
+    Verdict::Passed
+}
+
+/// The first of two parts.
+const PART: usize = 5 << 20;
+
+fn large(stand: &Stand, key: &str, mib: usize) -> Put {
+    let body = (0..(mib << 20) + 17).map(|n| (n * 31 + n / 251) as u8).collect::<Vec<u8>>();
+    Put::under(&stand.target.old_key, key, body).tag("team", "red").metadata("class", "a")
+}
+
+async fn an_unknown_key_is_refused(target: Arc<Target>) -> Verdict {
+    let stand = Stand::on(target, false).await;
+    stand.put_old("k/", 3).await;
+    let before = stand.snapshot().await;
+    let ended = stand.run(&JobFile::of(&stand.bucket).key("keyrotate-no-such-key"), &["--no-wait"]).await.expect(5);
+    assert!(ended.stderr.contains("keyrotate-no-such-key"), "{}", ended.stderr);
+    assert_eq!(stand.snapshot().await, before, "nothing was touched");
+    oracle::nothing_of_ours_is_left(&stand).await;
+    Verdict::Passed
+}
+
+/// By UpdateObjectEncryption: no new version, date or ETag.
+async fn the_store_changes_the_key_alone(target: Arc<Target>) -> Verdict {
+    let stand = Stand::on(target, true).await;
+    stand.put_old("kms/", 20).await;
+    stand.put_all((0..10).map(|i| Put::sse_s3(format!("s3/{i}"), format!("body {i}")))).await;
+    let report = or_refused!(changed_by(&stand, "update-encryption", 0).await);
+    assert_eq!(report.count("rotated"), 30, "{}", report.summary);
+    Verdict::Passed
+}
+
+/// Written anew under the old date and ETag. The date grows by a millisecond, which may begin a new second.
+async fn in_place_nobody_notices(target: Arc<Target>) -> Verdict {
+    let stand = Stand::on(target, false).await;
+    stand.put_old("kms/", 20).await;
+    stand.put_all((0..10).map(|i| Put::sse_s3(format!("s3/{i}"), format!("body {i}")))).await;
+    stand.put_all((0..10).map(|i| Put::plain(format!("plain/{i}"), format!("body {i}")))).await;
+    let report = or_refused!(changed_by(&stand, "rewrite-in-place", 1).await);
+    assert_eq!(report.count("rotated"), 40, "{}", report.summary);
+    Verdict::Passed
+}
+
+/// Rotates by that strategy alone: the versions stay, with their ETags and dates, but for so many seconds.
+async fn changed_by(stand: &Stand, strategy: &str, seconds: i64) -> Result<Report, String> {
+    let (before, job) = (stand.snapshot().await, stand.job());
+    // A write with the date of now must show.
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    let ended = rotate(stand, &job).await?;
+    let after = stand.snapshot().await;
+    assert!(before.keys().eq(after.keys()), "no version came or went");
+    for (version, was) in &before {
+        let now = &after[version];
+        assert_eq!((&now.etag, now.latest), (&was.etag, was.latest), "{version:?}");
+        assert!((0..=seconds).contains(&(now.last_modified - was.last_modified)), "{version:?}: {was:?} {now:?}");
+    }
+    let report = oracle::check(stand, &job, &before, &ended, &Expect::default()).await;
+    let others: Vec<_> = report.rows.iter().filter(|row| row["strategy"] != strategy).collect();
+    assert!(others.is_empty(), "{others:?}");
+    Ok(report)
 }

@@ -1,6 +1,5 @@
 //! Kills, signals, cancels: at any moment, and what follows.
 
-use keyrotate_tests::bucket;
 use keyrotate_tests::exe::job_id;
 use keyrotate_tests::prelude::*;
 
@@ -137,6 +136,7 @@ async fn a_second_signal_ends_at_once() {
 async fn a_running_job_is_cancelled_from_elsewhere() {
     let stand = Stand::embedded(Mode::aws()).await;
     stand.put_old("k/", OBJECTS).await;
+    let before = stand.snapshot().await;
     count_writes(&stand, "k/");
     let mut process = stand.begin(&stand.job(), &["--rate", "50"]);
     until_written(&stand, &mut process, 20).await;
@@ -149,12 +149,14 @@ async fn a_running_job_is_cancelled_from_elsewhere() {
     oracle::nothing_of_ours_is_left(&stand).await;
     let again = stand.run(&stand.job(), &["--rate", "1000"]).await.expect_completed();
     assert_ne!(again.job(), job, "a cancelled job never runs again");
+    oracle::check(&stand, &stand.job(), &before, &again, &Expect::default()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dead_job_is_cancelled_and_cleans_up() {
     let stand = Stand::embedded(Mode::aws()).await;
     stand.put_old("k/", 100).await;
+    let before = stand.snapshot().await;
     count_writes(&stand, "k/");
     let mut process = stand.begin(&stand.job(), &["--rate", "50"]);
     until_written(&stand, &mut process, 10).await;
@@ -166,7 +168,7 @@ async fn a_dead_job_is_cancelled_and_cleans_up() {
     assert_ne!(twice.code, Some(101), "{}", twice.stderr);
     let ended = stand.run(&stand.job(), &[]).await.expect_completed();
     assert_ne!(ended.job(), dead.job(), "a cancelled job never runs again");
-    assert_eq!(bucket::list(stand.client(), &stand.bucket).await.len(), 100);
+    oracle::check(&stand, &stand.job(), &before, &ended, &Expect::default()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,7 @@
 //! Starts that are refused, each with what is wrong and how to mend it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use keyrotate_devstack::kes::{ApiKey, Grant, KesServer, KesServerConfig, Policy, ServerCert};
 use keyrotate_env::Env;
@@ -101,6 +102,17 @@ async fn bodies_that_may_not_pass_are_no_way_where_it_is_the_only_one() {
     let text = refused(&stand, &job, &[]).await;
     says(&text, &["bodyTransit: any"]);
     assert_eq!(stand.snapshot().await, before, "nothing was touched");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listing_of_versions_with_gaps_is_refused() {
+    let stand = Stand::on(Arc::new(Target::embedded(Mode::moto()).await), true).await;
+    stand.put_old("k/", 3).await;
+    let before = stand.snapshot().await;
+    let text = refused(&stand, &stand.job(), &[]).await;
+    says(&text, &["listing of versions leaves out"]);
+    assert_eq!(stand.snapshot().await, before, "nothing was touched");
+    oracle::nothing_of_ours_is_left(&stand).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
