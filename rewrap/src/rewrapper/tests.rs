@@ -84,6 +84,26 @@ async fn put_without_checksum(store: &StoreModel, sse: Sse, metadata: &[(&str, &
     store.put(request, Body::Bytes(Bytes::from_static(b"body"))).await.unwrap();
 }
 
+/// MinIO cuts the ETag of an upload in parts when a write under SSE-KMS brings it along.
+#[tokio::test(start_paused = true)]
+async fn in_place_an_upload_in_parts_gets_an_etag_of_its_own() {
+    let world = World::new(Mode::minio(), Versioning::Off).await;
+    let rewrapper = only(&world, Strategy::RewriteInPlace, any_size(spec())).await.unwrap();
+    let at = ObjectAt::current(BUCKET, "k");
+    let new = NewObject { checksum: None, ..new_object(kms(OLD), b"x") };
+    let id = world.store.create_upload(&at, &new, &InPlace::default()).await.unwrap();
+    let upload = Upload { bucket: BUCKET.into(), key: "k".into(), id };
+    let parts = [world.store.upload_part(&upload, 1, Body::Bytes(Bytes::from_static(b"x"))).await.unwrap()];
+    world.store.complete_upload(&upload, &parts, &Guard::None, &InPlace::default()).await.unwrap();
+    let before = world.get("k").await.0;
+    assert!(before.etag.ends_with("-1"), "{}", before.etag);
+    let rows = world.walk(&rewrapper).await.unwrap();
+    assert_eq!((&rows[0].outcome, rows[0].detail.as_str()), (&Outcome::Rotated(Evidence::Key), ""));
+    let (after, body, _) = world.get("k").await;
+    assert_eq!((after.etag.len(), after.last_modified), (32, before.last_modified));
+    assert_eq!((&rows[0].etag, &body[..]), (&after.etag, &b"x"[..]));
+}
+
 #[tokio::test(start_paused = true)]
 async fn every_strategy_keeps_everything_everywhere() {
     let all = everywhere().await;

@@ -1,6 +1,6 @@
 //! GET + PutObject with `If-Match`, everything resent. Metadata comes from the very GET that the write is based on,
 //! tags are read last, and the object's own checksum is sent along so that the store verifies and keeps it. In place
-//! (MinIO) version, date (+ 1 ms) and in unversioned buckets the ETag stay.
+//! (MinIO) version, date (+ 1 ms) and in unversioned buckets the ETag stay, but that of an upload in parts.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -116,7 +116,10 @@ fn place(frozen: &Frozen, plan: &Plan) -> Result<(keyrotate_store::ObjectAt, InP
     // replaced by a plain PUT.
     let versioned = frozen.versioning == Versioning::Enabled;
     let at = if versioned { facts.at.clone() } else { facts.at.at_version(None) };
-    let source_etag = (frozen.versioning == Versioning::Off).then(|| facts.etag.clone());
+    // Under SSE-KMS the store shows only the last 32 characters of one that is brought along: that of an upload in
+    // parts, `….-2`, would come out cut. It gets a new one.
+    let whole = facts.etag.len() <= 32 || plan.wanted == Sse::S3;
+    let source_etag = (frozen.versioning == Versioning::Off && whole).then(|| facts.etag.clone());
     Ok((at, InPlace { source_mtime: Some(date), source_etag }))
 }
 

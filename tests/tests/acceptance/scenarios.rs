@@ -256,7 +256,7 @@ async fn large_bodies_pass_where_they_may(target: Arc<Target>) -> Verdict {
     let before = stand.snapshot().await;
     let ended = or_refused!(rotate(&stand, &job).await);
     let report = oracle::check(&stand, &job, &before, &ended, &Expect::default()).await;
-    assert_eq!(report.count("rotated"), 4, "{:#?}", report.rows);
+    assert_eq!(report.count("rotated"), 4, "{:?}", report.rows);
     Verdict::Passed
 }
 
