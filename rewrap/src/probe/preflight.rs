@@ -64,7 +64,8 @@ pub(super) async fn versions_without_gaps(yard: &Yard<'_>, probe: &Made) -> Resu
     marker.pop();
     let request = ListRequest {
         bucket: yard.bucket.to_owned(),
-        prefix: key.clone(),
+        // MinIO answers 501 to a marker that does not begin with the prefix.
+        prefix: yard.settings.prefix.clone(),
         versions: true,
         from: ListFrom::AfterKey(marker.clone()),
         limit: 1,
