@@ -6,8 +6,8 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::error::DisplayErrorContext;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{
-    BucketVersioningStatus, ChecksumMode, CompletedMultipartUpload, CompletedPart, ServerSideEncryption,
-    VersioningConfiguration,
+    BucketVersioningStatus, ChecksumAlgorithm, ChecksumMode, CompletedMultipartUpload, CompletedPart,
+    ServerSideEncryption, VersioningConfiguration,
 };
 use bytes::Bytes;
 use futures::stream::{self, StreamExt};
@@ -31,6 +31,8 @@ pub struct Put {
     pub tags: Vec<(String, String)>,
     /// Its encryption.
     pub sse: Sse,
+    /// Whether the store keeps a SHA-256 beside it instead of the CRC32 that the SDK sends by itself.
+    pub sha256: bool,
 }
 
 impl Put {
@@ -38,7 +40,7 @@ impl Put {
     #[must_use]
     pub fn under(kms_key: &str, key: impl Into<String>, body: impl Into<Bytes>) -> Self {
         let sse = Sse::Kms { key: Some(keyrotate_key(kms_key)), context: None, bucket_key: None };
-        Self { key: key.into(), body: body.into(), headers: Headers::default(), tags: Vec::new(), sse }
+        Self { key: key.into(), body: body.into(), headers: Headers::default(), tags: Vec::new(), sse, sha256: false }
     }
 
     /// A small object in plaintext, or as the store encrypts by itself.
@@ -58,6 +60,12 @@ impl Put {
     pub fn tag(mut self, name: &str, value: &str) -> Self {
         self.tags.push((name.to_owned(), value.to_owned()));
         self
+    }
+
+    /// With a SHA-256 that the store keeps.
+    #[must_use]
+    pub fn with_sha256(self) -> Self {
+        Self { sha256: true, ..self }
     }
 
     /// With user metadata.
@@ -93,7 +101,14 @@ impl Put {
 
 impl From<Mixed> for Put {
     fn from(one: Mixed) -> Self {
-        Self { key: one.key, body: one.body, headers: one.new.headers, tags: one.new.tags, sse: one.new.sse }
+        Self {
+            key: one.key,
+            body: one.body,
+            headers: one.new.headers,
+            tags: one.new.tags,
+            sse: one.new.sse,
+            sha256: false,
+        }
     }
 }
 
@@ -178,7 +193,8 @@ pub async fn put(client: &Client, bucket: &str, one: Put) -> String {
         .set_content_language(one.headers.content_language)
         .set_content_disposition(one.headers.content_disposition)
         .set_metadata(metadata)
-        .set_tagging(tags);
+        .set_tagging(tags)
+        .set_checksum_algorithm(one.sha256.then_some(ChecksumAlgorithm::Sha256));
     let written = put.send().await.unwrap_or_else(|e| panic!("PUT {}: {}", one.key, DisplayErrorContext(e)));
     version(written.version_id())
 }
@@ -313,6 +329,7 @@ async fn look(client: &Client, bucket: &str, one: &Listed) -> Seen {
         ("expires", head.expires_string.clone()),
         ("storage-class", head.storage_class.as_ref().map(|class| class.as_str().to_owned())),
         ("crc32", head.checksum_crc32.clone()),
+        ("sha256", head.checksum_sha256.clone()),
     ];
     let content = Content {
         sha256: hex::encode(Sha256::digest(&body)),

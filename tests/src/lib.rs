@@ -15,6 +15,7 @@ pub mod report;
 pub mod stand;
 pub mod target;
 pub mod wait;
+pub mod writer;
 
 /// What every test begins with.
 pub mod prelude {
@@ -26,6 +27,7 @@ pub mod prelude {
     pub use crate::stand::Stand;
     pub use crate::target::Target;
     pub use crate::wait::until;
+    pub use crate::writer::Writer;
     pub use keyrotate_devstack::model::Mode;
     pub use keyrotate_devstack::server::{Fault, FaultRule};
 }

@@ -8,6 +8,7 @@
 
 mod not_run;
 mod scenarios;
+mod whole_job;
 
 use std::process::ExitCode;
 use std::sync::Arc;

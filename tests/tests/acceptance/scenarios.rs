@@ -7,6 +7,8 @@ use futures::future::BoxFuture;
 use keyrotate_tests::bucket;
 use keyrotate_tests::prelude::*;
 
+use crate::whole_job::a_whole_job_is_killed_again_and_again;
+
 /// How many objects of the mix.
 const MIXED: u64 = 200;
 
@@ -48,6 +50,7 @@ scenarios! {
     an_unknown_key_is_refused
     the_store_changes_the_key_alone
     in_place_nobody_notices
+    a_whole_job_is_killed_again_and_again
 }
 
 /// Runs a job to its end; the reason when keyrotate refused.
@@ -179,22 +182,19 @@ async fn a_killed_job_goes_on(target: Arc<Target>) -> Verdict {
     Verdict::Passed
 }
 
-/// Writers number their bodies: what is there at the end must be the last one that was acknowledged.
+/// Four writers, each with keys of its own: what they wrote last is what they read next.
 async fn writes_of_others_are_never_lost(target: Arc<Target>) -> Verdict {
-    let stand = Arc::new(Stand::on(target, false).await);
+    let stand = Stand::on(target, false).await;
     stand.put_old("calm/", 60).await;
     stand.put_old("busy/", 20).await;
     let (before, job) = (stand.snapshot().await, stand.job());
-    let process = stand.begin(&job, &["--no-wait", "--rate", "60"]);
-    let (stop, stopped) = tokio::sync::watch::channel(false);
-    let writers: Vec<_> = (0..4).map(|w| tokio::spawn(write(Arc::clone(&stand), w, stopped.clone()))).collect();
+    let process = stand.begin(&job, &["--no-wait", "--rate", "30"]);
+    let keys = |w: usize| (0..5).map(|i| format!("busy/{:04}", w * 5 + i)).collect();
+    let writers: Vec<_> = (0..4).map(|w| Writer::start(&stand, keys(w))).collect();
     let ended = process.end().await;
-    let _nobody_left = stop.send(true);
     for writer in writers {
-        for (key, last) in writer.await.expect("a writer is never refused") {
-            let now = bucket::get(stand.client(), &stand.bucket, &key, "").await.expect("it is there");
-            assert_eq!(now, format!("{last}"), "the last acknowledged write of {key} is what is there");
-        }
+        let written = writer.stop().await;
+        assert!(written.writes > 5, "it wrote while the job ran: {written:?}");
     }
     if ended.code == Some(5) {
         return Verdict::Refused(ended.stderr);
@@ -208,30 +208,16 @@ async fn writes_of_others_are_never_lost(target: Arc<Target>) -> Verdict {
     Verdict::Passed
 }
 
-async fn write(stand: Arc<Stand>, writer: usize, stopped: tokio::sync::watch::Receiver<bool>) -> Vec<(String, u64)> {
-    let keys: Vec<String> = (0..5).map(|i| format!("busy/{:04}", writer * 5 + i)).collect();
-    let (mut last, mut number) = (Vec::new(), 0);
-    while !*stopped.borrow() {
-        number += 1;
-        last.clear();
-        for key in &keys {
-            let one = Put::under(&stand.target.old_key, key, format!("{number}"));
-            bucket::put(stand.client(), &stand.bucket, one).await;
-            last.push((key.clone(), number));
-        }
-    }
-    assert!(number > 1, "it wrote while the job ran");
-    last
-}
-
 async fn what_was_deleted_stays_deleted(target: Arc<Target>) -> Verdict {
     let stand = Stand::on(target, false).await;
     stand.put_old("kept/", 60).await;
     stand.put_old("lost/", 40).await;
     let (before, job) = (stand.snapshot().await, stand.job());
-    let process = stand.begin(&job, &["--no-wait", "--rate", "80"]);
+    let process = stand.begin(&job, &["--no-wait", "--rate", "20"]);
+    // Spread over the walk: some before the job comes to them, some while it is at them, some behind it.
     for i in 0..40 {
         bucket::delete(stand.client(), &stand.bucket, &format!("lost/{i:04}")).await;
+        tokio::time::sleep(std::time::Duration::from_millis(150)).await;
     }
     let ended = process.end().await;
     if ended.code == Some(5) {
@@ -276,7 +262,8 @@ async fn what_lies_in_parts_stays_in_the_store(target: Arc<Target>) -> Verdict {
 /// The first of two parts.
 const PART: usize = 5 << 20;
 
-fn large(stand: &Stand, key: &str, mib: usize) -> Put {
+/// An object of so many MiB and a little more.
+pub(crate) fn large(stand: &Stand, key: &str, mib: usize) -> Put {
     let body = (0..(mib << 20) + 17).map(|n| (n * 31 + n / 251) as u8).collect::<Vec<u8>>();
     Put::under(&stand.target.old_key, key, body).tag("team", "red").metadata("class", "a")
 }
