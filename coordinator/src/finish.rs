@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use keyrotate_checkpoint::record::{JobRecord, PassRecord};
+use keyrotate_proto::capability::Frozen;
 use keyrotate_proto::id::PassId;
 use keyrotate_proto::outcome::{Counts, Outcome, SkipReason};
 use keyrotate_proto::state::{JobState, PassKind};
@@ -27,7 +28,7 @@ impl Coordinator {
             spec: job.spec.clone(),
             store: job.store.clone(),
             endpoint: job.store.starts_with("http").then(|| job.store.clone()),
-            is_minio: job.frozen.as_ref().is_some_and(|frozen| frozen.listing_facts),
+            is_minio: job.frozen.as_ref().is_some_and(Frozen::shows_minio),
             target: job.frozen.as_ref().map(|frozen| frozen.target.clone()),
             state: state.clone(),
             started: job.started,

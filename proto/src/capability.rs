@@ -132,6 +132,13 @@ pub struct Frozen {
 }
 
 impl Frozen {
+    /// Whether the store is MinIO or AIStor: no other lists with metadata or takes a date and an ETag with a write. With
+    /// object locks MinIO does not do the first, with a file that says `inPlace: false` nobody tries the second.
+    #[must_use]
+    pub fn shows_minio(&self) -> bool {
+        self.listing_facts || self.proofs.iter().any(|proof| proof.strategy == Strategy::RewriteInPlace)
+    }
+
     /// The proof of a strategy for a kind of source.
     #[must_use]
     pub fn proof(&self, strategy: Strategy, source: SourceKind, multipart: bool) -> Option<&Proof> {

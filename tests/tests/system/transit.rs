@@ -35,6 +35,10 @@ async fn a_limit_in_the_file_is_an_answer_and_what_is_larger_is_listed() {
     let stand = stand().await;
     let job = JobFile::of(&stand.bucket).key(&stand.target.new_key).option("bodyTransit: 1MiB");
     let ended = stand.run(&job, &[]).await.expect(3);
-    assert!(ended.stderr.contains("those over 1048576 bytes (`bodyTransit`) are skipped and listed"), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("those over 1048576 bytes (`bodyTransit`) are skipped and listed"),
+        "{}",
+        ended.stderr
+    );
     assert!(ended.stdout.contains("body-transit"), "{}", ended.stdout);
 }
