@@ -44,15 +44,25 @@ pub(crate) async fn demo(args: DemoArgs) -> Result<Exit, Failure> {
     fill(stack.model(), args.objects).await?;
     println!("The bucket `{BUCKET}` has {} objects, encrypted as one finds them:\n", args.objects);
     let before = seals(stack.model()).await?;
-    println!("The job file says: everything under key-b.\n\n{JOB}");
+    let job = job_file(args.mode);
+    println!("The job file says: everything under key-b.\n\n{job}");
     let file = dir.join("job.yaml");
-    std::fs::write(&file, JOB).map_err(|e| Failure::io("can't write", &file, &e))?;
-    let exit = rotate(&stack, &dir, args.keep.is_some()).await?;
+    std::fs::write(&file, &job).map_err(|e| Failure::io("can't write", &file, &e))?;
+    let exit = rotate(&stack, &dir, &job, args.keep.is_some()).await?;
     let after = seals(stack.model()).await?;
     println!("\n{}", changes(&before, &after));
     say_where_to_look(&args, &dir);
     stack.shutdown().await;
     Ok(if exit == Exit::Exceptions { Exit::Completed } else { exit })
+}
+
+/// Where only GET + PUT changes a key, bodies have to pass through here.
+fn job_file(mode: ModeArg) -> String {
+    let options = match mode {
+        ModeArg::Aws | ModeArg::Minio => "",
+        ModeArg::Moto | ModeArg::Rgw => "  options:\n    bodyTransit: any\n",
+    };
+    format!("{JOB}{options}")
 }
 
 async fn fill(model: &StoreModel, count: u32) -> Result<(), Failure> {
@@ -74,8 +84,8 @@ async fn fill(model: &StoreModel, count: u32) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn rotate(stack: &DevStack, dir: &Path, keeps: bool) -> Result<Exit, Failure> {
-    let parsed = job::parse(JOB.as_bytes(), "job.yaml");
+async fn rotate(stack: &DevStack, dir: &Path, text: &str, keeps: bool) -> Result<Exit, Failure> {
+    let parsed = job::parse(text.as_bytes(), "job.yaml");
     let parsed = parsed.map_err(|e| Failure::usage(e.to_string(), "this is a bug of the demo"))?;
     let session = Session {
         what: "keyrotate demo".into(),

@@ -153,11 +153,14 @@ impl Worker {
         let earlier = self.earlier(job, shard.shard.pass).await?;
         let parts = earlier.iter().map(|(pass, _, shards)| (*pass, shards.iter().map(parts_of).collect())).collect();
         let mut rows = LastRows::open(Arc::clone(reports), parts, shard.range.clone());
-        rows.seek(&shard.cursor);
         let bucket = job.spec.bucket.clone();
         if kind == PassKind::Verify {
+            // A version that agreed left no row of this pass: the key that the cursor stands in is listed and held
+            // against all its rows once more.
+            rows.seek(&before_key(&shard.cursor));
             return Ok(Box::new(Verify::new(bucket, listing(&shard.range, &shard.cursor), rows)));
         }
+        rows.seek(&shard.cursor);
         let gaps: VecDeque<_> = unlisted(&earlier, &shard.range)
             .into_iter()
             .map(|gap| {
@@ -214,6 +217,14 @@ fn later(a: &Position, b: &Position) -> Position {
     match keyrotate_checkpoint::transition::order(a, b) {
         Some(std::cmp::Ordering::Less) => b.clone(),
         _ => a.clone(),
+    }
+}
+
+/// The place before the key that a position stands inside of; any other position as it is.
+fn before_key(position: &Position) -> Position {
+    match position {
+        Position::After(key, Some(_)) => Position::Before(key.clone()),
+        other => other.clone(),
     }
 }
 
