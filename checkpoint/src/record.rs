@@ -160,6 +160,10 @@ pub struct PassRecord {
     /// When it was closed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<Timestamp>,
+    /// The number that the next pass was going to get when it was closed: what begins after it is told from what ran
+    /// beside it without a clock, which may be set back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<PassId>,
     /// Sum over its shards, filled when it is closed.
     #[serde(default)]
     pub counts: Counts,

@@ -108,8 +108,8 @@ impl Coordinator {
             return self.open(job, PassKind::Clean, vec![job.scope()]).await;
         }
         // A probe of a pause amid `verifying` is none: the canary opens right before the end.
-        let since = cleaned.unwrap_or(verify).ended;
-        let right_before_the_end = |pass: &&PassRecord| since.is_some_and(|since| pass.started >= since);
+        let next = cleaned.unwrap_or(verify).next;
+        let right_before_the_end = |pass: &&PassRecord| next.is_some_and(|next| pass.id >= next);
         match job.last_pass(PassKind::Prepare).filter(right_before_the_end) {
             None => self.open(job, PassKind::Prepare, vec![job.scope()]).await,
             Some(canary) if canary.open => Ok(None),

@@ -224,8 +224,8 @@ impl World {
     async fn check(&self, kills: usize) {
         let job = self.ledger.job(&self.job).await.unwrap();
         assert_eq!(job.state, JobState::Completed);
-        let verified = job.passes.iter().rfind(|pass| pass.kind == PassKind::Verify).unwrap().ended.unwrap();
-        let sang = |pass: &PassRecord| pass.kind == PassKind::Prepare && pass.started >= verified;
+        let verified = job.passes.iter().rfind(|pass| pass.kind == PassKind::Verify).unwrap().next.unwrap();
+        let sang = |pass: &PassRecord| pass.kind == PassKind::Prepare && pass.id >= verified;
         assert!(job.passes.iter().any(sang), "the canary did not open right before the end");
         let counts = job.result.unwrap().counts;
         let rows = self.rows().await;

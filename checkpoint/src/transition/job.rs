@@ -127,6 +127,7 @@ pub fn open_pass(job: &JobRecord, kind: PassKind, shards: u32, not_before: Optio
         not_before,
         started: now,
         ended: None,
+        next: None,
         counts: Counts::default(),
         replaced: Counts::default(),
         abandoned: 0,
@@ -162,6 +163,7 @@ pub fn close_pass(
     }
     record.open = false;
     record.ended = Some(now);
+    record.next = Some(next_pass(job));
     record.counts = counts.clone();
     record.replaced = replaced.clone();
     record.abandoned = abandoned;
