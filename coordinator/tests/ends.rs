@@ -163,6 +163,20 @@ async fn a_write_that_came_out_wrong_fails_the_job() {
     assert_eq!(passes(&job, PassKind::Retry), 0, "a second look would hide it");
 }
 
+/// Longer than a lease: who took it for dead would sweep the probes under its hands.
+#[tokio::test(start_paused = true)]
+async fn a_slow_store_is_prepared_under_one_lease() {
+    let world = World::new(Mode::aws(), BucketSettings::plain()).await;
+    world.put_old(&["a"]).await;
+    world.store.faults().latency(Duration::from_secs(9));
+    let id = world.begin(1, "").await;
+    let began = tokio::time::Instant::now();
+    world.work(Some(&id), async || world.job(&id).await.frozen.is_some()).await;
+    assert!(began.elapsed() > Duration::from_secs(120), "too fast to show anything: {:?}", began.elapsed());
+    let prepare = world.ledger.shards(&id, PassId(0)).await.unwrap();
+    assert_eq!(prepare[0].epoch.counter, 1, "leased once");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_process_works_on_its_own_job_only() {
     let world = World::new(Mode::aws(), BucketSettings::plain()).await;

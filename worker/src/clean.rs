@@ -19,6 +19,7 @@ use keyrotate_rewrap::probe;
 use keyrotate_store::Upload;
 
 use crate::Worker;
+use crate::held::held;
 use crate::pass::SliceError;
 
 /// Keys of one shard that are held against its rows at a time: more than lie between the first and the last that a
@@ -54,18 +55,10 @@ impl Worker {
     /// Works on the one shard of a `clean` pass.
     pub(crate) async fn clean(&self, mut lease: HeldLease) -> Result<(), SliceError> {
         let job = lease.job().clone();
-        let work = self.clean_up(&job);
-        tokio::pin!(work);
-        loop {
-            tokio::select! {
-                done = &mut work => break done?,
-                () = tokio::time::sleep(lease.ttl() / 3) => {
-                    if self.site.ledger.renew(&mut lease).await?.must_stop {
-                        return Ok(self.site.ledger.give_back(lease).await?);
-                    }
-                }
-            }
-        }
+        let Some(done) = held(&self.site.ledger, &mut lease, self.clean_up(&job)).await? else {
+            return Ok(self.site.ledger.give_back(lease).await?);
+        };
+        done?;
         let end = lease.record().range.end_position();
         let commit = Commit { cursor: end, ..Commit::of(lease.record()) };
         self.site.ledger.commit(&mut lease, commit).await?;

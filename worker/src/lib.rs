@@ -4,6 +4,7 @@
 mod books;
 mod clean;
 mod deadline;
+mod held;
 mod intents;
 mod keyspace;
 mod low_water;

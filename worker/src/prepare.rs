@@ -24,6 +24,7 @@ use keyrotate_store::{ErrorKind, HeadRequest, ListFrom, ObjectAt, StoreError};
 use tokio::time::Instant;
 
 use crate::Worker;
+use crate::held::held;
 use crate::pass::{SliceError, parts_of};
 use crate::source::SourceError;
 
@@ -35,6 +36,25 @@ const KEYS_SEARCHED: usize = 20_000;
 
 /// Written and written over to see whether the report store can be written.
 const WRITABLE: &str = "writable";
+
+/// Why a job can't begin yet, or at all.
+#[derive(Debug)]
+enum Unready {
+    Refused(Refusal),
+    Unlisted(StoreError),
+}
+
+impl From<Refusal> for Unready {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<StoreError> for Unready {
+    fn from(error: StoreError) -> Self {
+        Self::Unlisted(error)
+    }
+}
 
 impl Worker {
     /// Works on the one shard of a `prepare` pass.
@@ -51,29 +71,30 @@ impl Worker {
     }
 
     /// Preflight and probes; ends with the target frozen in the job record.
-    async fn first_prepare(&self, lease: HeldLease, job: &JobRecord) -> Result<(), SliceError> {
-        let mut frozen = match self.probe(job).await {
-            Ok(frozen) => frozen,
-            Err(refusal) => return self.refused(lease, job, refusal).await,
+    async fn first_prepare(&self, mut lease: HeldLease, job: &JobRecord) -> Result<(), SliceError> {
+        let (frozen, bytes) = match held(&self.site.ledger, &mut lease, self.find_out(job)).await? {
+            Some(Ok(found)) => found,
+            Some(Err(Unready::Refused(refusal))) => return self.refused(lease, job, refusal).await,
+            Some(Err(Unready::Unlisted(error))) => return self.after_listing_failed(lease, job, &error).await,
+            None => return Ok(self.site.ledger.give_back(lease).await?),
         };
-        let space = match self.ask_key_space(job).await {
-            Ok(space) => space,
-            Err(error) => return self.after_listing_failed(lease, job, &error).await,
-        };
-        if probe::only_rewrite(&frozen, &job.spec) {
-            let scope = match self.estimate(job, &space).await {
-                Ok(scope) => scope,
-                Err(error) => return self.after_listing_failed(lease, job, &error).await,
-            };
-            if let Err(refusal) = probe::must_pass(&mut frozen, &job.spec, scope) {
-                return self.refused(lease, job, refusal).await;
-            }
-        }
-        let bytes = serde_json::to_vec(&space).unwrap_or_default();
         self.site.reports.of(&job.id)?.put(KEY_SPACE, bytes).await?;
         let must_confirm = !self.config.confirmed && names_no_key(job);
         let asked = self.site.ledger.freeze(lease, &Prepared { frozen, must_confirm }).await;
         Ok(asked.map(drop)?)
+    }
+
+    /// Everything that is asked before the first object is touched: what is frozen, and the key space as it is stored.
+    async fn find_out(&self, job: &JobRecord) -> Result<(Frozen, Vec<u8>), Unready> {
+        let mut frozen = self.probe(job).await?;
+        let space = self.ask_key_space(job).await?;
+        if probe::only_rewrite(&frozen, &job.spec) {
+            let scope = self.estimate(job, &space).await?;
+            probe::must_pass(&mut frozen, &job.spec, scope)?;
+        }
+        #[expect(clippy::expect_used, reason = "keys and numbers are always JSON")]
+        let bytes = serde_json::to_vec(&space).expect("the key space is JSON");
+        Ok((frozen, bytes))
     }
 
     async fn probe(&self, job: &JobRecord) -> Result<Frozen, Refusal> {
@@ -112,17 +133,22 @@ impl Worker {
     /// Whether what paused the job is mended: then it goes on.
     async fn probe_pause(
         &self,
-        lease: HeldLease,
+        mut lease: HeldLease,
         job: &JobRecord,
         phase: Phase,
         reason: PauseReason,
     ) -> Result<(), SliceError> {
-        let still = match &job.frozen {
-            Some(frozen) => self.mended(job, frozen, reason).await.err(),
-            None => self.probe(job).await.err().and_then(|refusal| {
-                let detail = format!("{}; {}", refusal.what, refusal.mend);
-                refusal.pause.map(|reason| Halt::Pause { reason, detail })
-            }),
+        let look = async {
+            match &job.frozen {
+                Some(frozen) => self.mended(job, frozen, reason).await.err(),
+                None => self.probe(job).await.err().and_then(|refusal| {
+                    let detail = format!("{}; {}", refusal.what, refusal.mend);
+                    refusal.pause.map(|reason| Halt::Pause { reason, detail })
+                }),
+            }
+        };
+        let Some(still) = held(&self.site.ledger, &mut lease, look).await? else {
+            return Ok(self.site.ledger.give_back(lease).await?);
         };
         if let Some(halt) = still {
             tracing::info!(job = %job.id, "still {halt}");
@@ -207,15 +233,16 @@ impl Worker {
     }
 
     /// The canary of a running job.
-    async fn sing(&self, lease: HeldLease, job: &JobRecord) -> Result<(), SliceError> {
-        let silent = match &job.frozen {
-            Some(frozen) => match self.canary(job, frozen).await {
-                Ok(()) => self.touch_done(job, frozen).await.err(),
-                Err(halt) => Some(halt),
-            },
-            None => None,
+    async fn sing(&self, mut lease: HeldLease, job: &JobRecord) -> Result<(), SliceError> {
+        let opens = async {
+            let Some(frozen) = &job.frozen else { return Ok(()) };
+            self.canary(job, frozen).await?;
+            self.touch_done(job, frozen).await
         };
-        if let Some(halt) = silent {
+        let Some(opened) = held(&self.site.ledger, &mut lease, opens).await? else {
+            return Ok(self.site.ledger.give_back(lease).await?);
+        };
+        if let Err(halt) = opened {
             self.halt(&job.id, &halt).await?;
             return Ok(self.site.ledger.give_back(lease).await?);
         }
