@@ -212,9 +212,11 @@ impl Slice {
         }
     }
 
-    /// Begins with as many items as there is room for.
+    /// Begins with as many items as there is room for: one window, and enough behind it that nobody waits while the
+    /// window's last objects are slow. More would only be rows that wait in memory.
     fn fill(&mut self) {
-        let room = 2 * self.tools.limits.window_rows;
+        let window = self.tools.limits.window_rows;
+        let room = window + window.min(2 * self.tools.limits.tasks);
         while self.ending.is_none() && self.tasks.len() < self.tools.limits.tasks && self.water.len() < room {
             let Some(item) = self.queue.pop_front() else { return };
             if self.water.is_empty() {
