@@ -121,7 +121,7 @@ async fn one_store(source: &Source, only: &[String], lines: &'static [NotRun], k
     let runs = stream::iter(wanted(&name, only)).map(|scenario| async move {
         let began = tokio::time::Instant::now();
         let target = source.target().await;
-        let line = not_run::find(lines, scenario.name, source.like());
+        let line = not_run::find(lines, scenario.name, source.like(), &source.name());
         let verdict = match line {
             Some(line) => on_its_own(async move { line.ask(&target).await }).await.map(|()| Verdict::Passed),
             None => on_its_own((scenario.run)(target)).await,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use keyrotate_tests::bucket;
 use keyrotate_tests::prelude::*;
+use keyrotate_tests::target::MOTO;
 
 use crate::scenarios::{Verdict, large};
 
@@ -81,7 +82,10 @@ async fn fill(stand: &Stand, mixed: u64) -> JobFile {
     stand.put_all((0..mixed / 20).map(summed)).await;
     stand.put_old("busy/", BUSY).await;
     stand.put_all([large(stand, "large/1", 2)]).await;
-    bucket::put_parts(stand.client(), &stand.bucket, large(stand, "parts/1", 6), 5 << 20).await;
+    // On moto's server these can't be rotated: not-run.yaml.
+    if stand.target.name != MOTO {
+        bucket::put_parts(stand.client(), &stand.bucket, large(stand, "parts/1", 6), 5 << 20).await;
+    }
     let job = JobFile::of(&stand.bucket).key(&stand.target.new_key).option("bodyTransit: any");
     job.filter(&format!("createdAfter: {since}"))
 }
