@@ -198,13 +198,12 @@ pub(crate) fn float(count: u64) -> f64 {
     count as f64
 }
 
-/// Without a terminal, `run` says `STATE: …` at each change of state.
+/// Without a terminal, `run` says `STATE`, or `STATE: …`, at each change of state.
 fn states(began: Instant, said: &[(Instant, String)]) -> Vec<(f64, String)> {
     let mut states: Vec<(f64, String)> = Vec::new();
     for (at, line) in said {
-        if let Some((state, _)) = line.split_once(": ")
-            && states.iter().all(|(_, known)| known != state)
-        {
+        let state = line.split_once(": ").map_or(line.as_str(), |(state, _)| state);
+        if !state.contains(' ') && states.iter().all(|(_, known)| known != state) {
             states.push(((*at - began).as_secs_f64(), state.to_owned()));
         }
     }
