@@ -51,6 +51,14 @@ pub struct Shown {
     pub head_etag: Option<String>,
 }
 
+impl Shown {
+    /// Whether HEAD or GET showed it, and with it what no listing shows.
+    #[must_use]
+    pub fn by_head(&self) -> bool {
+        self.checksums.is_some()
+    }
+}
+
 impl Facts {
     /// What a line of a listing says.
     #[must_use]

@@ -41,6 +41,12 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// A plan for what was just looked at; nothing was begun.
+    pub(crate) fn new(facts: Facts, strategy: Strategy, wanted: Sse, why: String) -> Self {
+        let (needs_intent, untried, looked) = (false, false, Instant::now());
+        Self { facts, strategy, why, wanted, needs_intent, untried, upload: None, looked, unanswered: 0 }
+    }
+
     /// The object's key.
     #[must_use]
     pub fn key(&self) -> &str {

@@ -6,7 +6,6 @@ use jiff::SignedDuration;
 use keyrotate_proto::capability::{Frozen, Proof, Property, SourceKind};
 use keyrotate_proto::outcome::Strategy;
 use keyrotate_store::{ErrorKind, GetRequest, HeadRequest, Object, ObjectAt, PartCopyRequest, Sse, StoreError, Upload};
-use tokio::time::Instant;
 
 use super::objects::{Form, Made, Yard};
 use crate::facts::Facts;
@@ -62,17 +61,8 @@ fn why(trouble: Trouble) -> String {
 fn plan(frozen: &Frozen, strategy: Strategy, made: &Made) -> Plan {
     let mut facts = Facts::listed(&made.at.bucket, &made.entry);
     facts.add(&made.object);
-    Plan {
-        wanted: wanted(&frozen.target, &facts),
-        facts,
-        strategy,
-        why: "a probe".into(),
-        needs_intent: false,
-        untried: false,
-        upload: None,
-        looked: Instant::now(),
-        unanswered: 0,
-    }
+    let wanted = wanted(&frozen.target, &facts);
+    Plan::new(facts, strategy, wanted, "a probe".into())
 }
 
 /// Whether the strategy with a wrong ETag is refused and leaves the object as it was.

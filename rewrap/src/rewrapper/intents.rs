@@ -4,7 +4,6 @@ use keyrotate_proto::intent::{Intent, Made};
 use keyrotate_proto::outcome::{Evidence, Outcome, Strategy};
 use keyrotate_proto::row::Row;
 use keyrotate_store::{HeadRequest, ObjectAt, Upload};
-use tokio::time::Instant;
 
 use super::write::{only_halt, rotated};
 use super::{Rewrapper, unwritten, wanted};
@@ -128,17 +127,8 @@ impl Rewrapper {
         };
         let seen = Seen::headed(after);
         let Ok(proof) = compare(&at.key, &expected, &seen) else { return Ok(None) };
-        let plan = Plan {
-            wanted: expected.sse.clone(),
-            facts,
-            strategy: intent.strategy,
-            why: "written by a window that was lost".into(),
-            needs_intent: true,
-            untried: false,
-            upload: None,
-            looked: Instant::now(),
-            unanswered: 0,
-        };
+        let why = "written by a window that was lost".into();
+        let plan = Plan::new(facts, intent.strategy, expected.sse.clone(), why);
         Ok(Some(rotated(&plan, &expected, &seen, &proof)))
     }
 

@@ -4,7 +4,6 @@ use keyrotate_proto::capability::SourceKind;
 use keyrotate_proto::outcome::{Outcome, SkipReason, Strategy};
 use keyrotate_proto::row::Row;
 use keyrotate_store::{Entry, ErrorKind, HeadRequest, ListFrom, ListRequest, ObjectAt, Sse, StoreError};
-use tokio::time::Instant;
 
 use super::{Rewrapper, unwritten, wanted};
 use crate::choose::{Choice, choose};
@@ -161,17 +160,7 @@ impl Rewrapper {
         let adds_version = self.rules.frozen.versioning.has_versions() && !strategy.keeps_version();
         let needs_intent = unreadable || adds_version || !guarded || strategy == Strategy::CopyMultipart;
         tracing::debug!(%strategy, %why, "chosen");
-        Plan {
-            facts,
-            strategy,
-            why,
-            wanted,
-            needs_intent,
-            untried: borrowed,
-            upload: None,
-            looked: Instant::now(),
-            unanswered: 0,
-        }
+        Plan { needs_intent, untried: borrowed, ..Plan::new(facts, strategy, wanted, why) }
     }
 
     /// Whether a name alone is not enough: which version is the newest, the date to the millisecond and an object's

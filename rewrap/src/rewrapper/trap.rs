@@ -56,10 +56,12 @@ impl Rewrapper {
             return Ok(Found::Other);
         }
         let body = body.collect().await?;
-        Ok(match () {
-            () if body == sent.as_bytes() => Found::OurXml(Box::new(object)),
-            () if is_made_of(&body, sent) => Found::LikeOurXml,
-            () => Found::Other,
+        Ok(if body == sent.as_bytes() {
+            Found::OurXml(Box::new(object))
+        } else if is_made_of(&body, sent) {
+            Found::LikeOurXml
+        } else {
+            Found::Other
         })
     }
 

@@ -224,7 +224,7 @@ impl Rewrapper {
             return Ok(Whose::Old);
         }
         // A listing does not show these, so of them nothing is known that could be compared.
-        if plan.facts.shown.as_ref().is_some_and(|shown| shown.checksums.is_none()) {
+        if plan.facts.shown.as_ref().is_some_and(|shown| !shown.by_head()) {
             expected.headers.expires.clone_from(&seen.headers.expires);
             expected.headers.website_redirect.clone_from(&seen.headers.website_redirect);
         }

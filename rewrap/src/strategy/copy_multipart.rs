@@ -11,6 +11,7 @@ use keyrotate_store::{ErrorKind, Guard, HeadRequest, InPlace, Lock, NewObject, P
 use tokio::time::Instant;
 
 use super::{Sent, Trouble, asks_tags, expected, unchanged};
+use crate::facts::Shown;
 use crate::plan::{OpenUpload, Plan};
 
 /// Bytes per part: small enough for one request's time-out, large enough for 10,000 parts of anything.
@@ -21,7 +22,7 @@ const A_WHILE: Duration = Duration::from_secs(1);
 
 /// What the upload is to be created with: everything that the source had when HEAD last showed it, and its tags.
 pub(crate) async fn new_object(store: &dyn Store, frozen: &Frozen, plan: &mut Plan) -> Result<NewObject, Trouble> {
-    let headed = plan.facts.shown.as_ref().is_some_and(|shown| shown.checksums.is_some());
+    let headed = plan.facts.shown.as_ref().is_some_and(Shown::by_head);
     if !headed || plan.looked.elapsed() > A_WHILE {
         let source = store.head(HeadRequest::of(&plan.facts.at)).await.map_err(Trouble::reading)?;
         unchanged(&plan.facts, &source)?;
