@@ -8,7 +8,7 @@ use keyrotate_proto::id::JobId;
 use keyrotate_proto::say::chain;
 use keyrotate_report::ReportRoot;
 use keyrotate_report::finish::abort_command;
-use keyrotate_report::intents::LEFTOVERS;
+use keyrotate_report::leftovers;
 use keyrotate_report::root::FolderRoot;
 use tokio::time::Instant;
 
@@ -18,6 +18,7 @@ use crate::control::{self, Answer, Request};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::local::{self, LOOK_EVERY, LocalConfig, Place};
+use crate::say;
 use crate::state::{self, BucketFolder, Holder, Lock};
 
 /// How long the process that works on a job may take to end it: a lease, then the `clean` pass.
@@ -110,8 +111,7 @@ async fn end_dead(folder: &BucketFolder, job: &JobId, _lock: Lock) -> Result<Opt
 async fn say_what_is_left(ledger: &Ledger, job: &JobId, reports: &FolderRoot) {
     let Ok(record) = ledger.job(job).await else { return };
     let Ok(reports) = reports.of(job) else { return };
-    let Ok(bytes) = reports.get(LEFTOVERS).await else { return };
-    let left: Vec<(String, String)> = serde_json::from_slice(&bytes).unwrap_or_default();
+    let Ok(left) = leftovers::read(reports.as_ref()).await else { return };
     let endpoint = record.store.starts_with("http").then_some(record.store.as_str());
     if !left.is_empty() {
         say("uploads that may still be open, and what removes each:");
@@ -119,11 +119,6 @@ async fn say_what_is_left(ledger: &Ledger, job: &JobId, reports: &FolderRoot) {
     for (key, id) in left {
         say(&format!("    {}", abort_command(endpoint, &record.spec.bucket, &key, &id)));
     }
-}
-
-#[expect(clippy::print_stderr, reason = "talk goes to standard error")]
-fn say(line: &str) {
-    eprintln!("{line}");
 }
 
 fn holder() -> Holder {

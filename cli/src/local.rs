@@ -16,7 +16,7 @@ use keyrotate_proto::say::chain;
 use keyrotate_proto::state::{JobState, Phase};
 use keyrotate_queue::MemoryQueue;
 use keyrotate_report::ReportRoot;
-use keyrotate_report::intents::LEFTOVERS;
+use keyrotate_report::leftovers;
 use keyrotate_report::root::FolderRoot;
 use keyrotate_store::Store;
 use keyrotate_worker::{Meter, Site, SliceLimits, Worker, WorkerConfig};
@@ -187,8 +187,7 @@ pub(crate) async fn cancel_unreached(ledger: &Ledger, job: &JobId, jobs: &Path) 
     let root = FolderRoot::new(jobs);
     let reports = root.of(job).map_err(|e| broke(&e))?;
     let open = keyrotate_worker::unended(ledger, &reports, &record).await.map_err(|e| broke(&e))?;
-    let bytes = serde_json::to_vec(&open.ours).unwrap_or_default();
-    reports.put(LEFTOVERS, bytes).await.map_err(|e| broke(&e))?;
+    leftovers::write(reports.as_ref(), &open.ours).await.map_err(|e| broke(&e))?;
     // Nobody takes the tickets of its `clean` pass, which ends at once.
     let config = CoordinatorConfig { only: Some(job.clone()), clean_limit: Duration::ZERO, ..Default::default() };
     let mut coordinator = Coordinator::new(ledger.clone(), Arc::new(MemoryQueue::new(SLOTS)), Arc::new(root), config);

@@ -50,7 +50,7 @@ fn main() -> ExitCode {
     match ended {
         Ok(exit) => exit.into(),
         Err(failure) => {
-            say_failure(&failure);
+            say(&format!("keyrotate: {failure}"));
             failure.exit().into()
         }
     }
@@ -67,9 +67,10 @@ async fn perform(verb: Verb) -> Result<Exit, Failure> {
     }
 }
 
+/// Prints a line of talk, which is no data: for whoever has no bar to hide.
 #[expect(clippy::print_stderr, reason = "talk goes to standard error")]
-fn say_failure(failure: &Failure) {
-    eprintln!("keyrotate: {failure}");
+fn say(line: &str) {
+    eprintln!("{line}");
 }
 
 fn log_to_stderr(verbose: u8) {

@@ -25,6 +25,7 @@ use crate::failure::Failure;
 use crate::files;
 use crate::local::{self, LOOK_EVERY, Local, LocalConfig, Place};
 use crate::progress::Progress;
+use crate::say;
 use crate::sealed::Sealer;
 use crate::state::{self, BucketFolder, Holder};
 use crate::summary;
@@ -217,11 +218,6 @@ fn say_how_to_go_on(progress: &Progress, job: &JobRecord) {
 
 fn checkpoint_broke(error: LedgerError) -> Failure {
     Failure::broke("the checkpoint", &error, "start again: the job goes on")
-}
-
-#[expect(clippy::print_stderr, reason = "talk goes to standard error")]
-fn say(line: &str) {
-    eprintln!("{line}");
 }
 
 /// Asks on the terminal; without one the answer is no.

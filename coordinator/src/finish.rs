@@ -1,15 +1,14 @@
 //! The finisher: a job's report, from its parts.
 
 use jiff::Timestamp;
-use keyrotate_checkpoint::record::{JobRecord, PassRecord};
+use keyrotate_checkpoint::record::JobRecord;
 use keyrotate_proto::capability::Frozen;
 use keyrotate_proto::id::PassId;
 use keyrotate_proto::outcome::{Counts, Outcome, SkipReason};
 use keyrotate_proto::state::{JobState, PassKind};
-use keyrotate_report::ReportError;
 use keyrotate_report::chain::ShardParts;
 use keyrotate_report::finish::{FinishInput, finish};
-use keyrotate_report::intents::LEFTOVERS;
+use keyrotate_report::leftovers;
 
 use crate::{Coordinator, Result};
 
@@ -36,26 +35,16 @@ impl Coordinator {
             passes: self.parts_of(job).await?,
             counts: counts.clone(),
             checked: checked(job, state, counts),
-            leftovers: self.leftovers(job).await?,
+            leftovers: leftovers::read(self.reports.of(&job.id)?.as_ref()).await?,
             notes: job.frozen.as_ref().map(|frozen| frozen.notes.clone()).unwrap_or_default(),
         };
         finish(&self.reports.of(&job.id)?, input).await?;
         Ok("summary.json".to_owned())
     }
 
-    /// Uploads that the `clean` pass did not end.
-    async fn leftovers(&self, job: &JobRecord) -> Result<Vec<(String, String)>> {
-        match self.reports.of(&job.id)?.get(LEFTOVERS).await {
-            Ok(bytes) => Ok(serde_json::from_slice(&bytes).unwrap_or_default()),
-            Err(ReportError::NotFound(_)) => Ok(Vec::new()),
-            Err(error) => Err(error.into()),
-        }
-    }
-
     async fn parts_of(&self, job: &JobRecord) -> Result<Vec<(PassId, Vec<ShardParts>)>> {
-        let with_rows = |pass: &&PassRecord| matches!(pass.kind, PassKind::Walk | PassKind::Retry | PassKind::Verify);
         let mut passes = Vec::new();
-        for pass in job.passes.iter().filter(with_rows) {
+        for pass in job.passes.iter().filter(|pass| pass.kind.has_rows()) {
             let shards = self.ledger.shards(&job.id, pass.id).await?;
             let parts = shards.into_iter().map(|shard| ShardParts { range: shard.range, last_part: shard.last_part });
             passes.push((pass.id, parts.collect()));

@@ -194,8 +194,7 @@ impl Coordinator {
 /// The newest pass that wrote rows. After a failed `verifying` that somebody resumed, that is the `verify` pass, whose
 /// bad rows then get their retry before the scope is listed once more.
 fn last_with_rows(job: &JobRecord) -> Option<&PassRecord> {
-    let with_rows = |pass: &&PassRecord| matches!(pass.kind, PassKind::Walk | PassKind::Retry | PassKind::Verify);
-    job.passes.iter().rfind(with_rows)
+    job.passes.iter().rfind(|pass| pass.kind.has_rows())
 }
 
 /// The pass that walked the scope.

@@ -197,6 +197,14 @@ pub enum PassKind {
     Clean,
 }
 
+impl PassKind {
+    /// Whether its parts hold rows about object versions.
+    #[must_use]
+    pub fn has_rows(self) -> bool {
+        matches!(self, Self::Walk | Self::Retry | Self::Verify)
+    }
+}
+
 impl fmt::Display for PassKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

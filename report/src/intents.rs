@@ -11,9 +11,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::{ReportError, ReportStore};
 
-/// Name of the file that a `clean` pass leaves: uploads that it did not end, as pairs of key and upload id.
-pub const LEFTOVERS: &str = "leftover-uploads.json";
-
 /// Version of [`IntentsHeader`] that this code writes.
 pub const INTENTS_VERSION: u32 = 1;
 

@@ -8,6 +8,7 @@ pub mod chain;
 pub mod error;
 pub mod finish;
 pub mod intents;
+pub mod leftovers;
 pub mod root;
 pub mod rows;
 pub mod store;

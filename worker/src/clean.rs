@@ -12,15 +12,15 @@ use keyrotate_proto::outcome::{Outcome, Strategy};
 use keyrotate_proto::position::KeyRange;
 use keyrotate_proto::row::Row;
 use keyrotate_report::ReportStore;
-use keyrotate_report::chain::ShardParts;
-use keyrotate_report::intents::{self, LEFTOVERS};
+use keyrotate_report::intents;
+use keyrotate_report::leftovers::{self, Named};
 use keyrotate_report::rows::PassRows;
 use keyrotate_rewrap::probe;
 use keyrotate_store::Upload;
 
 use crate::Worker;
 use crate::held::held;
-use crate::pass::SliceError;
+use crate::pass::{SliceError, parts_of};
 
 /// Keys of one shard that are held against its rows at a time: more than lie between the first and the last that a
 /// slice works on at once, so that those in front are settled.
@@ -31,9 +31,6 @@ const BATCH: usize = 10_000;
 
 /// Calls at a time.
 const CALLS: usize = 16;
-
-/// Key and upload id.
-type Named = (String, String);
 
 /// Uploads of a job's intents that no row says were completed.
 #[derive(Debug, Default)]
@@ -135,8 +132,7 @@ struct Left {
 
 impl Left {
     async fn write(&self) -> Result<(), SliceError> {
-        let bytes = serde_json::to_vec(&self.listed).unwrap_or_default();
-        Ok(self.reports.put(LEFTOVERS, bytes).await?)
+        Ok(leftovers::write(self.reports.as_ref(), &self.listed).await?)
     }
 }
 
@@ -164,8 +160,7 @@ async fn shards(ledger: &Ledger, job: &JobRecord) -> Result<Vec<ShardRecord>, Sl
 /// once, side by side.
 async fn collect(reports: &Arc<dyn ReportStore>, shard: &ShardRecord, unended: &mut Unended) -> Result<(), SliceError> {
     let whole = KeyRange { start: String::new(), end: None };
-    let parts = ShardParts { range: shard.range.clone(), last_part: shard.last_part.clone() };
-    let mut rows = Rows { rows: PassRows::open(Arc::clone(reports), vec![parts], whole), next: None };
+    let mut rows = Rows { rows: PassRows::open(Arc::clone(reports), vec![parts_of(shard)], whole), next: None };
     let mut keys = BTreeMap::<String, Attempts>::new();
     for name in intents::list_for_shard(reports.as_ref(), &shard.shard).await? {
         let (_, named) = intents::read::<Intent>(reports.as_ref(), &name).await?;

@@ -151,8 +151,7 @@ impl Worker {
             return Ok(Box::new(listing(&shard.range, &shard.cursor)));
         }
         let earlier = self.earlier(job, shard.shard.pass).await?;
-        let parts = earlier.iter().map(|(pass, _, shards)| (*pass, shards.iter().map(parts_of).collect())).collect();
-        let mut rows = LastRows::open(Arc::clone(reports), parts, shard.range.clone());
+        let mut rows = last_rows(Arc::clone(reports), &earlier, shard.range.clone());
         let bucket = job.spec.bucket.clone();
         if kind == PassKind::Verify {
             // A version that agreed left no row of this pass: the key that the cursor stands in is listed and held
@@ -185,8 +184,7 @@ impl Worker {
     /// Passes with rows before this one, with their shards.
     pub(crate) async fn earlier(&self, job: &JobRecord, pass: PassId) -> Result<Vec<Earlier>, SourceError> {
         let mut earlier = Vec::new();
-        let with_rows = |kind| matches!(kind, PassKind::Walk | PassKind::Retry | PassKind::Verify);
-        for pass in job.passes.iter().filter(|one| one.id < pass && with_rows(one.kind)) {
+        for pass in job.passes.iter().filter(|one| one.id < pass && one.kind.has_rows()) {
             let shards = self.site.ledger.shards(&job.id, pass.id).await.map_err(SourceError::Checkpoint)?;
             earlier.push((pass.id, pass.kind, shards));
         }
@@ -198,6 +196,12 @@ pub(crate) type Earlier = (PassId, PassKind, Vec<ShardRecord>);
 
 pub(crate) fn parts_of(shard: &ShardRecord) -> ShardParts {
     ShardParts { range: shard.range.clone(), last_part: shard.last_part.clone() }
+}
+
+/// The last rows of those passes whose keys lie in a range.
+pub(crate) fn last_rows(reports: Arc<dyn ReportStore>, passes: &[Earlier], range: KeyRange) -> LastRows {
+    let parts = passes.iter().map(|(pass, _, shards)| (*pass, shards.iter().map(parts_of).collect()));
+    LastRows::open(reports, parts.collect(), range)
 }
 
 /// What earlier walk and retry passes left unlisted of a range.

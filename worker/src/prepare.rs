@@ -17,7 +17,6 @@ use keyrotate_proto::position::KeyRange;
 use keyrotate_proto::say::chain;
 use keyrotate_proto::spec::Target;
 use keyrotate_proto::state::{JobState, PauseReason, Phase};
-use keyrotate_report::rows::LastRows;
 use keyrotate_rewrap::Halt;
 use keyrotate_rewrap::probe::{self, ProbeSettings, Refusal};
 use keyrotate_store::{ErrorKind, HeadRequest, ListFrom, ObjectAt, StoreError};
@@ -25,7 +24,7 @@ use tokio::time::Instant;
 
 use crate::Worker;
 use crate::held::held;
-use crate::pass::{SliceError, parts_of};
+use crate::pass::{SliceError, last_rows};
 use crate::source::SourceError;
 
 /// How often the canary is opened while a job works.
@@ -215,9 +214,8 @@ impl Worker {
     async fn some_done(&self, job: &JobRecord, frozen: &Frozen) -> Result<Option<ObjectAt>, SourceError> {
         let FrozenTarget::SseKms { key, .. } = &frozen.target else { return Ok(None) };
         let earlier = self.earlier(job, PassId(u32::MAX)).await?;
-        let parts = earlier.iter().map(|(pass, _, shards)| (*pass, shards.iter().map(parts_of).collect())).collect();
         let reports = self.site.reports.of(&job.id)?;
-        let mut rows = LastRows::open(reports, parts, KeyRange { start: String::new(), end: None });
+        let mut rows = last_rows(reports, &earlier, KeyRange { start: String::new(), end: None });
         for _ in 0..KEYS_SEARCHED {
             let Some(of_key) = rows.next_key().await? else { return Ok(None) };
             let done = of_key.rows.into_iter().map(|last| last.row).find(|row| {
