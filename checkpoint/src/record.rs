@@ -220,9 +220,6 @@ pub struct ShardRecord {
     /// The coordinator wants it split at the holder's next commit.
     #[serde(rename = "sa", default, skip_serializing_if = "is_default")]
     pub split_asked: bool,
-    /// Multipart uploads of ours that are neither completed nor aborted.
-    #[serde(rename = "up", default, skip_serializing_if = "Vec::is_empty")]
-    pub uploads: Vec<OpenUpload>,
     /// Who held it last.
     #[serde(rename = "lh", default, skip_serializing_if = "Option::is_none")]
     pub last_holder: Option<String>,
@@ -247,7 +244,6 @@ impl ShardRecord {
             unlisted: 0,
             ticket_out_until: None,
             split_asked: false,
-            uploads: Vec::new(),
             last_holder: None,
         }
     }
@@ -307,24 +303,6 @@ impl ShardState {
     pub fn is_over(&self) -> bool {
         matches!(self, Self::Done | Self::Abandoned)
     }
-}
-
-/// A multipart upload of ours that outlives its slice.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OpenUpload {
-    /// The object's key.
-    pub key: String,
-    /// The store's name of the upload.
-    pub upload_id: String,
-    /// Version that is read; `None` in a bucket without versions.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub version: Option<String>,
-    /// ETag that was read: the upload goes on only while it stands.
-    pub etag: String,
-    /// Size of each part but the last, in bytes.
-    pub part_size: u64,
-    /// Parts that the store has.
-    pub parts: u32,
 }
 
 /// Which scopes of one bucket are worked on.

@@ -1,10 +1,13 @@
 //! What will be written, and what was: the values that pass between looking, acting and reading back.
 
+use std::sync::Arc;
+
 use keyrotate_proto::intent::{INTENT_VERSION, Intent};
 use keyrotate_proto::outcome::Strategy;
 use keyrotate_proto::row::Row;
 use keyrotate_store::{NewObject, ObjectAt, Sse};
 use sha2::{Digest as _, Sha256};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::facts::Facts;
@@ -38,13 +41,21 @@ pub struct Plan {
     pub(crate) looked: Instant,
     /// Tries that were sent and never answered.
     pub(crate) unanswered: u8,
+    /// Hears of each part that is added to a recorded upload.
+    pub(crate) part_added: Arc<Notify>,
 }
 
 impl Plan {
     /// A plan for what was just looked at; nothing was begun.
     pub(crate) fn new(facts: Facts, strategy: Strategy, wanted: Sse, why: String) -> Self {
-        let (needs_intent, untried, looked) = (false, false, Instant::now());
-        Self { facts, strategy, why, wanted, needs_intent, untried, upload: None, looked, unanswered: 0 }
+        let (needs_intent, untried, looked, part_added) = (false, false, Instant::now(), Arc::default());
+        Self { facts, strategy, why, wanted, needs_intent, untried, upload: None, looked, unanswered: 0, part_added }
+    }
+
+    /// Names who hears of each part that the write adds to an upload whose id may stand in an intent: such a part
+    /// outlives the slice, and so is progress.
+    pub fn tell_of_parts(&mut self, part_added: Arc<Notify>) {
+        self.part_added = part_added;
     }
 
     /// The object's key.

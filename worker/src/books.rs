@@ -82,7 +82,6 @@ impl Books {
             replaced: self.replaced.clone(),
             last_part: self.previous.clone(),
             parts: self.parts,
-            uploads: Vec::new(),
             listed_to: to,
             split_at: None,
         })

@@ -1,5 +1,7 @@
 //! One item of a slice, from the look at it to what became of it.
 
+use std::sync::Arc;
+
 use keyrotate_proto::intent::Intent;
 use keyrotate_proto::outcome::{Counts, Outcome};
 use keyrotate_proto::row::Row;
@@ -116,6 +118,7 @@ async fn write(tools: &Tools, mut plan: Box<Plan>) -> Result<Settled, Unfinished
         }
         tools.rewrapper.open(&mut plan).await?;
         drop(permit);
+        plan.tell_of_parts(Arc::clone(&tools.part_added));
         if let Some(intent) = plan.intent().filter(|intent| intent.upload != before) {
             tools.gate.record(intent).await.map_err(Unfinished::Report)?;
         }

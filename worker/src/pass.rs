@@ -68,6 +68,7 @@ impl Worker {
             rewrapper,
             permits: self.permits.clone(),
             meter: Arc::clone(&self.meter),
+            part_added: Arc::default(),
             deadline: Deadline::new(lease.deadline()),
             limits: self.config.limits.clone(),
             env: self.env.clone(),

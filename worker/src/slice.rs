@@ -16,7 +16,7 @@ use keyrotate_proto::state::PauseReason;
 use keyrotate_report::ReportError;
 use keyrotate_rewrap::{Halt, Rewrapper, Settled};
 use keyrotate_store::Store;
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::{Mutex, Notify, mpsc};
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -66,6 +66,8 @@ pub(crate) struct Tools {
     pub(crate) rewrapper: Arc<Rewrapper>,
     pub(crate) permits: Permits,
     pub(crate) meter: Arc<Meter>,
+    /// Hears of each part that was added to an upload.
+    pub(crate) part_added: Arc<Notify>,
     pub(crate) gate: IntentGate,
     pub(crate) left_intents: LeftIntents,
     pub(crate) deadline: Deadline,
@@ -107,6 +109,8 @@ pub(crate) struct Slice {
     made: Vec<Intent>,
     renewing: Option<JoinHandle<Result<Signal, LedgerError>>>,
     renew_at: Instant,
+    /// A part was added to an upload: the checkpoint is told with each renewal.
+    got_on: bool,
     window_since: Instant,
     over_at: Instant,
     source_through: bool,
@@ -136,6 +140,7 @@ impl Slice {
             closing: None,
             made: Vec::new(),
             renewing: None,
+            got_on: false,
             source_through: false,
             closed_last: false,
             ending: None,
@@ -199,6 +204,7 @@ impl Slice {
                 () = stop.cancelled(), if self.ending.is_none() => self.ending = Some(SliceEnd::Stopped),
                 () = tokio::time::sleep_until(self.over_at), if self.ending.is_none() => self.ending = Some(SliceEnd::Stopped),
                 () = tokio::time::sleep_until(self.renew_at), if self.renewing.is_none() => self.renew(),
+                () = self.tools.part_added.notified(), if self.renewing.is_none() && !self.got_on => self.got_on(),
                 () = tokio::time::sleep_until(window_due), if ages => {}
             }
         }
@@ -333,13 +339,23 @@ impl Slice {
 
     fn renew(&mut self) {
         self.renew_at = Instant::now() + self.tools.limits.lease_time / 3;
-        let (tools, lease) = (Arc::clone(&self.tools), Arc::clone(&self.lease));
+        let (tools, lease, got_on) = (Arc::clone(&self.tools), Arc::clone(&self.lease), self.got_on);
         self.renewing = Some(tokio::spawn(async move {
             let mut lease = lease.lock().await;
+            if got_on {
+                lease.note_progress();
+            }
             let signal = tools.ledger.renew(&mut lease).await?;
             tools.deadline.extend(lease.deadline());
             Ok(signal)
         }));
+    }
+
+    /// The first part that is added to an upload is told at once: a worker that dies before its next renewal would
+    /// else be charged for it. Of a lease one is enough.
+    fn got_on(&mut self) {
+        self.got_on = true;
+        self.renew();
     }
 
     fn renewed(&mut self, renewed: Result<Result<Signal, LedgerError>, JoinError>) {

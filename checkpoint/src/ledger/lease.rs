@@ -25,6 +25,7 @@ pub struct HeldLease {
     ttl: Duration,
     until: Timestamp,
     deadline: Duration,
+    got_on: bool,
 }
 
 impl HeldLease {
@@ -69,6 +70,11 @@ impl HeldLease {
     #[must_use]
     pub fn deadline(&self) -> Duration {
         self.deadline
+    }
+
+    /// A part of a recorded upload was added: from the next renewal on, the end of this lease charges nothing.
+    pub fn note_progress(&mut self) {
+        self.got_on = true;
     }
 
     /// How long each renewal makes it.
@@ -168,7 +174,7 @@ impl Ledger {
         let kind = shard::kind(&job, &record)?;
         let fence = Fence { epoch: record.epoch.clone(), token };
         let until = until(&record).unwrap_or(Timestamp::MIN);
-        Ok(HeldLease { record, job, kind, fence, ttl, until, deadline: sent + ttl })
+        Ok(HeldLease { record, job, kind, fence, ttl, until, deadline: sent + ttl, got_on: false })
     }
 
     /// Makes the lease longer.
@@ -177,8 +183,10 @@ impl Ledger {
     /// [`Refusal::Stale`] or [`Refusal::Expired`]: drop the shard at once.
     pub async fn renew(&self, held: &mut HeldLease) -> Result<Signal, LedgerError> {
         let sent = self.env.boottime();
-        let (fence, ttl) = (held.fence.clone(), held.ttl);
-        let step = self.fenced(held.shard(), |job, record, now| shard::renew(job, record, &fence, ttl, now)).await?;
+        let change = |job: &JobRecord, record: &ShardRecord, now| {
+            shard::renew(job, record, &held.fence, held.got_on, held.ttl, now)
+        };
+        let step = self.fenced(held.shard(), change).await?;
         Ok(held.learn(step, sent))
     }
 

@@ -10,7 +10,7 @@ use keyrotate_proto::position::{KeyRange, Position};
 use keyrotate_proto::state::PassKind;
 
 use super::{Refusal, may_lease, order, within};
-use crate::record::{JobRecord, MAX_CHARGES, OpenUpload, PassRecord, ShardRecord, ShardState};
+use crate::record::{JobRecord, MAX_CHARGES, PassRecord, ShardRecord, ShardState};
 
 /// Somebody asks for a lease.
 #[derive(Clone, Debug)]
@@ -50,8 +50,6 @@ pub struct Commit {
     pub last_part: Option<String>,
     /// How many parts the shard has.
     pub parts: u64,
-    /// Uploads that are open now.
-    pub uploads: Vec<OpenUpload>,
     /// How far the holder has listed.
     pub listed_to: Position,
     /// Where to split, if that was asked and the holder knows a good key beyond `listed_to`.
@@ -68,7 +66,6 @@ impl Commit {
             replaced: record.replaced.clone(),
             last_part: record.last_part.clone(),
             parts: record.parts,
-            uploads: record.uploads.clone(),
             listed_to: record.cursor.clone(),
             split_at: None,
         }
@@ -81,7 +78,6 @@ impl Commit {
             && self.replaced == record.replaced
             && self.last_part == record.last_part
             && self.parts == record.parts
-            && self.uploads == record.uploads
     }
 }
 
@@ -145,7 +141,8 @@ fn holder_is_gone(job: &JobRecord, shard: &ShardRecord, ask: &LeaseAsk<'_>) -> b
         && ask.ticket_epoch.counter + 1 == shard.epoch.counter
 }
 
-/// Makes the lease longer, if the job's state still allows the work.
+/// Makes the lease longer, if the job's state still allows the work. `got_on`: a part of a recorded upload was added
+/// under it, which is progress although the cursor stands.
 ///
 /// # Errors
 /// When the lease is not the newest, or ran out.
@@ -153,11 +150,13 @@ pub fn renew(
     job: &JobRecord,
     shard: &ShardRecord,
     fence: &Fence,
+    got_on: bool,
     ttl: Duration,
     now: Timestamp,
 ) -> Result<ShardRecord, Refusal> {
     check(job, shard, fence, now)?;
-    Ok(extended(job, shard, ttl, now))
+    let next = extended(job, shard, ttl, now);
+    Ok(if got_on { progressed(next) } else { next })
 }
 
 /// Records a window: the only way a cursor moves.
@@ -184,20 +183,15 @@ pub fn commit(
         return Err(Refusal::CursorOutside);
     }
     check_counts(shard, commit)?;
-    let got_on = commit.cursor != shard.cursor || has_new_part(&shard.uploads, &commit.uploads);
     let mut next = extended(job, shard, ttl, now);
-    if let ShardState::Leased { progressed, .. } = &mut next.state {
-        *progressed |= got_on;
-    }
-    if got_on {
-        (next.charges, next.unlisted) = (0, 0);
+    if commit.cursor != shard.cursor {
+        next = progressed(next);
     }
     next.cursor = commit.cursor.clone();
     next.counts = commit.counts.clone();
     next.replaced = commit.replaced.clone();
     next.last_part.clone_from(&commit.last_part);
     next.parts = commit.parts;
-    next.uploads.clone_from(&commit.uploads);
     Ok(next)
 }
 
@@ -212,11 +206,6 @@ fn check_counts(shard: &ShardRecord, commit: &Commit) -> Result<(), Refusal> {
     }
     // A cursor that stands still has no new rows.
     if commit.cursor == shard.cursor && !same_rows { Err(Refusal::Counts) } else { Ok(()) }
-}
-
-fn has_new_part(old: &[OpenUpload], new: &[OpenUpload]) -> bool {
-    let before = |id: &str| old.iter().find(|u| u.upload_id == id).map_or(0, |u| u.parts);
-    new.iter().any(|u| u.parts > before(&u.upload_id))
 }
 
 /// Ends a lease before the shard is worked through. A shard that this lease no longer holds stays as it is.
@@ -280,7 +269,7 @@ pub fn ask_split(shard: &ShardRecord) -> ShardRecord {
 /// has listed, the cursor where nobody holds it.
 ///
 /// # Errors
-/// When `at` is not strictly behind cursor, listing and open uploads and before the end.
+/// When `at` is not strictly behind cursor and listing and before the end.
 pub fn split(
     shard: &ShardRecord,
     at: &str,
@@ -289,8 +278,7 @@ pub fn split(
 ) -> Result<(ShardRecord, ShardRecord), Refusal> {
     let behind = |p: &Position| p.key().is_some_and(|key| key < at);
     let in_range = at > shard.range.start.as_str() && shard.range.contains(at);
-    let uploads = shard.uploads.iter().all(|u| u.key.as_str() < at);
-    if shard.state.is_over() || !in_range || !behind(&shard.cursor) || !behind(listed_to) || !uploads {
+    if shard.state.is_over() || !in_range || !behind(&shard.cursor) || !behind(listed_to) {
         return Err(Refusal::BadSplit);
     }
     let id = ShardRef { shard: new, ..shard.shard.clone() };
@@ -341,6 +329,15 @@ fn extended(job: &JobRecord, shard: &ShardRecord, ttl: Duration, now: Timestamp)
         *until = later(now, ttl).max(*until);
     }
     next
+}
+
+/// Whoever holds it got on: its end charges nothing, and earlier charges are forgiven.
+fn progressed(mut shard: ShardRecord) -> ShardRecord {
+    if let ShardState::Leased { progressed, .. } = &mut shard.state {
+        *progressed = true;
+    }
+    (shard.charges, shard.unlisted) = (0, 0);
+    shard
 }
 
 fn ended(shard: &ShardRecord, end: End) -> ShardRecord {

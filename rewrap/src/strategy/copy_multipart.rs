@@ -102,7 +102,8 @@ async fn copy_missing(store: &dyn Store, plan: &Plan, upload: &Upload, parts: &m
     parts.retain(|part| usize::try_from(part.number).is_ok_and(|n| n >= 1 && n <= pieces.len()));
     for (index, range) in pieces.iter().enumerate() {
         let number = u32::try_from(index + 1).unwrap_or(u32::MAX);
-        if parts.iter().any(|p| p.number == number && range.is_some_and(|(from, to)| p.size == to - from)) {
+        let size = range.map_or(plan.facts.size, |(from, to)| to - from);
+        if parts.iter().any(|p| p.number == number && p.size == size) {
             continue;
         }
         parts.retain(|p| p.number != number);
@@ -114,6 +115,9 @@ async fn copy_missing(store: &dyn Store, plan: &Plan, upload: &Upload, parts: &m
             range: *range,
         };
         parts.push(store.upload_part_copy(request).await.map_err(Trouble::Writing)?);
+        if plan.upload.as_ref().is_some_and(|upload| upload.recorded) {
+            plan.part_added.notify_one();
+        }
     }
     parts.sort_by_key(|p| p.number);
     Ok(())

@@ -109,7 +109,7 @@ fn a_new_nonce_fences_off_everything_leased_before() {
     let (mut job, shard) = walking();
     let held = take(&job, &shard, "a", false, &shard.epoch, 0).unwrap();
     job.nonce = Nonce("new".into());
-    assert_eq!(renew(&job, &held, &fence(&held), TTL, at(1)), Err(Refusal::Stale));
+    assert_eq!(renew(&job, &held, &fence(&held), false, TTL, at(1)), Err(Refusal::Stale));
     assert_eq!(take(&job, &held, "b", false, &shard.epoch, 40).unwrap().epoch.nonce, job.nonce);
 }
 
@@ -130,24 +130,20 @@ fn three_leases_without_progress_ask_for_a_split_and_progress_forgives() {
 }
 
 #[test]
-fn an_upload_that_grows_is_progress() {
-    let (job, shard) = walking();
+fn an_upload_that_grows_is_progress_although_the_cursor_stands() {
+    let (job, mut shard) = walking();
+    for n in 0..2 {
+        shard = void(&take(&job, &shard, &n.to_string(), false, &shard.epoch, 0).unwrap(), None);
+    }
     let held = take(&job, &shard, "a", false, &shard.epoch, 0).unwrap();
-    let upload = |parts| OpenUpload {
-        key: "k".into(),
-        upload_id: "u".into(),
-        version: None,
-        etag: "e".into(),
-        part_size: 1,
-        parts,
-    };
-    let mut grown = Commit::of(&held);
-    grown.uploads = vec![upload(0)];
-    let begun = commit(&job, &held, &fence(&held), &grown, TTL, at(1)).unwrap();
-    assert_eq!(void(&begun, None).charges, 1);
-    grown.uploads = vec![upload(1)];
-    let went_on = commit(&job, &begun, &fence(&begun), &grown, TTL, at(1)).unwrap();
-    assert_eq!(void(&went_on, None).charges, 0);
+    let alive = renew(&job, &held, &fence(&held), false, TTL, at(1)).unwrap();
+    assert_eq!(void(&alive, None).charges, 3, "to be alive is no progress");
+    let grown = renew(&job, &held, &fence(&held), true, TTL, at(1)).unwrap();
+    assert_eq!((void(&grown, None).charges, &grown.cursor), (0, &shard.cursor));
+    let later = renew(&job, &grown, &fence(&held), false, TTL, at(2)).unwrap();
+    assert_eq!(void(&later, None).charges, 0, "what was gained under a lease counts to its end");
+    let next = take(&job, &void(&later, None), "b", false, &shard.epoch, 2).unwrap();
+    assert_eq!(void(&next, None).charges, 1, "and no longer");
 }
 
 #[test]
@@ -211,6 +207,11 @@ enum Op {
         objects: u32,
         twice: bool,
     },
+    /// `got_on`: a part of an upload was added.
+    Renew {
+        worker: usize,
+        got_on: bool,
+    },
     /// Commits what it once had in hand: under an old epoch, or again.
     Replay {
         worker: usize,
@@ -238,6 +239,7 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         4 => (shard(), worker(), any::<bool>()).prop_map(|(shard, worker, redelivered)| Op::Lease { shard, worker, redelivered }),
         6 => (worker(), 0..6_u32, any::<bool>()).prop_map(|(worker, objects, twice)| Op::Commit { worker, objects, twice }),
+        2 => (worker(), any::<bool>()).prop_map(|(worker, got_on)| Op::Renew { worker, got_on }),
         2 => worker().prop_map(|worker| Op::Replay { worker }),
         1 => worker().prop_map(|worker| Op::Finish { worker }),
         1 => worker().prop_map(|worker| Op::GiveBack { worker }),
@@ -286,6 +288,7 @@ impl World {
         match *op {
             Op::Lease { shard, worker, redelivered } => self.lease(shard % self.shards.len(), worker, redelivered),
             Op::Commit { worker, objects, twice } => self.work(worker, objects, twice),
+            Op::Renew { worker, got_on } => self.renew(worker, got_on),
             Op::Replay { worker } => {
                 if let Some((n, fence, change)) = self.workers[worker].last.clone() {
                     let before = self.shards[n].clone();
@@ -329,6 +332,18 @@ impl World {
             self.workers[worker].held = Some((n, next.clone(), fence(&next)));
             self.shards[n] = next;
         }
+    }
+
+    fn renew(&mut self, worker: usize, got_on: bool) {
+        let Some((n, _, fence)) = self.workers[worker].held.clone() else { return };
+        let before = self.shards[n].clone();
+        let Ok(next) = renew(&self.job, &before, &fence, got_on, TTL, at(self.now)) else { return };
+        assert_eq!(self.epochs[&(n, before.epoch.counter)], fence.token, "a zombie's renewal was accepted");
+        assert_eq!(Commit::of(&next), Commit::of(&before), "a renewal moved something");
+        let ShardState::Leased { progressed, .. } = before.state else { panic!("renewed and not leased") };
+        let charges = if got_on { 0 } else { before.charges + u32::from(!progressed) };
+        assert_eq!(void(&next, None).charges, charges);
+        self.shards[n] = next;
     }
 
     /// A worker goes by what it last heard, as a zombie would.
