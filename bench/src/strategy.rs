@@ -76,8 +76,8 @@ pub(crate) const CASES: [Case; 7] = [
     },
     Case {
         options: &["bodyTransit: 0"],
-        bare: &[Call::Multipart],
-        least: &[Call::Multipart],
+        bare: &[Call::Head, Call::Multipart],
+        least: &[Call::Head, Call::Multipart],
         ..case("multipart form, 1 part, listing shows facts", "minio", "CompleteMultipartUpload", 4)
     },
 ];
