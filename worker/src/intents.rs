@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use keyrotate_checkpoint::record::ShardRecord;
 use keyrotate_proto::id::{Epoch, ShardRef};
@@ -12,6 +13,9 @@ use tokio::sync::{mpsc, oneshot};
 
 /// Intents in one file at most.
 const BATCH: usize = 500;
+
+/// So long the first of a file waits for others: a file costs a sync of the disk, or a PUT.
+const LINGER: Duration = Duration::from_millis(5);
 
 type Waiting = (Intent, oneshot::Sender<Result<(), Arc<ReportError>>>);
 
@@ -28,7 +32,10 @@ impl IntentGate {
         tokio::spawn(async move {
             let mut header = IntentsHeader { version: INTENTS_VERSION, shard, epoch, number: 0, window: 0 };
             let mut batch = Vec::with_capacity(BATCH);
-            while arrivals.recv_many(&mut batch, BATCH).await > 0 {
+            while let Some(first) = arrivals.recv().await {
+                batch.push(first);
+                tokio::time::sleep(LINGER).await;
+                batch.extend(std::iter::from_fn(|| arrivals.try_recv().ok()).take(BATCH - 1));
                 let (intents, waiters): (Vec<_>, Vec<_>) = batch.drain(..).unzip();
                 let stored = store(reports.as_ref(), &header, &intents).await.map_err(Arc::new);
                 header.number += 1;
