@@ -48,6 +48,7 @@ pub struct Rewrapper {
     first_updates: Gate,
     first_untried: Gate,
     sample: Sample,
+    xml: Vec<String>,
     stopped: OnceLock<Halt>,
 }
 
@@ -57,7 +58,8 @@ impl Rewrapper {
     #[must_use]
     pub fn new(store: Arc<dyn Store>, rules: Rules, env: Env) -> Self {
         let (first_updates, first_untried, sample, stopped) = Default::default();
-        Self { store, rules, env, first_updates, first_untried, sample, stopped }
+        let xml = trap::bodies(&rules.frozen);
+        Self { store, rules, env, first_updates, first_untried, sample, xml, stopped }
     }
 
     /// The rules that it works by.

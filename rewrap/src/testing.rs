@@ -19,7 +19,7 @@ use keyrotate_store::*;
 use sha2::{Digest as _, Sha256};
 
 use crate::probe::{ProbeSettings, prepare};
-use crate::{Halt, Look, Rewrapper, Rules, Settled};
+use crate::{Halt, Look, Rewrapper, Rules, Settled, Unread};
 
 pub(crate) const BUCKET: &str = "bucket";
 pub(crate) const OLD: &str = "old-key";
@@ -186,7 +186,7 @@ impl World {
                 }
             }
         }
-        rows.extend(rewrapper.read_back(unread).await?);
+        rows.extend(read_back(rewrapper, unread).await?);
         rows.sort_by(|a, b| (&a.key, &a.version).cmp(&(&b.key, &b.version)));
         Ok(rows)
     }
@@ -232,4 +232,13 @@ pub(crate) fn new_object(sse: Sse, body: &[u8]) -> NewObject {
         checksum: Some(Checksum { algorithm: "SHA256".into(), value, full_object: true }),
         ..NewObject::default()
     }
+}
+
+/// Reads writes back as the end of a window does.
+pub(crate) async fn read_back(rewrapper: &Rewrapper, unread: Vec<Unread>) -> std::result::Result<Vec<Row>, Halt> {
+    let (mut rows, doubtful) = rewrapper.read_back_by_pages(unread).await?;
+    for unread in doubtful {
+        rows.push(rewrapper.read_back_by_head(unread).await?);
+    }
+    Ok(rows)
 }

@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use futures::stream::{self, StreamExt};
 use keyrotate_checkpoint::{HeldLease, Signal};
 use keyrotate_proto::intent::Intent;
 use keyrotate_proto::outcome::{Counts, Outcome};
 use keyrotate_proto::position::Position;
 use keyrotate_proto::row::Row;
-use keyrotate_rewrap::{Halt, Settled, probe};
+use keyrotate_rewrap::{Halt, Settled, Unread, probe};
 use keyrotate_store::ObjectAt;
 use tokio::sync::Mutex;
 
@@ -102,10 +103,7 @@ async fn read_back(tools: &Tools, done: Vec<Done>) -> Result<Vec<Row>, Halt> {
         }
     }
     if !unread.is_empty() {
-        let permit = tools.permits.call().await;
-        let read = tools.rewrapper.read_back(unread).await?;
-        drop(permit);
-        for row in read {
+        for row in read_back_unread(tools, unread).await? {
             tools.meter.outcome(row.outcome, row.size);
             let place = places.remove(&(row.key.clone(), row.version.clone()));
             if let Some(slot) = place.and_then(|place| rows.get_mut(place)) {
@@ -114,4 +112,20 @@ async fn read_back(tools: &Tools, done: Vec<Done>) -> Result<Vec<Row>, Halt> {
         }
     }
     Ok(rows.into_iter().flatten().collect())
+}
+
+/// By pages of a listing, and one by one where those leave a doubt.
+async fn read_back_unread(tools: &Tools, unread: Vec<Unread>) -> Result<Vec<Row>, Halt> {
+    let permit = tools.permits.call().await;
+    let (mut rows, doubtful) = tools.rewrapper.read_back_by_pages(unread).await?;
+    drop(permit);
+    let by_head = |unread| async {
+        let _permit = tools.permits.call().await;
+        tools.rewrapper.read_back_by_head(unread).await
+    };
+    let mut heads = stream::iter(doubtful.into_iter().map(by_head)).buffer_unordered(tools.limits.tasks);
+    while let Some(row) = heads.next().await {
+        rows.push(row?);
+    }
+    Ok(rows)
 }

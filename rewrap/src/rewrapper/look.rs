@@ -19,6 +19,7 @@ impl Rewrapper {
     pub fn settled_by_listing(&self, entry: &Entry) -> Option<Row> {
         let facts = Facts::listed(&self.rules.spec.bucket, entry);
         match decide(&self.rules, &facts) {
+            _ if facts.latest && self.may_be_our_xml(facts.size) => None,
             Decision::Settle(outcome) => Some(unwritten(&facts, outcome, "")),
             Decision::Head | Decision::Tags | Decision::Write(_) => None,
         }
@@ -83,6 +84,7 @@ impl Rewrapper {
     /// Asks and decides until nothing is left to ask.
     async fn settle(&self, mut facts: Facts) -> Result<Step, Halt> {
         let mut headed = false;
+        self.trapped_before(&facts).await?;
         loop {
             let ask = match decide(&self.rules, &facts) {
                 Decision::Settle(outcome) => return Ok(Step::Look(Look::Settled(unwritten(&facts, outcome, "")))),

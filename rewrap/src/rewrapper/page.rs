@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use futures::stream::{self, StreamExt};
 use keyrotate_proto::outcome::Outcome;
 use keyrotate_proto::position::right_before;
 use keyrotate_proto::row::Row;
@@ -18,27 +17,14 @@ use crate::readback::{Seen, compare};
 /// With fewer in one page than this, HEAD is cheaper: a page with facts costs the store as much as a hundred HEADs.
 const WORTH_A_PAGE: usize = 20;
 
-/// HEADs in flight.
-const HEADS: usize = 8;
-
 impl Rewrapper {
-    /// Reads a window's writes back: by a listing with facts, by HEAD where an entry is in doubt. Gives one row for
-    /// each, in no order.
+    /// Reads a window's writes back by a listing with facts: the rows of those that it shows beyond doubt, in no
+    /// order, and the rest, which [`Rewrapper::read_back_by_head`] settles.
     ///
     /// # Errors
-    /// What says nothing about the object, and what must stop the job.
-    pub async fn read_back(&self, unread: Vec<Unread>) -> Result<Vec<Row>, Halt> {
+    /// What says nothing about the object.
+    pub async fn read_back_by_pages(&self, mut unread: Vec<Unread>) -> Result<(Vec<Row>, Vec<Unread>), Halt> {
         let mut rows = Vec::with_capacity(unread.len());
-        let doubtful = self.by_pages(unread, &mut rows).await?;
-        let mut heads = stream::iter(doubtful.into_iter().map(|unread| self.by_head(unread))).buffer_unordered(HEADS);
-        while let Some(row) = heads.next().await {
-            rows.push(row?);
-        }
-        Ok(rows)
-    }
-
-    /// Settles what a listing shows beyond doubt; gives back the rest.
-    async fn by_pages(&self, mut unread: Vec<Unread>, rows: &mut Vec<Row>) -> Result<Vec<Unread>, Halt> {
         unread.sort_by(|a, b| a.key().cmp(b.key()));
         let mut left: VecDeque<Unread> = unread.into();
         let mut doubtful = Vec::new();
@@ -71,7 +57,25 @@ impl Rewrapper {
             next = page.next.filter(|_| left.front().is_some_and(|u| u.key() == last));
         }
         doubtful.extend(left);
-        Ok(doubtful)
+        Ok((rows, doubtful))
+    }
+
+    /// Reads one write back by HEAD.
+    ///
+    /// # Errors
+    /// What says nothing about the object, and what must stop the job.
+    pub async fn read_back_by_head(&self, unread: Unread) -> Result<Row, Halt> {
+        let Unread { plan, expected } = unread;
+        let detail = match self.confirm(&plan, &expected, None).await? {
+            Attempt::Settled(Settled::Row(row)) => return Ok(row),
+            Attempt::Settled(Settled::Unread(_)) => "it was not read back".to_owned(),
+            Attempt::Changed(detail) => detail,
+        };
+        // Somebody wrote after us; their write stands, and may be right already.
+        match self.look_again(&plan.facts.at).await? {
+            Look::Settled(row) => Ok(row),
+            Look::Write(next) => Ok(unwritten(&next.facts, Outcome::Conflict, detail)),
+        }
     }
 
     async fn page(&self, from: ListFrom) -> Result<keyrotate_store::ListPage, Halt> {
@@ -84,20 +88,6 @@ impl Rewrapper {
             with_facts: true,
         };
         self.store.list(request).await.map_err(|e| halt(&e))
-    }
-
-    async fn by_head(&self, unread: Unread) -> Result<Row, Halt> {
-        let Unread { plan, expected } = unread;
-        let detail = match self.confirm(&plan, &expected, None).await? {
-            Attempt::Settled(Settled::Row(row)) => return Ok(row),
-            Attempt::Settled(Settled::Unread(_)) => "it was not read back".to_owned(),
-            Attempt::Changed(detail) => detail,
-        };
-        // Somebody wrote after us; their write stands, and may be right already.
-        match self.look_again(&plan.facts.at).await? {
-            Look::Settled(row) => Ok(row),
-            Look::Write(next) => Ok(unwritten(&next.facts, Outcome::Conflict, detail)),
-        }
     }
 }
 

@@ -6,18 +6,18 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::FutureExt as _;
 use keyrotate_devstack::model::{Action, Mode, Rule, StoreModel};
-use keyrotate_proto::capability::{SourceKind, Versioning};
+use keyrotate_proto::capability::{FrozenTarget, SourceKind, Versioning};
 use keyrotate_proto::key::KeyName;
 use keyrotate_proto::outcome::{Evidence, FailReason, Outcome, SkipReason, Strategy};
 use keyrotate_proto::row::{Row, Seal};
-use keyrotate_proto::spec::{BodyTransit, Dialect, JobSpec, Options, Target};
+use keyrotate_proto::spec::{BodyTransit, Dialect, Filter, JobSpec, Options, Target};
 use keyrotate_proto::state::{PauseReason, StopReason};
 use keyrotate_store::*;
 use proptest::prelude::*;
 use proptest::strategy::Strategy as _;
 
 use super::{Rewrapper, TakenOver};
-use crate::testing::{BUCKET, NEW, OLD, World, kms, new_object, spec, sse};
+use crate::testing::{BUCKET, NEW, OLD, World, kms, new_object, read_back, spec, sse};
 use crate::{Halt, Look, Settled};
 
 mod faults;
@@ -256,7 +256,7 @@ async fn a_write_after_ours_is_seen_by_the_page() {
     world.put("k04", kms(NEW), b"theirs").await;
     world.store.store().delete_object(&ObjectAt::current(BUCKET, "k05")).unwrap();
     world.store.store().put_tags(&ObjectAt::current(BUCKET, "k06"), vec![("theirs".into(), "1".into())]).unwrap();
-    let mut rows = rewrapper.read_back(unread).await.unwrap();
+    let mut rows = read_back(&rewrapper, unread).await.unwrap();
     rows.sort_by(|a, b| a.key.cmp(&b.key));
     let outcome = |key: &str| rows.iter().find(|r| r.key == key).unwrap().outcome;
     assert_eq!(outcome("k03"), Outcome::Conflict);

@@ -2,12 +2,14 @@
 //! 200, and the object is our XML. A store behind a load balancer may change its mind, so every object is looked at
 //! whose read-back is not what it should be.
 
+use keyrotate_proto::capability::{Frozen, FrozenTarget};
 use keyrotate_proto::outcome::Strategy;
 use keyrotate_proto::state::StopReason;
-use keyrotate_store::{ErrorKind, GetRequest, Object, Sse, StoreError, update_encryption_body};
+use keyrotate_store::{ErrorKind, GetRequest, Object, ObjectAt, Sse, StoreError, update_encryption_body};
 
 use super::Rewrapper;
 use super::write::named;
+use crate::facts::Facts;
 use crate::halt::Halt;
 use crate::plan::Plan;
 
@@ -35,7 +37,10 @@ impl Rewrapper {
         }
         let what = match self.found(plan, &update_encryption_body(&key.0, *bucket_key)).await {
             Ok(Found::Other) => return Ok(()),
-            Ok(Found::OurXml(object)) => self.remove_ours(plan, &object).await,
+            Ok(Found::OurXml(object)) => {
+                let new = object.version.filter(|id| Some(id) != plan.facts.at.version.as_ref());
+                self.remove_ours(&plan.facts.at, new).await
+            }
             Ok(Found::LikeOurXml) => "the object now holds our request for UpdateObjectEncryption".to_owned(),
             // Deleted meanwhile, or written under a key of somebody's own: that is not what our request makes.
             Err(error) if matches!(error.kind, ErrorKind::NotFound | ErrorKind::CustomerKey) => return Ok(()),
@@ -45,7 +50,7 @@ impl Rewrapper {
                  not be seen: {error}"
             ),
         };
-        Err(self.stop(StopReason::ObjectReplaced, named(plan, &plan.facts.at, &what)))
+        Err(self.stop(StopReason::ObjectReplaced, named(plan.strategy, &plan.facts.at, &what)))
     }
 
     async fn found(&self, plan: &Plan, sent: &str) -> Result<Found, StoreError> {
@@ -65,17 +70,45 @@ impl Rewrapper {
         })
     }
 
+    /// Whether a body of this size may be the XML of a request of this job's.
+    pub(super) fn may_be_our_xml(&self, size: u64) -> bool {
+        self.xml.iter().any(|xml| xml.len() as u64 == size)
+    }
+
+    /// The same for an object that was not written but found: a process that ended between the request and its
+    /// read-back left nobody who knows. Costs one GET of the few objects that are just as long as the request.
+    pub(super) async fn trapped_before(&self, facts: &Facts) -> Result<(), Halt> {
+        if !facts.latest || !self.may_be_our_xml(facts.size) {
+            return Ok(());
+        }
+        let Ok((object, body)) = self.store.get(GetRequest::of(&facts.at)).await else { return Ok(()) };
+        match body.collect().await {
+            Ok(body) if self.xml.iter().any(|xml| xml.as_bytes() == body) => {}
+            _ => return Ok(()),
+        }
+        let what = self.remove_ours(&facts.at, object.version).await;
+        Err(self.stop(StopReason::ObjectReplaced, named(Strategy::UpdateEncryption, &facts.at, &what)))
+    }
+
     /// Removes the version that our request made, where it made one; says what came of it.
-    async fn remove_ours(&self, plan: &Plan, object: &Object) -> String {
+    async fn remove_ours(&self, at: &ObjectAt, new: Option<String>) -> String {
         let what = "the store took UpdateObjectEncryption for a PutObject and replaced the object by XML";
         let versions = self.rules.frozen.versioning.has_versions();
-        let ours = object.version.as_ref().filter(|id| *id != "null" && Some(*id) != plan.facts.at.version.as_ref());
-        let Some(id) = ours.filter(|_| versions) else { return what.to_owned() };
-        match self.store.delete(&plan.facts.at.at_version(Some(id.clone()))).await {
+        let Some(id) = new.filter(|id| versions && id != "null") else { return what.to_owned() };
+        match self.store.delete(&at.at_version(Some(id.clone()))).await {
             Ok(()) => format!("{what}; that version, {id}, was removed and the one before it is current again"),
             Err(error) => format!("{what}; that version, {id}, could not be removed: {error}"),
         }
     }
+}
+
+/// All bodies that an UpdateObjectEncryption of a job may have; none where it is not used.
+pub(super) fn bodies(frozen: &Frozen) -> Vec<String> {
+    let FrozenTarget::SseKms { key, .. } = &frozen.target else { return Vec::new() };
+    if !frozen.proofs.iter().any(|proof| proof.strategy == Strategy::UpdateEncryption) {
+        return Vec::new();
+    }
+    [None, Some(true), Some(false)].map(|flag| update_encryption_body(&key.0, flag)).into()
 }
 
 /// Whether a body holds what was sent, framed or declared in a way that we do not send.

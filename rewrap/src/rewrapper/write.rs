@@ -286,7 +286,9 @@ impl Rewrapper {
     ) -> Result<Option<Attempt>, Halt> {
         match self.digest(at, &seen.etag, Doing::Writing).await? {
             Ok(after) if after == before => Ok(None),
-            Ok(_) => Err(self.stop(StopReason::BodyChanged, named(plan, at, "its body differs before and after"))),
+            Ok(_) => {
+                Err(self.stop(StopReason::BodyChanged, named(plan.strategy, at, "its body differs before and after")))
+            }
             // Somebody else wrote after us: there is nothing left to compare.
             Err(Meaning::Changed) => Ok(None),
             Err(_) => {
@@ -411,7 +413,7 @@ fn written(plan: &Plan, seen: &Seen, outcome: Outcome, detail: String) -> Row {
     }
 }
 
-pub(super) fn named(plan: &Plan, at: &ObjectAt, what: &str) -> String {
+pub(super) fn named(strategy: Strategy, at: &ObjectAt, what: &str) -> String {
     let version = at.version.as_ref().map(|v| format!(" version {v}")).unwrap_or_default();
-    format!("{}/{}{version}, written by {}: {what}", at.bucket, at.key, plan.strategy)
+    format!("{}/{}{version}, written by {strategy}: {what}", at.bucket, at.key)
 }

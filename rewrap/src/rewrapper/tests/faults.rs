@@ -144,6 +144,33 @@ async fn a_store_that_takes_the_call_for_a_put_stops_the_job() {
     }
 }
 
+/// A process that ended between the request and its read-back left no word of it.
+#[tokio::test(start_paused = true)]
+async fn whoever_comes_after_a_process_that_fell_into_the_trap_stops_the_job() {
+    for versioning in VERSIONINGS {
+        for bucket_key in [None, Some(true)] {
+            let proven = World::new(Mode::aws(), versioning).await.prepare(&spec()).await;
+            let world = World::new(Mode { update_encryption: false, ..Mode::aws() }, versioning).await;
+            world.put("k", kms(OLD), b"the body of a user").await;
+            let FrozenTarget::SseKms { key, .. } = &proven.target else { panic!("no key") };
+            world.put("k", Sse::None, update_encryption_body(&key.0, bucket_key).as_bytes()).await;
+            // Filters must not hide it: its date is a new one.
+            let created_before = Some("2000-01-01T00:00:00Z".parse().unwrap());
+            let filter = Filter { created_before, ..Filter::default() };
+            let rewrapper = world.with(JobSpec { filter, ..spec() }, proven.clone());
+            let entries = world.list(&proven).await;
+            let entry = entries.iter().find(|e| e.latest).unwrap();
+            assert!(rewrapper.settled_by_listing(entry).is_none());
+            let halt = rewrapper.look(entry).await.unwrap_err();
+            let Halt::Stop { reason: StopReason::ObjectReplaced, detail } = halt else { panic!("{halt}") };
+            assert!(detail.contains("bucket/k"), "{detail}");
+            if versioning == Versioning::Enabled {
+                assert_eq!(world.get("k").await.1, "the body of a user");
+            }
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_object_that_differs_and_cannot_be_looked_at_stops_the_job() {
     let proven = World::new(Mode::aws(), Versioning::Off).await.prepare(&spec()).await;

@@ -36,7 +36,7 @@ async fn an_upload_goes_on_where_it_was_and_a_recorded_one_is_left_to_the_clean_
     let before = world.store.store().calls();
     let mut rows = match rewrapper.write(plan).await.unwrap() {
         Settled::Row(row) => vec![row],
-        Settled::Unread(unread) => rewrapper.read_back(vec![*unread]).await.unwrap(),
+        Settled::Unread(unread) => read_back(&rewrapper, vec![*unread]).await.unwrap(),
     };
     assert!(matches!(rows.remove(0).outcome, Outcome::Rotated(_)));
     assert_eq!(world.calls_since(&before).get("CreateMultipartUpload"), None);
@@ -123,7 +123,7 @@ async fn an_upload_of_a_lost_window_ends_where_its_object_changed() {
         let Look::Write(plan) = look else { continue };
         let rows = match rewrapper.write(plan).await.unwrap() {
             Settled::Row(row) => vec![row],
-            Settled::Unread(unread) => rewrapper.read_back(vec![*unread]).await.unwrap(),
+            Settled::Unread(unread) => read_back(&rewrapper, vec![*unread]).await.unwrap(),
         };
         assert!(matches!(rows[0].outcome, Outcome::Rotated(_)), "{:?}", rows[0]);
         let (object, ..) = world.get("k").await;
