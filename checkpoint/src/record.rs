@@ -170,6 +170,9 @@ pub struct PassRecord {
     /// Sum of the earlier rows that its rows replace, filled when it is closed.
     #[serde(default)]
     pub replaced: Counts,
+    /// How many entries its shards' sources showed, filled when it is closed.
+    #[serde(default)]
+    pub listed: u64,
     /// How many of its shards were given up, filled when it is closed.
     #[serde(default)]
     pub abandoned: u32,
@@ -202,6 +205,10 @@ pub struct ShardRecord {
     /// Sum of the rows of earlier passes that its rows replace.
     #[serde(rename = "x", default, skip_serializing_if = "is_default")]
     pub replaced: Counts,
+    /// Entries that its source showed up to the cursor. Those of a key that the cursor stands inside of count only
+    /// when it has left it: the next lease lists that key again.
+    #[serde(rename = "l", default, skip_serializing_if = "is_default")]
+    pub listed: u64,
     /// Name of its last part; the others are found from there.
     #[serde(rename = "lp", default, skip_serializing_if = "Option::is_none")]
     pub last_part: Option<String>,
@@ -238,6 +245,7 @@ impl ShardRecord {
             epoch: Epoch { nonce, counter: 0 },
             counts: Counts::default(),
             replaced: Counts::default(),
+            listed: 0,
             last_part: None,
             parts: 0,
             charges: 0,

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use keyrotate_checkpoint::record::JobRecord;
 use keyrotate_proto::capability::Frozen;
 use keyrotate_proto::id::PassId;
-use keyrotate_proto::outcome::{Counts, Outcome, SkipReason};
+use keyrotate_proto::outcome::Counts;
 use keyrotate_proto::state::{JobState, PassKind};
 use keyrotate_report::chain::ShardParts;
 use keyrotate_report::finish::{FinishInput, finish};
@@ -34,7 +34,7 @@ impl Coordinator {
             ended,
             passes: self.parts_of(job).await?,
             counts: counts.clone(),
-            checked: checked(job, state, counts),
+            checked: checked(job, state),
             leftovers: leftovers::read(self.reports.of(&job.id)?.as_ref()).await?,
             notes: job.frozen.as_ref().map(|frozen| frozen.notes.clone()).unwrap_or_default(),
         };
@@ -53,10 +53,9 @@ impl Coordinator {
     }
 }
 
-/// When `verifying` had listed the scope to its end, and how many versions have a row then, deleted ones left out.
-fn checked(job: &JobRecord, state: &JobState, counts: &Counts) -> Option<(Timestamp, u64)> {
+/// When `verifying` had listed the scope to its end, and how many versions it was shown.
+fn checked(job: &JobRecord, state: &JobState) -> Option<(Timestamp, u64)> {
     let verify = job.passes.iter().rfind(|pass| pass.kind == PassKind::Verify)?;
     (*state == JobState::Completed).then_some(())?;
-    let gone = counts.by_outcome.get(&Outcome::Skipped(SkipReason::Gone)).copied().unwrap_or_default();
-    Some((verify.ended?, (counts.scanned() + counts.superseded).saturating_sub(gone)))
+    Some((verify.ended?, verify.listed))
 }

@@ -227,6 +227,7 @@ impl World {
         let verified = job.passes.iter().rfind(|pass| pass.kind == PassKind::Verify).unwrap().next.unwrap();
         let sang = |pass: &PassRecord| pass.kind == PassKind::Prepare && pass.id >= verified;
         assert!(job.passes.iter().any(sang), "the canary did not open right before the end");
+        self.check_that_each_version_is_counted_as_listed(&job);
         let counts = job.result.unwrap().counts;
         let rows = self.rows().await;
         assert_eq!(counts.scanned(), rows.len() as u64, "the sums are the rows'");
@@ -252,6 +253,14 @@ impl World {
             assert!(versions <= 3 + kills, "{key} has {versions} versions after {kills} kills");
         }
         assert!(self.model.uploads(BUCKET, "").await.unwrap().is_empty(), "no upload is left");
+    }
+
+    /// However often `verifying` was killed, and wherever: what it says that it listed is what is there.
+    fn check_that_each_version_is_counted_as_listed(&self, job: &JobRecord) {
+        let verify = job.passes.iter().rfind(|pass| pass.kind == PassKind::Verify).unwrap();
+        let keys = (0..OBJECTS).map(|i| mixed::object(i, "key-a", "key-b").key);
+        let versions: usize = keys.map(|key| self.model.raw_version_ids(BUCKET, &key).len()).sum();
+        assert_eq!(verify.listed, versions as u64, "versions that `verifying` listed");
     }
 
     async fn put_all_under_sse_s3(&self) {

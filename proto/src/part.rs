@@ -56,6 +56,10 @@ pub struct PartHeader {
     pub counts: Counts,
     /// Sum of the rows of earlier passes that its rows replace.
     pub replaced: Counts,
+    /// Entries that the shard's source had shown up to `to`, from the shard's first on; those of a key that `to`
+    /// stands inside of are left out, for it is listed again.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub listed: u64,
     /// Name of the part before it; `None` for a shard's first.
     pub previous: Option<String>,
     /// The bucket.
@@ -122,6 +126,11 @@ pub fn encode(header: &PartHeader, rows: &[Row]) -> Result<Vec<u8>, PartError> {
     let mut gzip = csv.into_inner().map_err(|e| PartError::Gzip(std::io::Error::other(e.to_string())))?;
     gzip.flush().map_err(PartError::Gzip)?;
     gzip.finish().map_err(PartError::Gzip)
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 /// Reads only the header.
@@ -265,6 +274,7 @@ mod tests {
             to,
             counts,
             replaced: Counts::default(),
+            listed: 0,
             previous: None,
             bucket: "b".into(),
         }
@@ -293,5 +303,7 @@ mod tests {
         assert_eq!(header.name(), "parts/p001/s000002/ab12-000003-000004.csv.gz");
         let text = r#"{"version":1,"job":"00000000010000000000000000","pass":1,"shard":2,"epoch":{"nonce":"ab12","counter":3},"number":4,"from":{"before":""},"to":"end","counts":{"by_outcome":{},"rotated_bytes":0,"superseded":0},"replaced":{"by_outcome":{},"rotated_bytes":0,"superseded":0},"previous":null,"bucket":"b"}"#;
         assert_eq!(serde_json::from_str::<PartHeader>(text).unwrap(), header);
+        let header = PartHeader { listed: 7, ..header };
+        assert!(serde_json::to_string(&header).unwrap().contains(r#""listed":7"#));
     }
 }

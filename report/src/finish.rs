@@ -64,7 +64,7 @@ pub struct FinishInput {
     pub passes: Vec<(PassId, Vec<ShardParts>)>,
     /// What the checkpoint counts; the report says so where its rows count otherwise.
     pub counts: Counts,
-    /// When `verifying` had listed the scope to its end, and how many versions that were; `None` where it did not.
+    /// When `verifying` had listed the scope to its end, and how many entries that listing had; `None` where it did not.
     pub checked: Option<(Timestamp, u64)>,
     /// Open uploads that nobody ended: key and upload id.
     pub leftovers: Vec<(String, String)>,

@@ -48,6 +48,7 @@ pub(crate) fn header(pass: u32, shard: u32, (nonce, counter): (&str, u64), numbe
         to: Position::End,
         counts: Counts::default(),
         replaced: Counts::default(),
+        listed: 0,
         previous: None,
         bucket: "b".into(),
     }

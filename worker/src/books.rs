@@ -13,6 +13,8 @@ use keyrotate_proto::row::Row;
 use keyrotate_report::chain::read_header;
 use keyrotate_report::{ReportError, ReportStore};
 
+use crate::listed::Listed;
+
 /// The chain of one shard as far as its holder has written it.
 #[derive(Debug)]
 pub(crate) struct Books {
@@ -25,11 +27,12 @@ pub(crate) struct Books {
     from: Position,
     counts: Counts,
     replaced: Counts,
+    listed: Listed,
 }
 
 impl Books {
     /// Goes on where the shard's record stands. The next part begins where the last one ends, which may lie before the
-    /// cursor: windows without rows have no part.
+    /// cursor: windows without rows have no part. `with_row`: entries of the cursor's key that the shard has a row of.
     ///
     /// # Errors
     /// When the last part can't be read.
@@ -37,6 +40,7 @@ impl Books {
         reports: Arc<dyn ReportStore>,
         bucket: String,
         record: &ShardRecord,
+        with_row: u64,
     ) -> Result<Self, ReportError> {
         let from = match &record.last_part {
             Some(name) => read_header(reports.as_ref(), name).await?.to,
@@ -52,12 +56,18 @@ impl Books {
             from,
             counts: record.counts.clone(),
             replaced: record.replaced.clone(),
+            listed: Listed::open(record.listed, &record.cursor, with_row),
         })
     }
 
     /// The bucket that the rows are of.
     pub(crate) fn bucket(&self) -> &str {
         &self.bucket
+    }
+
+    /// Counts an entry of the source that the next window will cover, by the position behind it.
+    pub(crate) fn list(&mut self, entry: &Position) {
+        self.listed.enter(entry);
     }
 
     /// Writes a window's rows as the next part and gives the commit that names it. A window without rows that does
@@ -76,10 +86,12 @@ impl Books {
         }
         self.counts.add(&counts);
         self.replaced.add(replaced);
+        let listed = self.listed.at(&to);
         Ok(Commit {
             cursor: to.clone(),
             counts: self.counts.clone(),
             replaced: self.replaced.clone(),
+            listed,
             last_part: self.previous.clone(),
             parts: self.parts,
             listed_to: to,
@@ -103,6 +115,7 @@ impl Books {
             to: to.clone(),
             counts,
             replaced,
+            listed: self.listed.at(&to),
             previous: self.previous.clone(),
             bucket: self.bucket.clone(),
         };
@@ -133,7 +146,7 @@ mod tests {
         let mut record = ShardRecord::new(shard, range, Nonce("n".into()));
         for (to, last) in [("b", false), ("c", true), ("d", false), ("e", false), ("f", true)] {
             record.epoch.counter += 1;
-            let mut books = Books::open(Arc::clone(&reports), "bucket".into(), &record).await.unwrap();
+            let mut books = Books::open(Arc::clone(&reports), "bucket".into(), &record, 0).await.unwrap();
             let to = Position::After(to.into(), None);
             let commit = books.enter(to, &[], &Counts::default(), last).await.unwrap();
             (record.cursor, record.parts, record.last_part) = (commit.cursor, commit.parts, commit.last_part);

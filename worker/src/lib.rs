@@ -7,6 +7,7 @@ mod deadline;
 mod held;
 mod intents;
 mod keyspace;
+mod listed;
 mod low_water;
 mod meter;
 mod object;

@@ -67,19 +67,13 @@ impl<T> LowWater<T> {
         self.entries.drain(..).filter_map(|(_, slot)| slot).collect()
     }
 
-    /// Takes up to `limit` outcomes from the front, and the position behind the last of them; `None` when the first
-    /// entry has no outcome yet.
-    pub(crate) fn take(&mut self, limit: usize) -> Option<(Position, Vec<T>)> {
+    /// Takes up to `limit` outcomes from the front, each with the position behind its entry: none when the first entry
+    /// has no outcome yet.
+    pub(crate) fn take(&mut self, limit: usize) -> Vec<(Position, T)> {
         let count = self.settled_in_front.min(limit);
-        let mut cursor = None;
-        let mut outcomes = Vec::with_capacity(count);
-        for (position, slot) in self.entries.drain(..count) {
-            outcomes.extend(slot);
-            cursor = Some(position);
-        }
         self.first += count as u64;
         self.settled_in_front -= count;
-        cursor.map(|cursor| (cursor, outcomes))
+        self.entries.drain(..count).filter_map(|(position, slot)| Some((position, slot?))).collect()
     }
 }
 
@@ -109,10 +103,11 @@ mod tests {
             for (step, &i) in order.iter().enumerate().take(crash) {
                 water.settle(ordinals[i], i);
                 water.settle(ordinals[i], 1000);
-                if take_after.contains(&step) && let Some((to, rows)) = water.take(limit) {
+                if take_after.contains(&step) {
+                    let rows = water.take(limit);
                     prop_assert!(rows.len() <= limit);
-                    taken.extend(rows);
-                    cursor = Some(to);
+                    cursor = rows.last().map(|(to, _)| to.clone()).or(cursor);
+                    taken.extend(rows.into_iter().map(|(_, row)| row));
                 }
             }
             prop_assert_eq!(&taken, &(0..taken.len()).collect::<Vec<_>>());
@@ -128,9 +123,9 @@ mod tests {
         let mut water = LowWater::default();
         let first = water.begin(position(0));
         water.settle(first, 'a');
-        assert_eq!(water.take(9), Some((position(0), vec!['a'])));
+        assert_eq!(water.take(9), [(position(0), 'a')]);
         water.settle(first, 'b');
         water.settle(Ordinal(7), 'c');
-        assert_eq!((water.take(9), water.ready()), (None, 0));
+        assert_eq!((water.take(9), water.ready()), (Vec::new(), 0));
     }
 }

@@ -47,17 +47,18 @@ impl Worker {
             self.halt(&job.id, &halt).await?;
             return Ok(self.site.ledger.give_back(lease).await?);
         }
-        let source = match self.source(&job, kind, &record, &reports).await {
-            Ok(source) => source,
-            Err(error) => return self.after(lease, &job.id, SliceEnd::Source(error)).await,
-        };
         let read = async {
-            let books = Books::open(Arc::clone(&reports), job.spec.bucket.clone(), &record).await?;
-            Ok((books, intents::left(reports.as_ref(), &record).await?))
+            let covered = Covered::read(&reports, &record).await?;
+            let books = Books::open(Arc::clone(&reports), job.spec.bucket.clone(), &record, covered.rows).await?;
+            Ok((covered.versions, books, intents::left(reports.as_ref(), &record).await?))
         };
-        let (books, left_intents) = match read.await {
+        let (covered, books, left_intents) = match read.await {
             Ok(read) => read,
             Err(error) => return self.after(lease, &job.id, SliceEnd::Report(error)).await,
+        };
+        let source = match self.source(&job, kind, &record, covered, &reports).await {
+            Ok(source) => source,
+            Err(error) => return self.after(lease, &job.id, SliceEnd::Source(error)).await,
         };
         let tools = Tools {
             ledger: self.site.ledger.clone(),
@@ -144,9 +145,9 @@ impl Worker {
         job: &JobRecord,
         kind: PassKind,
         shard: &ShardRecord,
+        covered: BTreeSet<String>,
         reports: &Arc<dyn ReportStore>,
     ) -> Result<Box<dyn Source>, SourceError> {
-        let covered = covered_versions(reports, shard).await?;
         let listing = |range: &KeyRange, from: &Position| self.listing(job, range, from, covered.clone());
         if kind == PassKind::Walk {
             return Ok(Box::new(listing(&shard.range, &shard.cursor)));
@@ -233,18 +234,25 @@ fn before_key(position: &Position) -> Position {
     }
 }
 
-/// Versions of the cursor's key that already have a row in this shard, where the cursor stands inside a key.
-async fn covered_versions(
-    reports: &Arc<dyn ReportStore>,
-    shard: &ShardRecord,
-) -> Result<BTreeSet<String>, SourceError> {
-    let Position::After(key, Some(_)) = &shard.cursor else { return Ok(BTreeSet::new()) };
-    let only = KeyRange { start: key.clone(), end: Some(format!("{key}\0")) };
-    let mut rows = PassRows::open(Arc::clone(reports), vec![parts_of(shard)], only);
-    let mut covered = BTreeSet::new();
-    while let Some(row) = rows.next().await? {
-        covered.extend(row.version);
-        covered.extend(row.version_after);
+/// What of the cursor's key already has a row in this shard, where the cursor stands inside a key.
+#[derive(Default)]
+struct Covered {
+    /// Versions that the rows speak of.
+    versions: BTreeSet<String>,
+    rows: u64,
+}
+
+impl Covered {
+    async fn read(reports: &Arc<dyn ReportStore>, shard: &ShardRecord) -> Result<Self, ReportError> {
+        let mut covered = Self::default();
+        let Position::After(key, Some(_)) = &shard.cursor else { return Ok(covered) };
+        let only = KeyRange { start: key.clone(), end: Some(format!("{key}\0")) };
+        let mut rows = PassRows::open(Arc::clone(reports), vec![parts_of(shard)], only);
+        while let Some(row) = rows.next().await? {
+            covered.rows += 1;
+            covered.versions.extend(row.version);
+            covered.versions.extend(row.version_after);
+        }
+        Ok(covered)
     }
-    Ok(covered)
 }

@@ -294,8 +294,8 @@ impl Slice {
             return;
         }
         let Some(books) = self.books.take() else { return };
-        let (to, done) = self.water.take(limits.window_rows).unwrap_or((self.end.clone(), Vec::new()));
-        let to = if last { self.end.clone() } else { to };
+        let done = self.water.take(limits.window_rows);
+        let to = done.last().map(|(to, _)| to).filter(|_| !last).unwrap_or(&self.end).clone();
         self.closed_last = last;
         self.window_since = Instant::now();
         let (tools, lease) = (Arc::clone(&self.tools), Arc::clone(&self.lease));

@@ -57,9 +57,11 @@ pub(crate) async fn close(
     lease: Arc<Mutex<HeldLease>>,
     mut books: Books,
     to: Position,
-    done: Vec<Done>,
+    done: Vec<(Position, Done)>,
     last: bool,
 ) -> Result<Closed, Broken> {
+    done.iter().for_each(|(entry, _)| books.list(entry));
+    let done: Vec<Done> = done.into_iter().map(|(_, done)| done).collect();
     let mut replaced = Counts::default();
     done.iter().for_each(|done| replaced.add(&done.replaced));
     let unread = made(&done);

@@ -117,10 +117,12 @@ impl Ledger {
             let (mut counts, mut replaced) = (Counts::default(), Counts::default());
             shards.iter().for_each(|s| counts.add(&s.counts));
             shards.iter().for_each(|s| replaced.add(&s.replaced));
+            let listed = shards.iter().map(|s| s.listed).sum();
             let abandoned = shards.iter().map(|s| u32::from(s.state == ShardState::Abandoned)).sum();
             // Shards that are all over can't be split any more: the sums stand.
-            let close =
-                |job: &JobRecord, now| transition::job::close_pass(job, pass, &counts, &replaced, abandoned, now);
+            let close = |job: &JobRecord, now| {
+                transition::job::close_pass(job, pass, &counts, &replaced, listed, abandoned, now)
+            };
             let closed = self.update_job(job, close).await?;
             return closed.pass(pass).cloned().ok_or(Refusal::NoPass(pass).into());
         }

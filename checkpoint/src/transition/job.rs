@@ -130,6 +130,7 @@ pub fn open_pass(job: &JobRecord, kind: PassKind, shards: u32, not_before: Optio
         next: None,
         counts: Counts::default(),
         replaced: Counts::default(),
+        listed: 0,
         abandoned: 0,
     });
     Ok(next)
@@ -150,6 +151,7 @@ pub fn close_pass(
     pass: PassId,
     counts: &Counts,
     replaced: &Counts,
+    listed: u64,
     abandoned: u32,
     now: Timestamp,
 ) -> Next {
@@ -166,6 +168,7 @@ pub fn close_pass(
     record.next = Some(next_pass(job));
     record.counts = counts.clone();
     record.replaced = replaced.clone();
+    record.listed = listed;
     record.abandoned = abandoned;
     Ok(next)
 }

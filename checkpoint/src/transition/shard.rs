@@ -46,6 +46,8 @@ pub struct Commit {
     pub counts: Counts,
     /// Sum of all earlier rows that they replace.
     pub replaced: Counts,
+    /// See [`ShardRecord::listed`].
+    pub listed: u64,
     /// Name of the shard's last part.
     pub last_part: Option<String>,
     /// How many parts the shard has.
@@ -64,6 +66,7 @@ impl Commit {
             cursor: record.cursor.clone(),
             counts: record.counts.clone(),
             replaced: record.replaced.clone(),
+            listed: record.listed,
             last_part: record.last_part.clone(),
             parts: record.parts,
             listed_to: record.cursor.clone(),
@@ -76,6 +79,7 @@ impl Commit {
         self.cursor == record.cursor
             && self.counts == record.counts
             && self.replaced == record.replaced
+            && self.listed == record.listed
             && self.last_part == record.last_part
             && self.parts == record.parts
     }
@@ -190,6 +194,7 @@ pub fn commit(
     next.cursor = commit.cursor.clone();
     next.counts = commit.counts.clone();
     next.replaced = commit.replaced.clone();
+    next.listed = commit.listed;
     next.last_part.clone_from(&commit.last_part);
     next.parts = commit.parts;
     Ok(next)
@@ -198,8 +203,9 @@ pub fn commit(
 fn check_counts(shard: &ShardRecord, commit: &Commit) -> Result<(), Refusal> {
     let new_part = commit.parts > shard.parts;
     let same_rows = commit.counts == shard.counts && commit.replaced == shard.replaced;
-    let fewer =
-        commit.counts.scanned() < shard.counts.scanned() || commit.replaced.scanned() < shard.replaced.scanned();
+    let fewer = commit.counts.scanned() < shard.counts.scanned()
+        || commit.replaced.scanned() < shard.replaced.scanned()
+        || commit.listed < shard.listed;
     let named = commit.last_part != shard.last_part && commit.last_part.is_some();
     if fewer || commit.parts < shard.parts || new_part != named || !(new_part || same_rows) {
         return Err(Refusal::Counts);

@@ -138,7 +138,7 @@ pub enum Verdict {
     NotNeeded {
         /// When that listing ended.
         checked_at: Timestamp,
-        /// How many versions it showed.
+        /// How many versions it showed, delete markers and what the file's rules leave out with them.
         versions_listed: u64,
     },
     /// None was seen, but not all was seen.

@@ -85,7 +85,8 @@ async fn killed_while_it_verifies_it_ends_right() {
     if killed.code.is_none() {
         assert_eq!(ended.job(), killed.job());
     }
-    oracle::check(&stand, &job, &before, &ended, &Expect::default()).await;
+    let report = oracle::check(&stand, &job, &before, &ended, &Expect::default()).await;
+    assert_eq!(report.number("/oldKeys/0/verdict/versionsListed"), 50, "{}", report.summary["oldKeys"]);
 }
 
 async fn stopped_by(signal: &str) {

@@ -39,7 +39,7 @@ fn the_straight_way_ends_in_completed_which_nothing_changes() {
     let walking = open_pass(&running, PassKind::Walk, 1, None, at(4)).unwrap();
     assert_eq!(verify(&walking, at(5)), Err(Refusal::OpenShards(PassId(0))));
     let none = Counts::default();
-    let walked = close_pass(&walking, PassId(0), &none, &none, 0, at(5)).unwrap();
+    let walked = close_pass(&walking, PassId(0), &none, &none, 0, 0, at(5)).unwrap();
     assert!(end(&walked, &result(), at(5)).is_err());
     let done = end(&verify(&walked, at(6)).unwrap(), &result(), at(7)).unwrap();
     assert_eq!(done.state, JobState::Completed);
@@ -86,7 +86,7 @@ fn what_ended_before_a_resume_does_not_count_after_it() {
     let none = Counts::default();
     let pass = |job: &JobRecord, kind| {
         let id = next_pass(job);
-        close_pass(&open_pass(job, kind, 1, None, at(2)).unwrap(), id, &none, &none, 0, at(2)).unwrap()
+        close_pass(&open_pass(job, kind, 1, None, at(2)).unwrap(), id, &none, &none, 0, 0, at(2)).unwrap()
     };
     let running = prepared(&job_in(Phase::Preparing), &frozen(), false, at(1)).unwrap();
     let verified = pass(&verify(&pass(&running, PassKind::Walk), at(2)).unwrap(), PassKind::Verify);

@@ -65,6 +65,7 @@ fn window(shard: &ShardRecord, to: Position, rows: u64) -> Commit {
     let mut commit = Commit::of(shard);
     commit.cursor = to;
     commit.counts = rotated(shard.counts.scanned() + rows);
+    commit.listed += rows;
     commit.parts += 1;
     commit.last_part = Some(format!("{}-{}", shard.epoch, commit.parts));
     commit
@@ -170,6 +171,7 @@ fn commits_that_do_not_add_up_are_refused() {
     };
     assert_eq!(refuse(&|c| c.cursor = after(4)), Refusal::CursorBack);
     assert_eq!(refuse(&|c| c.counts = rotated(4)), Refusal::Counts);
+    assert_eq!(refuse(&|c| c.listed = 4), Refusal::Counts);
     assert_eq!(refuse(&|c| c.parts = held.parts), Refusal::Counts);
     assert_eq!(refuse(&|c| c.last_part.clone_from(&held.last_part)), Refusal::Counts);
     assert_eq!(refuse(&|c| c.cursor = held.cursor.clone()), Refusal::Counts);
