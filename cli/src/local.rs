@@ -95,6 +95,7 @@ impl Local {
         let config = place.config.clone();
         let worker_config = WorkerConfig {
             owner: format!("process {}", std::process::id()),
+            stores: vec![keyrotate_queue::DEFAULT_STORE.to_owned()],
             slots: SLOTS,
             permits: config.permits,
             rate: config.rate,

@@ -5,6 +5,7 @@ use keyrotate_checkpoint::record::{JobRecord, ShardRecord, ShardState};
 use keyrotate_checkpoint::transition::may_lease;
 use keyrotate_proto::state::JobState;
 use keyrotate_proto::ticket::{TICKET_VERSION, Ticket};
+use keyrotate_queue::{DEFAULT_STORE, Route};
 use tokio::time::Instant;
 
 use crate::{Coordinator, Result};
@@ -65,7 +66,7 @@ impl Coordinator {
             epoch: shard.epoch.clone(),
             traceparent: String::new(),
         };
-        self.queue.publish(&ticket, false).await?;
+        self.queue.publish(&ticket, &Route::to(DEFAULT_STORE)).await?;
         self.ledger.ticket_published(&shard.shard, self.config.ticket_lost_after).await?;
         Ok(())
     }

@@ -160,6 +160,7 @@ impl World {
             SliceLimits { window_rows: self.window, window_time: Duration::from_millis(200), ..SliceLimits::default() };
         let config = WorkerConfig {
             owner: "worker".into(),
+            stores: vec![keyrotate_queue::DEFAULT_STORE.to_owned()],
             slots: self.slots,
             permits: 6,
             rate: None,

@@ -64,6 +64,7 @@ fn at(n: usize) -> ObjectAt {
 fn config() -> WorkerConfig {
     WorkerConfig {
         owner: "worker".into(),
+        stores: vec![keyrotate_queue::DEFAULT_STORE.to_owned()],
         slots: 2,
         permits: PERMITS,
         rate: None,

@@ -10,7 +10,7 @@ use std::time::Duration;
 use keyrotate_proto::id::{Epoch, JobId, Nonce, PassId, ShardId, ShardRef};
 use keyrotate_proto::ticket::{TICKET_VERSION, Ticket};
 
-use crate::{Consumer, Delivery, Queue};
+use crate::{Consumer, DEFAULT_STORE, Delivery, Queue, Route};
 
 /// What must come does so within this.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -36,6 +36,19 @@ where
     what_a_lost_consumer_held_comes_again(make().await).await;
     consumers_share_and_none_gets_anothers(make().await).await;
     a_cancelled_wait_loses_nothing(make().await).await;
+    only_whoever_serves_a_store_gets_its_tickets(make().await).await;
+}
+
+/// The route of a ticket in these checks.
+#[must_use]
+pub fn normal() -> Route {
+    Route::to(DEFAULT_STORE)
+}
+
+/// The stores that consumers serve in these checks.
+#[must_use]
+pub fn stores() -> Vec<String> {
+    vec![DEFAULT_STORE.to_owned()]
 }
 
 /// The ticket of shard `n` of some job.
@@ -201,14 +214,41 @@ pub async fn a_cancelled_wait_loses_nothing(queue: Arc<dyn Queue>) {
     assert!(is_silent(&mut *consumer).await, "a ticket came twice");
 }
 
+/// A consumer gets tickets of all its stores and of no other; what nobody serves waits.
+pub async fn only_whoever_serves_a_store_gets_its_tickets(queue: Arc<dyn Queue>) {
+    let route = |store: &str, urgent| Route { store: store.to_owned(), urgent };
+    for (n, to) in [(0, route("a", false)), (1, route("b", false)), (2, route("b", true)), (3, route("c", true))] {
+        settled(queue.publish(&ticket(n), &to).await);
+    }
+    let mut one = serve(&*queue, 4, &["a"]).await;
+    let first = next(&mut *one).await;
+    assert_eq!(*first.ticket(), ticket(0));
+    assert!(is_silent(&mut *one).await, "a ticket of another store came");
+    let mut both = serve(&*queue, 1, &["b", "c"]).await;
+    let mut order = Vec::new();
+    for _ in 0..3 {
+        let delivery = next(&mut *both).await;
+        order.push(delivery.ticket().shard.shard.0);
+        settled(delivery.ack().await);
+    }
+    assert_eq!(order.pop(), Some(1), "urgent ones of all stores come first");
+    assert_eq!(BTreeSet::from_iter(order), BTreeSet::from([2, 3]));
+    settled(first.ack().await);
+}
+
 async fn publish(queue: &dyn Queue, numbers: std::ops::Range<u32>, urgent: bool) {
     for n in numbers {
-        settled(queue.publish(&ticket(n), urgent).await);
+        settled(queue.publish(&ticket(n), &Route { urgent, ..normal() }).await);
     }
 }
 
 async fn consume(queue: &dyn Queue, slots: usize) -> Box<dyn Consumer> {
-    match queue.consume(slots).await {
+    serve(queue, slots, &[DEFAULT_STORE]).await
+}
+
+async fn serve(queue: &dyn Queue, slots: usize, stores: &[&str]) -> Box<dyn Consumer> {
+    let stores: Vec<String> = stores.iter().map(|&store| store.to_owned()).collect();
+    match queue.consume(slots, &stores).await {
         Ok(consumer) => consumer,
         Err(error) => panic!("can't consume: {error:?}"),
     }

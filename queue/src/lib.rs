@@ -31,14 +31,41 @@ pub enum QueueError {
     Gone,
 }
 
+/// Name of the store where the configuration names none.
+pub const DEFAULT_STORE: &str = "default";
+
+/// Whom a ticket is for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Route {
+    /// Name of the store whose objects the shard names: only workers that serve it get the ticket.
+    pub store: String,
+    /// Looked at before all that are not, by every consumer.
+    pub urgent: bool,
+}
+
+impl Route {
+    /// To the workers that serve `store`, behind the others.
+    #[must_use]
+    pub fn to(store: &str) -> Self {
+        Self { store: store.to_owned(), urgent: false }
+    }
+
+    /// The same, before all that are not urgent.
+    #[must_use]
+    pub fn urgent(self) -> Self {
+        Self { urgent: true, ..self }
+    }
+}
+
 /// Where tickets are published and taken.
 #[async_trait]
 pub trait Queue: Send + Sync + fmt::Debug {
-    /// Publishes a ticket and returns once it is confirmed. Urgent ones are looked at first by every consumer.
-    async fn publish(&self, ticket: &Ticket, urgent: bool) -> Result<(), QueueError>;
+    /// Publishes a ticket and returns once it is confirmed. It waits for a worker of its store, however long.
+    async fn publish(&self, ticket: &Ticket, route: &Route) -> Result<(), QueueError>;
 
-    /// Begins to take tickets, never more than `slots` that are neither acked, given back nor rejected.
-    async fn consume(&self, slots: usize) -> Result<Box<dyn Consumer>, QueueError>;
+    /// Begins to take tickets of these stores, never more than `slots` that are neither acked, given back nor
+    /// rejected.
+    async fn consume(&self, slots: usize, stores: &[String]) -> Result<Box<dyn Consumer>, QueueError>;
 }
 
 /// Takes tickets. Dropped, everything that it took and did not settle is delivered again.

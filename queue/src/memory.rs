@@ -1,13 +1,13 @@
 //! The queue within one process.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use keyrotate_proto::ticket::Ticket;
 use tokio::sync::Notify;
 
-use crate::{Consumer, Delivery, Queue, QueueError, Settle, Verdict};
+use crate::{Consumer, Delivery, Queue, QueueError, Route, Settle, Verdict};
 
 /// A bounded queue in memory. Clones are the same queue.
 #[derive(Clone, Debug)]
@@ -36,7 +36,7 @@ struct State {
 #[derive(Clone, Debug)]
 struct Letter {
     ticket: Ticket,
-    urgent: bool,
+    route: Route,
     redelivered: bool,
 }
 
@@ -62,7 +62,7 @@ impl MemoryQueue {
 
 #[async_trait]
 impl Queue for MemoryQueue {
-    async fn publish(&self, ticket: &Ticket, urgent: bool) -> Result<(), QueueError> {
+    async fn publish(&self, ticket: &Ticket, route: &Route) -> Result<(), QueueError> {
         {
             let mut state = self.shared.state();
             if state.closed {
@@ -71,16 +71,17 @@ impl Queue for MemoryQueue {
             if state.urgent.len() + state.normal.len() >= self.shared.capacity {
                 return Err(QueueError::Full);
             }
-            let letter = Letter { ticket: ticket.clone(), urgent, redelivered: false };
-            state.line(urgent).push_back(letter);
+            let letter = Letter { ticket: ticket.clone(), route: route.clone(), redelivered: false };
+            state.line(route.urgent).push_back(letter);
         }
         self.shared.changed.notify_waiters();
         Ok(())
     }
 
-    async fn consume(&self, slots: usize) -> Result<Box<dyn Consumer>, QueueError> {
+    async fn consume(&self, slots: usize, stores: &[String]) -> Result<Box<dyn Consumer>, QueueError> {
         let id = self.shared.state().number();
-        Ok(Box::new(MemoryConsumer { shared: Arc::clone(&self.shared), id, slots }))
+        let stores = stores.iter().cloned().collect();
+        Ok(Box::new(MemoryConsumer { shared: Arc::clone(&self.shared), id, slots, stores }))
     }
 }
 
@@ -111,7 +112,16 @@ impl State {
     }
 
     fn put_back(&mut self, letter: Letter) {
-        self.line(letter.urgent).push_front(Letter { redelivered: true, ..letter });
+        self.line(letter.route.urgent).push_front(Letter { redelivered: true, ..letter });
+    }
+
+    /// The first letter to one of these stores, urgent ones before others.
+    fn take(&mut self, stores: &BTreeSet<String>) -> Option<Letter> {
+        [true, false].into_iter().find_map(|urgent| {
+            let line = self.line(urgent);
+            let first = line.iter().position(|letter| stores.contains(&letter.route.store))?;
+            line.remove(first)
+        })
     }
 
     fn number(&mut self) -> u64 {
@@ -124,6 +134,7 @@ struct MemoryConsumer {
     shared: Arc<Shared>,
     id: u64,
     slots: usize,
+    stores: BTreeSet<String>,
 }
 
 enum Look {
@@ -141,7 +152,7 @@ impl MemoryConsumer {
         if state.out.values().filter(|(consumer, _)| *consumer == self.id).count() >= self.slots {
             return Look::Nothing;
         }
-        let Some(letter) = state.urgent.pop_front().or_else(|| state.normal.pop_front()) else { return Look::Nothing };
+        let Some(letter) = state.take(&self.stores) else { return Look::Nothing };
         let number = state.number();
         let (ticket, redelivered) = (letter.ticket.clone(), letter.redelivered);
         state.out.insert(number, (self.id, letter));
@@ -210,7 +221,7 @@ impl Drop for MemorySettle {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::conformance::{self, ticket};
+    use crate::conformance::{self, normal, stores, ticket};
 
     #[tokio::test]
     async fn it_conforms() {
@@ -220,20 +231,20 @@ mod tests {
     #[tokio::test]
     async fn a_full_queue_says_so_and_has_room_again() {
         let queue = MemoryQueue::new(2);
-        queue.publish(&ticket(0), false).await.unwrap();
-        queue.publish(&ticket(1), true).await.unwrap();
-        assert!(matches!(queue.publish(&ticket(2), true).await, Err(QueueError::Full)));
-        let mut consumer = queue.consume(1).await.unwrap();
+        queue.publish(&ticket(0), &normal()).await.unwrap();
+        queue.publish(&ticket(1), &normal().urgent()).await.unwrap();
+        assert!(matches!(queue.publish(&ticket(2), &normal().urgent()).await, Err(QueueError::Full)));
+        let mut consumer = queue.consume(1, &stores()).await.unwrap();
         let taken = consumer.next().await.unwrap().unwrap();
-        queue.publish(&ticket(2), false).await.unwrap();
+        queue.publish(&ticket(2), &normal()).await.unwrap();
         taken.ack().await.unwrap();
     }
 
     #[tokio::test]
     async fn rejected_tickets_lie_among_the_dead_with_the_reason() {
         let queue = MemoryQueue::new(2);
-        queue.publish(&ticket(0), false).await.unwrap();
-        let mut consumer = queue.consume(1).await.unwrap();
+        queue.publish(&ticket(0), &normal()).await.unwrap();
+        let mut consumer = queue.consume(1, &stores()).await.unwrap();
         consumer.next().await.unwrap().unwrap().reject("another spec").await.unwrap();
         assert_eq!(queue.dead_letters(), [(ticket(0), "another spec".to_owned())]);
     }
@@ -241,23 +252,23 @@ mod tests {
     #[tokio::test]
     async fn closing_wakes_whoever_waits() {
         let queue = MemoryQueue::new(2);
-        let mut consumer = queue.consume(1).await.unwrap();
+        let mut consumer = queue.consume(1, &stores()).await.unwrap();
         let waiting = tokio::spawn(async move { consumer.next().await.unwrap().is_none() });
         tokio::task::yield_now().await;
         queue.close();
         assert!(waiting.await.unwrap());
-        assert!(queue.publish(&ticket(0), false).await.is_err());
+        assert!(queue.publish(&ticket(0), &normal()).await.is_err());
     }
 
     #[tokio::test]
     async fn a_delivery_whose_consumer_is_gone_can_not_be_settled() {
         let queue = MemoryQueue::new(2);
-        queue.publish(&ticket(0), false).await.unwrap();
-        let mut consumer = queue.consume(1).await.unwrap();
+        queue.publish(&ticket(0), &normal()).await.unwrap();
+        let mut consumer = queue.consume(1, &stores()).await.unwrap();
         let delivery = consumer.next().await.unwrap().unwrap();
         drop(consumer);
         assert!(matches!(delivery.ack().await, Err(QueueError::Gone)));
-        let again = queue.consume(1).await.unwrap().next().await.unwrap().unwrap();
+        let again = queue.consume(1, &stores()).await.unwrap().next().await.unwrap().unwrap();
         assert!(again.redelivered());
     }
 }

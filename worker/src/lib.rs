@@ -62,6 +62,8 @@ pub struct Site {
 pub struct WorkerConfig {
     /// Its name in leases.
     pub owner: String,
+    /// Names of the stores that it serves: it gets only their tickets.
+    pub stores: Vec<String>,
     /// Slices at a time.
     pub slots: usize,
     /// Store calls at a time, over all slots.
@@ -117,7 +119,7 @@ impl Worker {
     /// # Errors
     /// When the queue can't be consumed from.
     pub async fn run(&self, stop: CancellationToken) -> Result<(), QueueError> {
-        let mut consumer = self.site.queue.consume(self.config.slots).await?;
+        let mut consumer = self.site.queue.consume(self.config.slots, &self.config.stores).await?;
         let slots = Arc::new(Semaphore::new(self.config.slots));
         let mut slices = JoinSet::new();
         loop {

@@ -92,6 +92,7 @@ impl World {
         };
         let config = WorkerConfig {
             owner: "worker".into(),
+            stores: vec![keyrotate_queue::DEFAULT_STORE.to_owned()],
             slots: 2,
             permits: 6,
             rate: None,
