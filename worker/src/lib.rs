@@ -14,6 +14,7 @@ mod object;
 mod pass;
 mod permits;
 mod prepare;
+mod quarantine;
 mod slice;
 mod source;
 mod window;

@@ -21,6 +21,7 @@ use crate::Worker;
 use crate::books::Books;
 use crate::deadline::Deadline;
 use crate::intents::{self, IntentGate};
+use crate::quarantine;
 use crate::slice::{Slice, SliceEnd, Tools};
 use crate::source::{Gap, Listing, Retry, Scope, Source, SourceError, Verify, gaps};
 
@@ -56,7 +57,7 @@ impl Worker {
             Ok(read) => read,
             Err(error) => return self.after(lease, &job.id, SliceEnd::Report(error)).await,
         };
-        let source = match self.source(&job, kind, &record, covered, &reports).await {
+        let (source, sets_aside) = match self.source(&job, kind, &record, covered, &reports).await {
             Ok(source) => source,
             Err(error) => return self.after(lease, &job.id, SliceEnd::Source(error)).await,
         };
@@ -65,6 +66,7 @@ impl Worker {
             store: Arc::clone(&self.site.store),
             touched: AtomicBool::new(false),
             left_intents,
+            sets_aside,
             gate: IntentGate::open(reports, record.shard.clone(), record.epoch.clone()),
             rewrapper,
             permits: self.permits.clone(),
@@ -140,7 +142,24 @@ impl Worker {
         self.halt(job, &Halt::Stop { reason: StopReason::Refused, detail }).await
     }
 
+    /// What is left of a shard, and whether that is one object which is to be set aside.
     async fn source(
+        &self,
+        job: &JobRecord,
+        kind: PassKind,
+        shard: &ShardRecord,
+        covered: BTreeSet<String>,
+        reports: &Arc<dyn ReportStore>,
+    ) -> Result<(Box<dyn Source>, bool), SourceError> {
+        let source = self.source_of(job, kind, shard, covered, reports).await?;
+        if !shard.needs_split() {
+            return Ok((source, false));
+        }
+        let _permit = self.permits.call().await;
+        quarantine::is_one_object(source).await
+    }
+
+    async fn source_of(
         &self,
         job: &JobRecord,
         kind: PassKind,

@@ -28,6 +28,7 @@ use crate::low_water::{LowWater, Ordinal};
 use crate::meter::Meter;
 use crate::object::{Unfinished, settle_listed, work};
 use crate::permits::Permits;
+use crate::quarantine::set_aside;
 use crate::source::{Item, Source, SourceError, Task};
 use crate::window::{self, Broken, Closed, Done};
 
@@ -70,6 +71,8 @@ pub(crate) struct Tools {
     pub(crate) part_added: Arc<Notify>,
     pub(crate) gate: IntentGate,
     pub(crate) left_intents: LeftIntents,
+    /// Whether what is left of the shard is one object over which too many leases ended without progress.
+    pub(crate) sets_aside: bool,
     pub(crate) deadline: Deadline,
     pub(crate) limits: SliceLimits,
     pub(crate) env: Env,
@@ -234,7 +237,8 @@ impl Slice {
                 self.water.settle(ordinal, Done { settled: None, replaced: Counts::default() });
                 continue;
             }
-            if let Some(done) = settle_listed(&self.tools, &item.task) {
+            let at_once = settle_listed(&self.tools, &item.task).or_else(|| set_aside(&self.tools, &item.task));
+            if let Some(done) = at_once {
                 self.judge_denials(&done);
                 self.water.settle(ordinal, done);
                 continue;

@@ -1,11 +1,14 @@
-//! Leases that end without progress charge their shard, and those that got on do not.
+//! Leases that end without progress charge their shard, and those that got on do not; where one object is left under
+//! three charges, it is set aside.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use keyrotate_checkpoint::record::PassRecord;
 use keyrotate_devstack::model::{Action, BucketSettings, Call, Mode, Rule};
 use keyrotate_proto::id::{JobId, PassId};
+use keyrotate_proto::outcome::{FailReason, Outcome};
 use keyrotate_proto::state::JobState;
 use keyrotate_store::Store;
 
@@ -32,6 +35,10 @@ async fn charges(world: &World, job: &JobId) -> u32 {
     world.ledger.shards(job, PassId(1)).await.unwrap().iter().map(|shard| shard.charges).sum()
 }
 
+async fn walk(world: &World, job: &JobId) -> PassRecord {
+    world.job(job).await.pass(PassId(1)).unwrap().clone()
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_lease_under_which_an_upload_grew_charges_nothing() {
     let world = World::new(Mode::minio(), BucketSettings::plain()).await;
@@ -45,4 +52,35 @@ async fn a_lease_under_which_an_upload_grew_charges_nothing() {
     assert_eq!(charges(&world, &id).await, 1, "the part was there already");
     assert_eq!(world.run(&id).await.state, JobState::Completed);
     assert!(world.store.uploads(BUCKET, "").await.unwrap().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_object_over_which_three_workers_died_is_set_aside_untouched_and_gets_its_retry() {
+    let world = World::new(Mode::aws(), BucketSettings::plain()).await;
+    world.put_old(&["a"]).await;
+    let id = world.begin(1, ", flags: {retry: {attempts: 1, delay: 1s}}").await;
+    for _ in 0..3 {
+        die_at(&world, &id, "UpdateObjectEncryption", "a").await;
+    }
+    assert_eq!(charges(&world, &id).await, 3);
+    world.store.faults().add(Rule::on("*", Action::Delay(Duration::from_secs(3600))).of_key("a"));
+    world.work(Some(&id), async || !walk(&world, &id).await.open).await;
+    let quarantined = Outcome::Failed(FailReason::Quarantined);
+    assert_eq!(walk(&world, &id).await.counts.by_outcome, [(quarantined, 1)].into());
+    world.store.faults().clear();
+    world.ledger.void_leases(&id).await.unwrap();
+    assert_eq!(world.run(&id).await.state, JobState::Completed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_more_than_one_object_is_left_none_is_set_aside() {
+    let world = World::new(Mode::aws(), BucketSettings::plain()).await;
+    world.put_old(&["a", "b", "c"]).await;
+    let id = world.begin(1, "").await;
+    for _ in 0..3 {
+        die_at(&world, &id, "UpdateObjectEncryption", "b").await;
+    }
+    assert_eq!(charges(&world, &id).await, 3);
+    assert_eq!(world.run(&id).await.state, JobState::Completed);
+    assert_eq!(walk(&world, &id).await.counts.of("failed"), 0);
 }

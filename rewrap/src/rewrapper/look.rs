@@ -1,7 +1,7 @@
 //! Looking: from a line of a listing, or a name, to an outcome or a plan.
 
 use keyrotate_proto::capability::SourceKind;
-use keyrotate_proto::outcome::{Outcome, SkipReason, Strategy};
+use keyrotate_proto::outcome::{FailReason, Outcome, SkipReason, Strategy};
 use keyrotate_proto::row::Row;
 use keyrotate_store::{Entry, ErrorKind, HeadRequest, ListFrom, ListRequest, ObjectAt, Sse, StoreError};
 
@@ -23,6 +23,14 @@ impl Rewrapper {
             Decision::Settle(outcome) => Some(unwritten(&facts, outcome, "")),
             Decision::Head | Decision::Tags | Decision::Write(_) => None,
         }
+    }
+
+    /// The row of a listed entry that is set aside, since workers came to an end over it. Asks the store nothing.
+    #[must_use]
+    pub fn set_aside(&self, entry: &Entry) -> Row {
+        let facts = Facts::listed(&self.rules.spec.bucket, entry);
+        let reason = FailReason::Quarantined;
+        unwritten(&facts, Outcome::Failed(reason), reason.explain())
     }
 
     /// What becomes of one listed entry: settled at once, or it wants a write. Asks the store only for what the
