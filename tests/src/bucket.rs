@@ -125,6 +125,8 @@ pub struct Listed {
     pub version: String,
     /// Whether it is the current one.
     pub latest: bool,
+    /// Whether it is a delete marker.
+    pub marker: bool,
 }
 
 /// All that a user can see of a version, its encryption apart from the rest.
@@ -272,6 +274,16 @@ pub async fn seal_of(client: &Client, bucket: &str, key: &str) -> String {
 /// # Panics
 /// When the store refuses.
 pub async fn list(client: &Client, bucket: &str) -> Vec<Listed> {
+    let mut all = list_with_markers(client, bucket).await;
+    all.retain(|one| !one.marker);
+    all
+}
+
+/// Lists every version and every delete marker.
+///
+/// # Panics
+/// When the store refuses.
+pub async fn list_with_markers(client: &Client, bucket: &str) -> Vec<Listed> {
     let (mut all, mut key, mut id) = (Vec::new(), None, None);
     loop {
         let ask = client.list_object_versions().bucket(bucket).set_key_marker(key).set_version_id_marker(id);
@@ -280,6 +292,13 @@ pub async fn list(client: &Client, bucket: &str) -> Vec<Listed> {
             key: entry.key().unwrap_or_default().to_owned(),
             version: version(entry.version_id()),
             latest: entry.is_latest().unwrap_or(true),
+            marker: false,
+        }));
+        all.extend(page.delete_markers().iter().map(|entry| Listed {
+            key: entry.key().unwrap_or_default().to_owned(),
+            version: version(entry.version_id()),
+            latest: entry.is_latest().unwrap_or(true),
+            marker: true,
         }));
         if page.is_truncated() != Some(true) {
             return all;

@@ -8,6 +8,7 @@
 pub mod bucket;
 pub mod exe;
 pub mod job;
+mod old_keys;
 pub mod oracle;
 pub mod raw;
 pub mod reader;

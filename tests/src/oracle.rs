@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use keyrotate_report::finish::check_folder;
 use sha2::{Digest, Sha256};
 
 use crate::bucket::{self, Snapshot, bare};
 use crate::exe::Ended;
 use crate::job::JobFile;
-use crate::report::{Report, Row, outcome};
+use crate::old_keys;
+use crate::report::{self, Report, Row, outcome, plain};
 use crate::stand::Stand;
 
 /// What a test did meanwhile, and what it wants.
@@ -23,7 +25,14 @@ pub struct Expect {
     pub writes_again: bool,
 }
 
-/// Checks a job that completed: content, sums, rows, leftovers, then a second run, what somebody read all the while,
+impl Expect {
+    /// The encryption that was wanted.
+    pub(crate) fn wanted(&self, stand: &Stand) -> String {
+        self.seal.clone().unwrap_or_else(|| format!("sse-kms:{}", bare(&stand.target.new_key)))
+    }
+}
+
+/// Checks a job that completed: its report, content, sums, rows, old keys, leftovers, then a second run, what somebody read all the while,
 /// and at last, where the KES is ours, what is readable without the old key. The old key is gone afterwards.
 ///
 /// # Panics
@@ -31,10 +40,12 @@ pub struct Expect {
 pub async fn check(stand: &Stand, job: &JobFile, before: &Snapshot, ended: &Ended, expect: &Expect) -> Report {
     let report = stand.report(ended);
     let after = stand.snapshot().await;
+    is_whole(stand, ended, &report).await;
     content_is_as_before(before, &after, &report, expect);
     sums_add_up(&report);
     rows_are_the_listing(before, &report, expect);
     rotated_is_under_the_key(stand, &after, &report, expect);
+    old_keys::check(stand, before, &after, &report, expect).await;
     nothing_of_ours_is_left(stand).await;
     if !expect.writes_again {
         a_second_run_writes_nothing(stand, job, &after).await;
@@ -45,6 +56,17 @@ pub async fn check(stand: &Stand, job: &JobFile, before: &Snapshot, ended: &Ende
         without_the_old_key(stand, &after).await;
     }
     report
+}
+
+/// The report's folder by keyrotate's own check, which needs neither store nor checkpoint: hashes, sums, chains.
+///
+/// # Panics
+/// With what does not hold.
+pub async fn is_whole(stand: &Stand, ended: &Ended, report: &Report) {
+    let folder = report::find(&stand.state(), &ended.job()).expect("the job has a folder");
+    let checked = check_folder(&folder).await.unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+    assert_eq!(checked.rows, report.rows.len() as u64, "rows of the report's files");
+    assert!(checked.parts > 0 || report.rows.is_empty(), "rows come from parts");
 }
 
 /// Body, headers, metadata, tags of every version that was there are the same, under its own id or, for the current
@@ -103,7 +125,7 @@ fn rows_are_the_listing(before: &Snapshot, report: &Report, expect: &Expect) {
 
 /// HEAD shows the wanted key for all that is called `rotated` or `current`, and the report's `after` is true.
 fn rotated_is_under_the_key(stand: &Stand, after: &Snapshot, report: &Report, expect: &Expect) {
-    let wanted = expect.seal.clone().unwrap_or_else(|| format!("sse-kms:{}", bare(&stand.target.new_key)));
+    let wanted = expect.wanted(stand);
     for row in report.contents().filter(|row| !expect.touched.contains(&row["key"])) {
         let Some(now) = after.get(&now_at(row)) else { panic!("{row:?} is not there any more") };
         if matches!(row["outcome"].as_str(), "rotated" | "current") {
@@ -139,6 +161,7 @@ pub async fn a_second_run_writes_nothing(stand: &Stand, job: &JobFile, after: &S
     let report = stand.report(&again);
     assert_eq!(report.count("rotated"), 0, "a second run rotates nothing: {}", report.summary);
     sums_add_up(&report);
+    is_whole(stand, &again, &report).await;
     let now = stand.snapshot().await;
     for (version, seen) in &now {
         assert_eq!(after.get(version), Some(seen), "{version:?} was written by a second run");
@@ -184,9 +207,4 @@ fn now_at(row: &Row) -> (String, String) {
     let after = plain(&row["version_after"]);
     let version = if after.is_empty() { plain(&row["version"]) } else { after };
     (row["key"].clone(), version.to_owned())
-}
-
-/// A version id as snapshots have it.
-fn plain(id: &str) -> &str {
-    if id == "null" { "" } else { id }
 }

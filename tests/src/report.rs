@@ -89,6 +89,12 @@ pub fn outcome(row: &Row) -> String {
     name.trim_end_matches('/').to_owned()
 }
 
+/// A version id as snapshots have it.
+#[must_use]
+pub fn plain(id: &str) -> &str {
+    if id == "null" { "" } else { id }
+}
+
 /// The folder of a job: `STATE/STORE/BUCKET/jobs/JOB`.
 #[must_use]
 pub fn find(state: &Path, job: &str) -> Option<PathBuf> {
