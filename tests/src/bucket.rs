@@ -75,6 +75,19 @@ impl Put {
         self
     }
 
+    /// Whether a version is just this: body, metadata, tags, key.
+    #[must_use]
+    pub fn is_what(&self, seen: &Seen) -> bool {
+        let tags: BTreeMap<_, _> = self.tags.iter().cloned().collect();
+        let seal = match self.kms_key() {
+            Some(key) => format!("sse-kms:{}", bare(&key)),
+            None => self.sse.seal().to_string(),
+        };
+        let content = &seen.content;
+        let same_body = content.sha256 == hex::encode(Sha256::digest(&self.body));
+        same_body && content.metadata == self.headers.metadata && content.tags == tags && seen.seal == seal
+    }
+
     fn algorithm(&self) -> Option<ServerSideEncryption> {
         match &self.sse {
             Sse::S3 => Some(ServerSideEncryption::Aes256),
@@ -181,6 +194,15 @@ pub async fn create(client: &Client, bucket: &str, versioned: bool) {
 /// # Panics
 /// When the store refuses.
 pub async fn put(client: &Client, bucket: &str, one: Put) -> String {
+    let key = one.key.clone();
+    try_put(client, bucket, one).await.unwrap_or_else(|error| panic!("PUT {key}: {error}"))
+}
+
+/// The same where the store may be gone.
+///
+/// # Errors
+/// What it said, or why it said nothing.
+pub async fn try_put(client: &Client, bucket: &str, one: Put) -> Result<String, String> {
     let (sse, kms_key, tags, metadata) = (one.algorithm(), one.kms_key(), one.tagging(), one.metadata_map());
     let put = client
         .put_object()
@@ -197,8 +219,8 @@ pub async fn put(client: &Client, bucket: &str, one: Put) -> String {
         .set_metadata(metadata)
         .set_tagging(tags)
         .set_checksum_algorithm(one.sha256.then_some(ChecksumAlgorithm::Sha256));
-    let written = put.send().await.unwrap_or_else(|e| panic!("PUT {}: {}", one.key, DisplayErrorContext(e)));
-    version(written.version_id())
+    let written = put.send().await.map_err(|e| DisplayErrorContext(e).to_string())?;
+    Ok(version(written.version_id()))
 }
 
 /// Puts one object in parts of that many bytes, the last one smaller.

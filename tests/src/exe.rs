@@ -88,6 +88,12 @@ impl Process {
         self.child.id()
     }
 
+    /// What it printed so far on standard output.
+    #[must_use]
+    pub fn stdout(&self) -> String {
+        fs::read_to_string(&self.stdout).unwrap_or_default()
+    }
+
     /// What it said so far on standard error.
     #[must_use]
     pub fn stderr(&self) -> String {

@@ -154,7 +154,9 @@ fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-fn client(variables: &BTreeMap<String, String>) -> Client {
+/// A client for the store that these variables name.
+#[must_use]
+pub fn client(variables: &BTreeMap<String, String>) -> Client {
     let of = |name: &str| variables.get(name).cloned();
     let need = |name: &str| of(name).unwrap_or_default();
     let token = of("AWS_SESSION_TOKEN");

@@ -1,5 +1,6 @@
 //! Whole-system tests on the embedded store: the executable is killed, stopped, cancelled, refused, throttled, cut off.
 
+mod acknowledged;
 mod begin;
 mod connect;
 mod faults;
