@@ -9,6 +9,7 @@ pub struct JobFile {
     prefix: Option<String>,
     encryption: Vec<String>,
     filter: Vec<String>,
+    notify: Vec<String>,
     retry: Vec<String>,
     options: Vec<String>,
 }
@@ -48,6 +49,13 @@ impl JobFile {
         self
     }
 
+    /// A line below `flags.notify`.
+    #[must_use]
+    pub fn notify(mut self, line: &str) -> Self {
+        self.notify.push(line.to_owned());
+        self
+    }
+
     /// A line below `flags.retry`.
     #[must_use]
     pub fn retry(mut self, line: &str) -> Self {
@@ -70,9 +78,10 @@ impl JobFile {
             let _never = writeln!(text, "  prefix: {prefix:?}");
         }
         section(&mut text, 2, "encryption", &self.encryption);
-        if !self.filter.is_empty() || !self.retry.is_empty() {
+        if [&self.filter, &self.notify, &self.retry].iter().any(|lines| !lines.is_empty()) {
             text.push_str("  flags:\n");
             section(&mut text, 4, "filter", &self.filter);
+            section(&mut text, 4, "notify", &self.notify);
             section(&mut text, 4, "retry", &self.retry);
         }
         section(&mut text, 2, "options", &self.options);

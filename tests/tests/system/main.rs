@@ -6,4 +6,5 @@ mod connect;
 mod faults;
 mod interrupt;
 mod refusals;
+mod secrets;
 mod transit;
