@@ -151,6 +151,48 @@ async fn lists_come_whole_although_kes_refuses_some_prefixes() {
     assert!(admin.list_keys("none").await.unwrap().is_empty());
 }
 
+/// Names that sort as their numbers.
+fn many(count: usize) -> Vec<String> {
+    (0..count).map(|n| format!("many-{n:04}")).collect()
+}
+
+#[tokio::test]
+async fn more_keys_than_a_page_of_kes_holds_come_in_one_answer_and_whole() {
+    let stand = Stand::new(Policy::default()).await;
+    let names = many(1101);
+    names.iter().for_each(|name| stand.kes.create(name, "").unwrap());
+    let admin = stand.client_as(&stand.admin.text);
+    assert_eq!(admin.list_keys("many").await.unwrap(), names);
+    assert_eq!(admin.list_keys("many-").await.unwrap(), names);
+    assert_eq!(admin.list_keys("many-10").await.unwrap(), names[1000..1100]);
+    assert_eq!(admin.list_keys("").await.unwrap().len(), 1103, "with `old` and `new`");
+}
+
+/// A real KES over a folder cuts a listing after 1,024 names and takes the next name, sent back, for a prefix: its own
+/// client sees 1,025 of 1,102 keys too.
+#[tokio::test]
+async fn of_a_kes_that_pages_a_listing_has_no_name_twice_and_comes_to_an_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let answer = |request: &str| {
+        let prefix = request.split(' ').nth(1).and_then(|path| path.strip_prefix("/v1/key/list/")).unwrap();
+        let mut names: Vec<_> = many(1102).into_iter().filter(|name| name.starts_with(prefix)).collect();
+        let mut body = serde_json::json!({});
+        if let Some(next) = names.get(1024).cloned() {
+            body["continue_at"] = next.into();
+            names.truncate(1024);
+        }
+        body["names"] = names.into();
+        let body = body.to_string();
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n";
+        format!("{head}content-length: {}\r\n\r\n{body}", body.len())
+    };
+    let (endpoint, ca) = answering(dir.path(), false, answer).await;
+    let kes = client(&endpoint, VECTOR.0, &ca, quick());
+    assert_eq!(kes.list_keys("many-").await.unwrap(), many(1025));
+    assert_eq!(kes.list_keys("many-11").await.unwrap(), many(1102)[1100..]);
+    assert!(kes.list_keys("none").await.unwrap().is_empty());
+}
+
 #[tokio::test]
 async fn every_refusal_has_its_kind() {
     let stand = Stand::new(Policy::vendor_guide()).await;
@@ -410,6 +452,11 @@ async fn certificates_that_kes_does_not_count_are_told_before_or_by_it() {
 
 /// A TLS server that is no KES: it says `answer` to whatever it reads. With `refuse` it does not take our certificate.
 async fn canned(dir: &Path, answer: &'static str, refuse: bool) -> (String, PathBuf) {
+    answering(dir, refuse, move |_| answer.to_owned()).await
+}
+
+/// The same with an answer made of the request.
+async fn answering(dir: &Path, refuse: bool, answer: impl Fn(&str) -> String + Send + 'static) -> (String, PathBuf) {
     let cert = ServerCert::generate().unwrap();
     let chain = CertificateDer::pem_slice_iter(cert.cert.as_bytes()).collect::<Result<Vec<_>, _>>().unwrap();
     let key = PrivateKeyDer::from_pem_slice(cert.key.as_bytes()).unwrap();
@@ -435,8 +482,8 @@ async fn canned(dir: &Path, answer: &'static str, refuse: bool) -> (String, Path
             let mut buffer = [0; 4096];
             match acceptor.accept(stream).into_fallible().await {
                 Ok(mut stream) => {
-                    let _ = stream.read(&mut buffer).await;
-                    let _ = stream.write_all(answer.as_bytes()).await;
+                    let read = stream.read(&mut buffer).await.unwrap_or_default();
+                    let _ = stream.write_all(answer(&String::from_utf8_lossy(&buffer[..read])).as_bytes()).await;
                     let _ = stream.shutdown().await;
                 }
                 Err((_, mut stream)) => {
