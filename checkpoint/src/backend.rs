@@ -43,6 +43,8 @@ pub struct Stored {
 pub struct Snapshot {
     /// The back-end's time. Never goes back; leases are judged by it and by no other clock.
     pub now: Timestamp,
+    /// The run of the back-end that answered.
+    pub run: String,
     /// What was asked for, in the order of asking; `None` where there is no such record.
     pub records: Vec<Option<Stored>>,
 }
@@ -52,6 +54,8 @@ pub struct Snapshot {
 pub struct Swap {
     /// What must stand for anything to happen; `None`: no such record.
     pub expect: Vec<(RecordKey, Option<Revision>)>,
+    /// The run of the back-end that all this was read from: on another it is in conflict. `None`: any.
+    pub run: Option<String>,
     /// Nothing happens when the back-end's time is later than this.
     pub not_after: Option<Timestamp>,
     /// New values; `None` removes the record. Each key at most once.
@@ -66,7 +70,7 @@ pub enum SwapAnswer {
         /// The back-end's time at that moment.
         now: Timestamp,
     },
-    /// Nothing happened: a record is not as expected.
+    /// Nothing happened: a record is not as expected, or the back-end's run is another.
     Conflict,
     /// Nothing happened: `not_after` has passed. A swap that is too late and in conflict may give either answer.
     TooLate {

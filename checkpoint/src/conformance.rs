@@ -81,8 +81,8 @@ pub async fn a_swap_is_all_or_nothing(backend: Arc<dyn Backend>) {
     let a = revision(&*backend, "a").await;
     let both = |expect| Swap {
         expect,
-        not_after: None,
         writes: vec![(key("a"), Some(b"2".to_vec())), (key("b"), Some(b"2".to_vec()))],
+        ..Swap::default()
     };
     let stale = both(vec![(key("a"), a), (key("b"), Some(Revision(0)))]);
     assert_eq!(good(backend.swap(stale).await), SwapAnswer::Conflict);
@@ -99,8 +99,7 @@ pub async fn a_swap_is_all_or_nothing(backend: Arc<dyn Backend>) {
 pub async fn a_swap_may_expect_more_than_it_writes(backend: Arc<dyn Backend>) {
     put(&*backend, "job", b"running").await;
     let job = revision(&*backend, "job").await;
-    let write =
-        || Swap { expect: vec![(key("job"), job)], not_after: None, writes: vec![(key("shard"), Some(b"x".to_vec()))] };
+    let write = || Swap { expect: vec![(key("job"), job)], ..set("shard", b"x") };
     is_done(backend.swap(write()).await);
     assert_eq!(revision(&*backend, "job").await, job, "a record that was only looked at changed");
     put(&*backend, "job", b"cancelled").await;
@@ -229,6 +228,11 @@ pub async fn the_run_keeps_its_name(backend: Arc<dyn Backend>) {
     put(&*backend, "a", b"1").await;
     assert!(!run.is_empty());
     assert_eq!(run_id(&*backend).await, run);
+    assert_eq!(good(backend.read(&[]).await).run, run);
+    is_done(backend.swap(Swap { run: Some(run), ..set("a", b"2") }).await);
+    let other = Swap { run: Some("another run".into()), ..set("a", b"3") };
+    assert_eq!(good(backend.swap(other).await), SwapAnswer::Conflict);
+    assert_eq!(value(&*backend, "a").await, b"2");
 }
 
 fn key(name: &str) -> RecordKey {

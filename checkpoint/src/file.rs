@@ -94,10 +94,14 @@ impl Backend for FileBackend {
 
     async fn read(&self, keys: &[RecordKey]) -> Result<Snapshot, BackendError> {
         let (shared, keys) = (Arc::clone(&self.shared), keys.to_vec());
-        blocking(move || shared.read(&keys).map_err(BackendError::Unavailable)).await?
+        let (now, records) = blocking(move || shared.read(&keys).map_err(BackendError::Unavailable)).await??;
+        Ok(Snapshot { now, run: self.run_id.clone(), records })
     }
 
     async fn swap(&self, swap: Swap) -> Result<SwapAnswer, BackendError> {
+        if swap.run.as_ref().is_some_and(|run| *run != self.run_id) {
+            return Ok(SwapAnswer::Conflict);
+        }
         let (sender, answer) = oneshot::channel();
         self.shared.waiting.lock().unwrap_or_else(PoisonError::into_inner).push(Waiting { swap, answer: sender });
         let turn = self.turn.lock().await;
@@ -118,13 +122,13 @@ impl Backend for FileBackend {
 }
 
 impl Shared {
-    fn read(&self, keys: &[RecordKey]) -> Result<Snapshot, Cause> {
+    fn read(&self, keys: &[RecordKey]) -> Result<(Timestamp, Vec<Option<Stored>>), Cause> {
         let table = self.database.begin_read()?.open_table(RECORDS)?;
         let mut records = Vec::with_capacity(keys.len());
         for key in keys {
             records.push(table.get(key.as_str())?.map(|guard| stored(guard.value())));
         }
-        Ok(Snapshot { now: self.clock.now(), records })
+        Ok((self.clock.now(), records))
     }
 
     fn scan(&self, prefix: &str, after: Option<&RecordKey>, limit: usize) -> Result<Vec<Listed>, Cause> {

@@ -43,7 +43,7 @@ impl Backend for MemoryBackend {
     async fn read(&self, keys: &[RecordKey]) -> Result<Snapshot, BackendError> {
         let inner = self.inner();
         let records = keys.iter().map(|key| inner.records.get(key).cloned()).collect();
-        Ok(Snapshot { now: self.env.now(), records })
+        Ok(Snapshot { now: self.env.now(), run: self.run_id.clone(), records })
     }
 
     async fn swap(&self, swap: Swap) -> Result<SwapAnswer, BackendError> {
@@ -52,7 +52,9 @@ impl Backend for MemoryBackend {
         if swap.not_after.is_some_and(|limit| now > limit) {
             return Ok(SwapAnswer::TooLate { now });
         }
-        if swap.expect.iter().any(|(key, revision)| inner.records.get(key).map(|r| r.revision) != *revision) {
+        if swap.run.is_some_and(|run| run != self.run_id)
+            || swap.expect.iter().any(|(key, revision)| inner.records.get(key).map(|r| r.revision) != *revision)
+        {
             return Ok(SwapAnswer::Conflict);
         }
         inner.last_revision += 1;

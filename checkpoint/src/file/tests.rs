@@ -89,7 +89,7 @@ async fn speed() {
                     let before = backend.read(std::slice::from_ref(&key)).await.unwrap().records[0].clone();
                     let expect = vec![(key.clone(), before.map(|stored| stored.revision))];
                     let writes = vec![(key.clone(), Some(vec![b'x'; 900]))];
-                    backend.swap(Swap { expect, not_after: None, writes }).await.unwrap();
+                    backend.swap(Swap { expect, writes, ..Swap::default() }).await.unwrap();
                     done += 1;
                 }
                 done

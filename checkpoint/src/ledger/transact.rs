@@ -20,6 +20,8 @@ const PAGE: usize = 500;
 /// Records at one moment, typed.
 pub(super) struct View {
     pub(super) now: Timestamp,
+    /// The run of the back-end that showed them.
+    pub(super) run: String,
     records: BTreeMap<RecordKey, Option<Stored>>,
 }
 
@@ -27,7 +29,7 @@ impl View {
     pub(super) fn new(keys: &[RecordKey], snapshot: Snapshot) -> Self {
         // Records keep milliseconds: what is computed from this time must read back as it was.
         let now = Timestamp::from_millisecond(snapshot.now.as_millisecond()).unwrap_or(snapshot.now);
-        Self { now, records: keys.iter().cloned().zip(snapshot.records).collect() }
+        Self { now, run: snapshot.run, records: keys.iter().cloned().zip(snapshot.records).collect() }
     }
 
     /// A record that may be missing.
@@ -128,7 +130,8 @@ impl Ledger {
         let mut expect: Vec<_> = keys.iter().map(|key| (key.clone(), view.revision(key))).collect();
         let new = change.writes.iter().map(|(key, _)| key).filter(|key| !keys.contains(key));
         expect.extend(new.map(|key| (key.clone(), None)));
-        let swap = Swap { expect, not_after: change.not_after, writes: change.writes.clone() };
+        let run = Some(view.run.clone());
+        let swap = Swap { expect, run, not_after: change.not_after, writes: change.writes.clone() };
         Ok(match self.backend.swap(swap).await {
             Ok(SwapAnswer::Done { .. }) => Swapped::Done,
             Ok(SwapAnswer::Conflict) => Swapped::Conflict,

@@ -1,0 +1,103 @@
+//! The connection: one, shared, made anew when it broke. Which run of the server it goes to is asked before anything
+//! else goes over it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::redis::aio::MultiplexedConnection;
+use ::redis::sentinel::{SentinelClient, SentinelServerType};
+use ::redis::{AsyncConnectionConfig, Client, RedisError};
+use tokio::sync::Mutex;
+
+use super::info::Info;
+use crate::backend::{BackendError, Cause};
+
+/// To connect and to log in.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// Longer than a disk stalls (`appendfsync always` answers after the sync).
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Where the server is found.
+pub(super) enum Server {
+    /// At one address.
+    Fixed(Client),
+    /// Wherever the sentinels say that the primary is.
+    Sentinels(Mutex<SentinelClient>),
+}
+
+/// A connection, and what is on its other end.
+#[derive(Clone)]
+pub(super) struct Link {
+    pub(super) connection: MultiplexedConnection,
+    pub(super) run: Arc<str>,
+    number: u64,
+}
+
+/// The connection that all callers share.
+pub(super) struct Links {
+    server: Server,
+    current: Mutex<(u64, Option<Link>)>,
+}
+
+impl Links {
+    pub(super) fn new(server: Server) -> Self {
+        Self { server, current: Mutex::default() }
+    }
+
+    /// The connection; a new one where there is none.
+    pub(super) async fn get(&self) -> Result<Link, BackendError> {
+        let mut current = self.current.lock().await;
+        if let Some(link) = &current.1 {
+            return Ok(link.clone());
+        }
+        let connect = tokio::time::timeout(2 * CONNECT_TIMEOUT, self.connect());
+        let (connection, run) = match connect.await {
+            Ok(connected) => connected?,
+            Err(late) => return Err(BackendError::Unavailable(late.into())),
+        };
+        let link = Link { connection, run, number: current.0 + 1 };
+        *current = (link.number, Some(link.clone()));
+        Ok(link)
+    }
+
+    /// After an error: whether the connection still stands is not known, so it is not used again.
+    pub(super) async fn drop(&self, link: &Link) {
+        let mut current = self.current.lock().await;
+        if current.1.as_ref().is_some_and(|there| there.number == link.number) {
+            current.1 = None;
+        }
+    }
+
+    async fn connect(&self) -> Result<(MultiplexedConnection, Arc<str>), BackendError> {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT_TIMEOUT))
+            .set_response_timeout(Some(ANSWER_TIMEOUT));
+        let connected = match &self.server {
+            Server::Fixed(client) => client.get_multiplexed_async_connection_with_config(&config).await,
+            Server::Sentinels(sentinels) => sentinels.lock().await.get_async_connection_with_config(&config).await,
+        };
+        let mut connection = connected.map_err(unavailable)?;
+        let info = Info::read(&mut connection).await.map_err(unavailable)?;
+        let run = info.get("run_id").ok_or_else(|| other("the server does not say its run id"))?;
+        if info.get("redis_mode") == Some("cluster") {
+            return Err(other(
+                "it is a Redis Cluster; keyrotate wants one server, with replicas and Sentinel if you like",
+            ));
+        }
+        if info.get("role") == Some("slave") {
+            return Err(other("it is a replica, not the primary"));
+        }
+        Ok((connection, run.into()))
+    }
+}
+
+/// The type of server that sentinels are asked for.
+pub(super) const PRIMARY: SentinelServerType = SentinelServerType::Master;
+
+pub(super) fn unavailable(error: RedisError) -> BackendError {
+    BackendError::Unavailable(error.into())
+}
+
+fn other(what: &str) -> BackendError {
+    BackendError::Unavailable(Cause::from(what))
+}
