@@ -26,8 +26,6 @@ pub struct IntentsHeader {
     pub epoch: Epoch,
     /// Counts the intents files of that lease's shard; with the epoch it makes the name.
     pub number: u64,
-    /// The number of the part that the window will end with.
-    pub window: u64,
 }
 
 impl IntentsHeader {
@@ -118,7 +116,7 @@ mod tests {
 
     fn header(shard: u32, counter: u64, number: u64) -> IntentsHeader {
         let part = part(1, shard, ("ab", counter), number);
-        IntentsHeader { version: INTENTS_VERSION, shard: part.shard, epoch: part.epoch, number, window: 4 }
+        IntentsHeader { version: INTENTS_VERSION, shard: part.shard, epoch: part.epoch, number }
     }
 
     #[tokio::test]
@@ -153,8 +151,11 @@ mod tests {
 
     #[test]
     fn version_1_reads_as_written() {
-        let text = r#"{"version":1,"job":"00000000010000000000000000","pass":1,"shard":2,"epoch":{"nonce":"ab","counter":1},"number":0,"window":4}"#;
+        let text = r#"{"version":1,"job":"00000000010000000000000000","pass":1,"shard":2,"epoch":{"nonce":"ab","counter":1},"number":0}"#;
         assert_eq!(serde_json::from_str::<IntentsHeader>(text).unwrap(), header(2, 1, 0));
         assert_eq!(serde_json::to_string(&header(2, 1, 0)).unwrap(), text);
+        // The first ones named a window, too.
+        let first = text.replace('}', r#","window":4}"#).replacen(r#","window":4}"#, "}", 1);
+        assert_eq!(serde_json::from_str::<IntentsHeader>(&first).unwrap(), header(2, 1, 0));
     }
 }

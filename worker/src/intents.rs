@@ -30,7 +30,7 @@ impl IntentGate {
     pub(crate) fn open(reports: Arc<dyn ReportStore>, shard: ShardRef, epoch: Epoch) -> Self {
         let (waiting, mut arrivals) = mpsc::channel::<Waiting>(BATCH);
         tokio::spawn(async move {
-            let mut header = IntentsHeader { version: INTENTS_VERSION, shard, epoch, number: 0, window: 0 };
+            let mut header = IntentsHeader { version: INTENTS_VERSION, shard, epoch, number: 0 };
             let mut batch = Vec::with_capacity(BATCH);
             while let Some(first) = arrivals.recv().await {
                 batch.push(first);

@@ -101,7 +101,7 @@ async fn a_job_that_failed_while_it_verified_lists_everything_again_once_resumed
 async fn put_intents(world: &World, job: &JobId, number: u64, intents: &[Intent]) {
     let shard = ShardRef { job: job.clone(), pass: PassId(1), shard: ShardId(0) };
     let epoch = Epoch { nonce: Nonce("n".into()), counter: 0 };
-    let header = IntentsHeader { version: INTENTS_VERSION, shard, epoch, number, window: 0 };
+    let header = IntentsHeader { version: INTENTS_VERSION, shard, epoch, number };
     let store = world.reports.of(job).unwrap();
     store.put_new(&header.name(), encode(&header, intents).unwrap()).await.unwrap();
 }
