@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use jiff::SignedDuration;
 use keyrotate_proto::capability::{Frozen, Proof, Property, SourceKind};
 use keyrotate_proto::outcome::Strategy;
-use keyrotate_store::{ErrorKind, GetRequest, HeadRequest, Object, ObjectAt, PartCopyRequest, Sse, StoreError, Upload};
+use keyrotate_store::{ErrorKind, GetRequest, HeadRequest, Object, PartCopyRequest, Sse, StoreError, Upload};
 
 use super::objects::{Form, Made, Yard};
 use crate::facts::Facts;
@@ -128,24 +128,18 @@ async fn after(yard: &Yard<'_>, plan: &Plan, made: &Made, parts: bool) -> Result
     let tags = store.tags(&current).await.map_err(text)?;
     let mut keeps = kept(made, &object);
     keeps.extend(same_tags(&tags, &made.tags).then_some(Property::Tags));
-    keeps.extend((same_version && alone).then_some(Property::Version));
-    if parts && parts_of(yard, &current).await == Some(2) {
-        keeps.insert(Property::Parts);
-    }
     match plan.strategy {
         Strategy::UpdateEncryption => {
             let untouched = object.etag == made.object.etag && object.size == made.object.size && same_version && alone;
             if !untouched || object.last_modified != made.object.last_modified {
                 return Err("it changed more than the key".into());
             }
-            keeps.insert(Property::LastModified);
         }
         Strategy::RewriteInPlace => {
             let date = entries.first().map(|e| e.last_modified.as_millisecond());
             if date != strategy::next_date(plan).map(|d| d.as_millisecond()) || !same_version || !alone {
                 return Err("the store does not keep the date or version that the write names".into());
             }
-            keeps.insert(Property::LastModified);
         }
         Strategy::Copy | Strategy::CopyMultipart | Strategy::Rewrite => {}
     }
@@ -158,15 +152,7 @@ fn kept(made: &Made, object: &Object) -> BTreeSet<Property> {
     let redirect = before.website_redirect.take() == now.website_redirect.take();
     let checksums =
         !made.object.checksums.is_empty() && made.object.checksums.iter().all(|c| object.checksums.contains(c));
-    let kept = [
-        (before == now, Property::Metadata),
-        (redirect, Property::WebsiteRedirect),
-        (checksums, Property::Checksum),
-        (object.etag == made.object.etag, Property::Etag),
-    ];
+    let kept =
+        [(before == now, Property::Metadata), (redirect, Property::WebsiteRedirect), (checksums, Property::Checksum)];
     kept.into_iter().filter_map(|(kept, property)| kept.then_some(property)).collect()
-}
-
-async fn parts_of(yard: &Yard<'_>, at: &ObjectAt) -> Option<u32> {
-    yard.store.head(HeadRequest { at: at.clone(), part: Some(1) }).await.ok()?.parts
 }
