@@ -60,7 +60,8 @@ impl<'a> Sealer<'a> {
         let sealed = cipher(&key).encrypt(&Nonce::from(nonce), payload);
         let sealed = sealed.map_err(|_| Failure::refused("the notify token could not be sealed", "it is too long"))?;
         let sealed = Sealed { v: 1, kes, nonce: hex::encode(nonce), sealed: hex::encode(sealed) };
-        Ok(serde_json::to_string(&sealed).unwrap_or_default())
+        let text = serde_json::to_string(&sealed);
+        text.map_err(|e| Failure::broke("the notify token could not be sealed", &e, "this is a bug"))
     }
 
     /// Opens what [`Sealer::seal`] made; `None` where it does not open: another KES, another machine's key file.

@@ -128,7 +128,9 @@ pub(crate) fn fingerprint(new: &NewObject) -> String {
     let mut tags = new.tags.clone();
     tags.sort();
     let all = (&new.headers, &tags, crate::readback::class(new.storage_class.as_deref()));
-    hex::encode(Sha256::digest(serde_json::to_vec(&all).unwrap_or_default()))
+    #[expect(clippy::expect_used, reason = "text and maps of text are always JSON")]
+    let bytes = serde_json::to_vec(&all).expect("headers and tags are JSON");
+    hex::encode(Sha256::digest(bytes))
 }
 
 /// What came of a write.

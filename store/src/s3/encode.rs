@@ -84,8 +84,9 @@ pub(super) fn tags(encoded: &str) -> Option<Tags> {
 
 /// `x-amz-server-side-encryption-context`: base64 of JSON with sorted names and no spaces.
 pub(super) fn context(context: &BTreeMap<String, String>) -> String {
-    // A map of strings has a JSON form.
-    STANDARD.encode(serde_json::to_vec(context).unwrap_or_default())
+    #[expect(clippy::expect_used, reason = "a map of text is always JSON")]
+    let json = serde_json::to_vec(context).expect("a context is JSON");
+    STANDARD.encode(json)
 }
 
 /// The reverse of [`context`]; some answers carry the JSON without base64. `None` where it makes no sense.
