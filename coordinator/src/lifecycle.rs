@@ -27,7 +27,7 @@ impl Coordinator {
             JobState::Live { phase: Phase::AwaitingConfirmation } => Ok(None),
             JobState::Live { phase: Phase::Running } if open(PassKind::Walk) || open(PassKind::Retry) => Ok(None),
             JobState::Live { phase: Phase::Running } => self.after_work(job).await,
-            JobState::Live { phase: Phase::Verifying } if open(PassKind::Verify) || open(PassKind::Clean) => Ok(None),
+            JobState::Live { phase: Phase::Verifying } if job.passes.iter().any(|pass| pass.open) => Ok(None),
             JobState::Live { phase: Phase::Verifying } => self.after_verify(job).await,
             JobState::Paused { reason: PauseReason::Operator, .. } => Ok(None),
             JobState::Paused { .. } => self.while_paused(job).await,
@@ -91,7 +91,7 @@ impl Coordinator {
         self.update(job, |job, now| transition::fail(job, reason, &detail, now)).await
     }
 
-    /// `verifying` is through: no last row may be bad, uploads that nobody ended are ended or listed, and the canary must
+    /// No pass is open and `verifying` is through: no last row may be bad, uploads that nobody ended are ended or listed, and the canary must
     /// open once more.
     async fn after_verify(&mut self, job: &JobRecord) -> Result<Option<JobRecord>> {
         let Some(verify) = job.last_pass(PassKind::Verify) else {
@@ -112,7 +112,6 @@ impl Coordinator {
         let right_before_the_end = |pass: &&PassRecord| next.is_some_and(|next| pass.id >= next);
         match job.last_pass(PassKind::Prepare).filter(right_before_the_end) {
             None => self.open(job, PassKind::Prepare, vec![job.scope()]).await,
-            Some(canary) if canary.open => Ok(None),
             Some(_) => self.end(job, &JobState::Completed).await,
         }
     }
