@@ -47,6 +47,9 @@ pub struct JobRecord {
     pub started: Timestamp,
     /// When this record last changed.
     pub updated: Timestamp,
+    /// Where its probe objects live.
+    #[serde(default)]
+    pub probes: ProbePlace,
     /// Where it stands.
     pub state: JobState,
     /// What the first `prepare` pass found; set once.
@@ -93,6 +96,7 @@ impl JobRecord {
             created: now,
             started: now,
             updated: now,
+            probes: ProbePlace::default(),
             state: JobState::Live { phase: Phase::Queued },
             frozen: None,
             passes: Vec::new(),
@@ -111,6 +115,12 @@ impl JobRecord {
         KeyRange::of_prefix(&self.spec.prefix)
     }
 
+    /// The bucket of its probe objects, and the prefix of their keys.
+    #[must_use]
+    pub fn probe_place(&self) -> (&str, &str) {
+        (self.probes.bucket.as_deref().unwrap_or(&self.spec.bucket), &self.probes.prefix)
+    }
+
     /// Its newest pass of that kind since it was last resumed.
     #[must_use]
     pub fn last_pass(&self, kind: PassKind) -> Option<&PassRecord> {
@@ -127,6 +137,25 @@ impl JobRecord {
 impl Record for JobRecord {
     fn version(&self) -> u32 {
         self.version
+    }
+}
+
+/// Where probe objects live, if nobody says otherwise.
+pub const PROBE_PREFIX: &str = ".keyrotate/";
+
+/// Where a job's probe objects live: whoever ends the job, or begins another one after it, must find what it left.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProbePlace {
+    /// Prefix of their keys, with its `/`.
+    pub prefix: String,
+    /// Their bucket, where it is not the job's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bucket: Option<String>,
+}
+
+impl Default for ProbePlace {
+    fn default() -> Self {
+        Self { prefix: PROBE_PREFIX.into(), bucket: None }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use keyrotate_checkpoint::record::PROBE_PREFIX;
 
 /// Rotates the encryption key of every object in a bucket, on any S3-compatible store.
 #[derive(Debug, Parser)]
@@ -50,7 +51,7 @@ pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) state: StateArgs,
     /// Store calls in flight.
-    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=4096))]
+    #[arg(long, value_name = "N", default_value_t = PERMITS, value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub(crate) permits: u16,
     /// Objects per second at most.
     #[arg(long, value_name = "OBJECTS/S", value_parser = rate)]
@@ -70,10 +71,11 @@ pub(crate) struct RunArgs {
     /// Cancel the interrupted job on these objects and begin this one.
     #[arg(long)]
     pub(crate) replace: bool,
-    /// Key prefix of the probe objects in the bucket.
+    /// Key prefix of the probe objects in the bucket. A job that goes on keeps the one it began with.
     #[arg(long, value_name = "PREFIX", default_value = PROBE_PREFIX, value_parser = probe_prefix)]
     pub(crate) probe_prefix: String,
-    /// Make the probe objects in this bucket instead; `update-encryption` is then never used.
+    /// Make the probe objects in this bucket instead; `update-encryption` is then never used. A job that goes on keeps
+    /// the one it began with.
     #[arg(long, value_name = "BUCKET")]
     pub(crate) probe_bucket: Option<String>,
     /// How the end is printed.
@@ -166,8 +168,8 @@ pub(crate) struct DevstackArgs {
     pub(crate) bucket: Vec<String>,
 }
 
-/// Where probe objects live unless the command line says otherwise.
-pub(crate) const PROBE_PREFIX: &str = ".keyrotate/";
+/// Store calls in flight unless the command line says otherwise.
+pub(crate) const PERMITS: u16 = 64;
 
 /// More than nothing: a rate of 0 would be read as no limit at all by some and as a standstill by others.
 fn rate(text: &str) -> Result<f64, String> {

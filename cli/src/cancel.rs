@@ -87,14 +87,7 @@ async fn end_dead(folder: &BucketFolder, job: &JobId, _lock: Lock) -> Result<Opt
     let jobs = folder.path().join("jobs");
     match connect::from_environment(&env).await {
         Ok(connected) if connected.store.identity().0 == record.store => {
-            let config = LocalConfig {
-                permits: 16,
-                rate: None,
-                confirmed: false,
-                probe_prefix: crate::args::PROBE_PREFIX.into(),
-                probe_bucket: None,
-                default_key: None,
-            };
+            let config = LocalConfig::default();
             let place = Place { store: connected.store, kms: connected.kms, jobs: jobs.clone(), config };
             local::cancel_dead(&ledger, job, &place, &env).await?;
         }

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use keyrotate_checkpoint::Ledger;
-use keyrotate_checkpoint::record::JobRecord;
+use keyrotate_checkpoint::record::{JobRecord, ProbePlace};
 use keyrotate_env::Env;
 use keyrotate_proto::id::{JobId, Nonce};
 use keyrotate_proto::job::Parsed;
@@ -97,7 +97,7 @@ pub(crate) async fn settle(
         Choice::Replace(old) => {
             check_at_start(parsed, env.now())?;
             cancel_dead(ledger, &old, place, env).await?;
-            let (id, line) = begin(ledger, store, spec, env).await?;
+            let (id, line) = begin(ledger, store, spec, &place.config.probes, env).await?;
             Ok((id, format!("{line}; job {old} is cancelled")))
         }
         Choice::Begin if wish.resume.is_some() => {
@@ -109,18 +109,25 @@ pub(crate) async fn settle(
         }
         Choice::Begin => {
             check_at_start(parsed, env.now())?;
-            begin(ledger, store, spec, env).await
+            begin(ledger, store, spec, &place.config.probes, env).await
         }
         Choice::Blocked(job) => Err(blocked(&job, spec)),
     }
 }
 
-async fn begin(ledger: &Ledger, store: &StoreIdentity, spec: &JobSpec, env: &Env) -> Result<(JobId, String), Failure> {
+async fn begin(
+    ledger: &Ledger,
+    store: &StoreIdentity,
+    spec: &JobSpec,
+    probes: &ProbePlace,
+    env: &Env,
+) -> Result<(JobId, String), Failure> {
     let now = env.now();
     let id = new_id(env, now);
     let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_default();
     let nonce = Nonce(env.random_hex(4));
-    let job = JobRecord::new(id.clone(), spec.clone(), store.0.clone(), nonce, user, now);
+    let mut job = JobRecord::new(id.clone(), spec.clone(), store.0.clone(), nonce, user, now);
+    job.probes = probes.clone();
     let refused = |e: keyrotate_checkpoint::LedgerError| Failure::refused(chain(&e), "wait for that job, or cancel it");
     ledger.begin_job(job).await.map_err(refused)?;
     Ok((id.clone(), format!("job {id} begins")))

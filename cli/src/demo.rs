@@ -14,7 +14,7 @@ use keyrotate_env::Env;
 use keyrotate_proto::job;
 use keyrotate_store::{Body, ErrorKind, HeadRequest, ListFrom, ListRequest, NewObject, ObjectAt, Store, StoreError};
 
-use crate::args::{DemoArgs, ModeArg, Output, PROBE_PREFIX};
+use crate::args::{DemoArgs, ModeArg, Output};
 use crate::choose::Wish;
 use crate::devstack;
 use crate::exit::Exit;
@@ -91,14 +91,7 @@ async fn rotate(stack: &DevStack, dir: &Path, text: &str, keeps: bool) -> Result
         what: "keyrotate demo".into(),
         root: dir.join("state"),
         wish: Wish::default(),
-        config: LocalConfig {
-            permits: 64,
-            rate: None,
-            confirmed: true,
-            probe_prefix: PROBE_PREFIX.into(),
-            probe_bucket: None,
-            default_key: None,
-        },
+        config: LocalConfig { confirmed: true, ..LocalConfig::default() },
         no_wait: false,
         output: Output::Text,
         stays: keeps,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use keyrotate_checkpoint::record::JobRecord;
+use keyrotate_checkpoint::record::{JobRecord, ProbePlace};
 use keyrotate_checkpoint::transition::job as transition;
 use keyrotate_checkpoint::{FileBackend, Ledger, LedgerError};
 use keyrotate_coordinator::{Coordinator, CoordinatorConfig, Totals, totals};
@@ -23,6 +23,7 @@ use keyrotate_worker::{Meter, Site, SliceLimits, Worker, WorkerConfig};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::args::PERMITS;
 use crate::failure::Failure;
 use crate::state::BucketFolder;
 
@@ -38,12 +39,22 @@ pub(crate) struct LocalConfig {
     pub(crate) rate: Option<f64>,
     /// Whether the target is taken without asking.
     pub(crate) confirmed: bool,
-    /// Key prefix of probe objects.
-    pub(crate) probe_prefix: String,
-    /// Another bucket for probe objects.
-    pub(crate) probe_bucket: Option<String>,
+    /// Where a job that begins makes its probe objects.
+    pub(crate) probes: ProbePlace,
     /// The environment's name of the default key.
     pub(crate) default_key: Option<String>,
+}
+
+impl Default for LocalConfig {
+    fn default() -> Self {
+        Self {
+            permits: usize::from(PERMITS),
+            rate: None,
+            confirmed: false,
+            probes: ProbePlace::default(),
+            default_key: None,
+        }
+    }
 }
 
 /// What a local job reaches, and how it works.
@@ -100,8 +111,6 @@ impl Local {
             permits: config.permits,
             rate: config.rate,
             limits: SliceLimits::default(),
-            probe_prefix: config.probe_prefix,
-            probe_bucket: config.probe_bucket,
             probe_part: 5 << 20,
             default_key: config.default_key,
             confirmed: config.confirmed,

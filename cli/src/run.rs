@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::sync::Arc;
 
-use keyrotate_checkpoint::record::JobRecord;
+use keyrotate_checkpoint::record::{JobRecord, ProbePlace};
 use keyrotate_checkpoint::{Ledger, LedgerError};
 use keyrotate_env::Env;
 use keyrotate_kms::Kms;
@@ -44,8 +44,7 @@ pub(crate) async fn run(args: RunArgs) -> Result<Exit, Failure> {
         permits: usize::from(args.permits),
         rate: args.rate.or(parsed.spec.options.rate),
         confirmed: args.yes,
-        probe_prefix: args.probe_prefix.clone(),
-        probe_bucket: args.probe_bucket.clone(),
+        probes: ProbePlace { prefix: args.probe_prefix.clone(), bucket: args.probe_bucket.clone() },
         default_key: connected.default_key.clone(),
     };
     let session = Session {

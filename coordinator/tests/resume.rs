@@ -165,8 +165,6 @@ impl World {
             permits: 6,
             rate: None,
             limits,
-            probe_prefix: ".keyrotate/".into(),
-            probe_bucket: None,
             probe_part: 2000,
             default_key: None,
             confirmed: true,

@@ -69,8 +69,6 @@ fn config() -> WorkerConfig {
         permits: PERMITS,
         rate: None,
         limits: SliceLimits::default(),
-        probe_prefix: ".keyrotate/".into(),
-        probe_bucket: None,
         probe_part: 2000,
         default_key: None,
         confirmed: true,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use futures::stream::{self, StreamExt};
 use keyrotate_checkpoint::record::{JobRecord, ShardRecord};
 use keyrotate_checkpoint::{Commit, HeldLease, Ledger};
+use keyrotate_proto::id::JobId;
 use keyrotate_proto::intent::Intent;
 use keyrotate_proto::outcome::{Outcome, Strategy};
 use keyrotate_proto::position::KeyRange;
@@ -73,17 +74,15 @@ impl Worker {
             }
         }
         self.end(job, unended, &mut left).await?;
-        self.sweep(job).await;
+        // No other start knows that nobody is at this job's probes any more.
+        self.sweep(job.probe_place(), &BTreeSet::from([job.id.clone()])).await;
         Ok(())
     }
 
-    /// Probes that a killed process of this job left: no other start knows that nobody is at them any more.
-    async fn sweep(&self, job: &JobRecord) {
-        let settings = self.probe_settings(job);
-        let bucket = settings.probe_bucket.as_deref().unwrap_or(&job.spec.bucket);
-        let gone = BTreeSet::from([job.id.clone()]);
+    /// Removes probes that killed processes of jobs left which are `gone`, from one place: a bucket and a prefix.
+    pub(crate) async fn sweep(&self, (bucket, prefix): (&str, &str), gone: &BTreeSet<JobId>) {
         let _permit = self.permits.call().await;
-        let swept = probe::sweep(self.site.store.as_ref(), bucket, &settings.prefix, &gone, &self.env).await;
+        let swept = probe::sweep(self.site.store.as_ref(), bucket, prefix, gone, &self.env).await;
         if let Err(error) = swept {
             tracing::warn!(error = &error as &dyn std::error::Error, "probes of ours could not be looked for");
         }

@@ -73,10 +73,6 @@ pub struct WorkerConfig {
     pub rate: Option<f64>,
     /// Windows, slices and leases.
     pub limits: SliceLimits,
-    /// Key prefix of probe objects.
-    pub probe_prefix: String,
-    /// Bucket of the probe objects where it is not the job's own.
-    pub probe_bucket: Option<String>,
     /// Bytes of the first of a probe's two parts: the least that the store takes (5 MiB on all known ones).
     pub probe_part: usize,
     /// The default key that the environment names (`MINIO_KMS_KES_KEY_NAME`), to be compared with the store's.

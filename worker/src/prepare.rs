@@ -1,6 +1,7 @@
 //! The `prepare` pass: preflight, probes of the store, answers about the key space. While a job is paused the same
 //! pass is its probe, and while it runs, its canary.
 
+use std::collections::BTreeSet;
 use std::sync::PoisonError;
 use std::time::Duration;
 
@@ -99,8 +100,16 @@ impl Worker {
     async fn probe(&self, job: &JobRecord) -> Result<Frozen, Refusal> {
         let (store, kms) = (self.site.store.as_ref(), self.site.kms.as_deref());
         // Without the list of them, what ended jobs left is only swept when it is old.
-        let jobs = self.site.ledger.jobs().await.unwrap_or_default();
-        let gone = jobs.into_iter().filter(|job| job.state.is_ended()).map(|job| job.id).collect();
+        let mut jobs = self.site.ledger.jobs().await.unwrap_or_default();
+        jobs.retain(|job| job.state.is_ended());
+        let gone: BTreeSet<_> = jobs.iter().map(|job| job.id.clone()).collect();
+        let near = |old: &&JobRecord| old.store == job.store && old.spec.bucket == job.spec.bucket;
+        let mut places: BTreeSet<_> = jobs.iter().filter(near).map(JobRecord::probe_place).collect();
+        // In its own place the job looks by itself, and can't begin where that fails.
+        places.remove(&job.probe_place());
+        for place in places {
+            self.sweep(place, &gone).await;
+        }
         let settings = ProbeSettings { gone, ..self.probe_settings(job) };
         probe::prepare(store, kms, &job.spec, &settings, &self.env).await
     }
@@ -167,7 +176,7 @@ impl Worker {
     async fn mended(&self, job: &JobRecord, frozen: &Frozen, reason: PauseReason) -> Result<(), Halt> {
         self.canary(job, frozen).await?;
         let (store, settings) = (self.site.store.as_ref(), self.probe_settings(job));
-        let bucket = settings.probe_bucket.as_deref().unwrap_or(&job.spec.bucket);
+        let (bucket, _) = job.probe_place();
         match reason {
             PauseReason::KmsDown | PauseReason::TargetKeyGone => {
                 probe::writes(store, bucket, &settings, &frozen.target).await?;
@@ -283,8 +292,8 @@ impl Worker {
     /// How probes are made for a job.
     pub(crate) fn probe_settings(&self, job: &JobRecord) -> ProbeSettings {
         ProbeSettings {
-            prefix: self.config.probe_prefix.clone(),
-            probe_bucket: self.config.probe_bucket.clone(),
+            prefix: job.probes.prefix.clone(),
+            probe_bucket: job.probes.bucket.clone(),
             default_key: self.config.default_key.clone().map(KeyName),
             part: self.config.probe_part,
             ..ProbeSettings::new(job.id.clone())

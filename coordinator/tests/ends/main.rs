@@ -9,13 +9,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use keyrotate_checkpoint::record::JobRecord;
+use keyrotate_checkpoint::record::{JobRecord, JobResult};
 use keyrotate_checkpoint::transition::job as transition;
 use keyrotate_devstack::model::{Action, BucketSettings, Call, Mode, Rule};
 use keyrotate_kms::Kms;
 use keyrotate_proto::id::{Epoch, JobId, Nonce, PassId, ShardId, ShardRef};
 use keyrotate_proto::intent::Intent;
-use keyrotate_proto::outcome::{FailReason, Outcome};
+use keyrotate_proto::outcome::{Counts, FailReason, Outcome};
 use keyrotate_proto::state::{JobState, PassKind, PauseReason, Phase, StopReason};
 use keyrotate_report::ReportRoot;
 use keyrotate_report::intents::{INTENTS_VERSION, IntentsHeader, encode};
@@ -205,19 +205,47 @@ async fn clean_begins_when_nobody_writes_any_more() {
     assert!(clean.started >= written, "{} < {written}", clean.started);
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_job_that_was_killed_while_it_prepared_and_is_cancelled_leaves_no_probe() {
-    let world = World::new(Mode::aws(), BucketSettings::versioned()).await;
+/// A job is killed while it prepares; gives it and the key of a probe that it left.
+async fn killed_while_it_prepared(world: &World) -> (JobId, String) {
     world.put_old(&["a"]).await;
     let of_probe = |call: &Call<'_>| call.operation == "HeadObject" && call.key.contains("probe-");
     world.store.faults().add(Rule::when(of_probe, Action::Delay(Duration::from_secs(10))));
     let id = world.begin(1, "").await;
-    let probe = format!(".keyrotate/probe-{id}-target");
-    let there = || !world.store.store().raw_version_ids(BUCKET, &probe).is_empty();
-    world.work(Some(&id), async || there()).await;
+    let probe = format!("{}probe-{id}-target", world.probe_prefix);
+    world.work(Some(&id), async || there(world, &probe)).await;
+    (id, probe)
+}
+
+fn there(world: &World, key: &str) -> bool {
+    !world.store.store().raw_version_ids(BUCKET, key).is_empty()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_was_killed_while_it_prepared_and_is_cancelled_leaves_no_probe() {
+    for prefix in [".keyrotate/", "elsewhere/"] {
+        let mut world = World::new(Mode::aws(), BucketSettings::versioned()).await;
+        world.probe_prefix = prefix;
+        let (id, probe) = killed_while_it_prepared(&world).await;
+        world.ledger.update_job(&id, transition::cancel).await.unwrap();
+        assert_eq!(world.run(&id).await.state, JobState::Cancelled);
+        assert!(!there(&world, &probe), "a probe is left");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_next_start_finds_probes_where_an_earlier_job_had_them() {
+    let mut world = World::new(Mode::aws(), BucketSettings::versioned()).await;
+    world.probe_prefix = "elsewhere/";
+    let (id, probe) = killed_while_it_prepared(&world).await;
+    // Cancelled where its store could not be reached.
     world.ledger.update_job(&id, transition::cancel).await.unwrap();
-    assert_eq!(world.run(&id).await.state, JobState::Cancelled);
-    assert!(!there(), "a probe is left");
+    let result = JobResult { counts: Counts::default(), ended: world.env.now(), report: None };
+    world.ledger.end_job(&id, &result).await.unwrap();
+    assert!(there(&world, &probe));
+    world.probe_prefix = ".keyrotate/";
+    let next = world.begin(2, "").await;
+    assert_eq!(world.run(&next).await.state, JobState::Completed);
+    assert!(!there(&world, &probe), "a probe is left");
 }
 
 /// A job is taken until a pass of that kind is there, then its process is gone.

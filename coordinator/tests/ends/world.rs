@@ -43,6 +43,8 @@ pub(crate) struct World {
     pub(crate) ledger: Ledger,
     pub(crate) reports: Arc<Reports>,
     pub(crate) with_kes: bool,
+    /// Where the jobs that begin now make their probes.
+    pub(crate) probe_prefix: &'static str,
 }
 
 impl World {
@@ -56,7 +58,15 @@ impl World {
         let model = StoreModel::new(mode, Arc::new(kes.clone()), env.clone());
         model.create_bucket(BUCKET, settings).unwrap();
         let ledger = Ledger::new(Arc::new(MemoryBackend::new(env.clone())), env.clone());
-        Self { env, store: Faulty::new(model), kes, ledger, reports: Arc::default(), with_kes: true }
+        Self {
+            env,
+            store: Faulty::new(model),
+            kes,
+            ledger,
+            reports: Arc::default(),
+            with_kes: true,
+            probe_prefix: ".keyrotate/",
+        }
     }
 
     /// Puts objects under the old key.
@@ -75,7 +85,9 @@ impl World {
         let text = format!("keyrotate: {{apiVersion: v1, bucket: bucket, encryption: {{key: key-b}}{more}}}");
         let spec = job::parse(text.as_bytes(), "job.yaml").unwrap().spec;
         let id = JobId::new(u64::from(n), [n; 10]);
-        let record = JobRecord::new(id.clone(), spec, "model".into(), Nonce("n".into()), String::new(), self.env.now());
+        let mut record =
+            JobRecord::new(id.clone(), spec, "model".into(), Nonce("n".into()), String::new(), self.env.now());
+        record.probes.prefix = self.probe_prefix.into();
         self.ledger.begin_job(record).await.unwrap();
         id
     }
@@ -97,8 +109,6 @@ impl World {
             permits: 6,
             rate: None,
             limits: SliceLimits { window_time: Duration::from_millis(200), ..SliceLimits::default() },
-            probe_prefix: ".keyrotate/".into(),
-            probe_bucket: None,
             probe_part: 2000,
             default_key: None,
             confirmed: true,
