@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::error::DisplayErrorContext;
+use aws_sdk_s3::operation::list_object_versions::ListObjectVersionsOutput;
+use aws_sdk_s3::operation::list_object_versions::builders::ListObjectVersionsFluentBuilder;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{
     BucketVersioningStatus, ChecksumAlgorithm, ChecksumMode, CompletedMultipartUpload, CompletedPart,
@@ -309,7 +311,7 @@ pub async fn list_with_markers(client: &Client, bucket: &str) -> Vec<Listed> {
     let (mut all, mut key, mut id) = (Vec::new(), None, None);
     loop {
         let ask = client.list_object_versions().bucket(bucket).set_key_marker(key).set_version_id_marker(id);
-        let page = ask.send().await.unwrap_or_else(|e| panic!("listing {bucket}: {}", DisplayErrorContext(e)));
+        let page = page(ask).await;
         all.extend(page.versions().iter().map(|entry| Listed {
             key: entry.key().unwrap_or_default().to_owned(),
             version: version(entry.version_id()),
@@ -327,6 +329,17 @@ pub async fn list_with_markers(client: &Client, bucket: &str) -> Vec<Listed> {
         }
         (key, id) = (page.next_key_marker, page.next_version_id_marker);
     }
+}
+
+/// One page. moto's server breaks off a listing with a 500 when somebody deletes meanwhile, so it is asked again.
+async fn page(ask: ListObjectVersionsFluentBuilder) -> ListObjectVersionsOutput {
+    for _ in 0..5 {
+        match ask.clone().send().await {
+            Err(error) if error.raw_response().is_some_and(|answer| answer.status().as_u16() == 500) => {}
+            answer => return answer.unwrap_or_else(|e| panic!("a listing: {}", DisplayErrorContext(e))),
+        }
+    }
+    panic!("five listings ended in a 500: {ask:?}");
 }
 
 /// The keys of open multipart uploads.
