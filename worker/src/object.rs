@@ -54,6 +54,7 @@ pub(crate) async fn work(tools: &Tools, task: Task) -> Result<Done, Unfinished> 
             return Ok(Done { settled: None, replaced: Counts::default() });
         }
         Look::Settled(row) => Settled::Row(row),
+        Look::Write(plan) if tools.sets_aside => Settled::Row(tools.rewrapper.set_aside_unwritten(&plan)),
         // Boxed: the way of a write is long, and most tasks never go it.
         Look::Write(plan) => Box::pin(write(tools, plan)).await?,
     };

@@ -23,13 +23,17 @@ pub(crate) async fn is_one_object(mut rest: Box<dyn Source>) -> Result<(Box<dyn 
     Ok((Box::new(Peeked { read, rest }), one))
 }
 
-/// The row of an item that is set aside, from the listing or from its last row: without a word to the store.
+/// The row of an item that is set aside, from the listing or from its last row: without a word to the store. One that a
+/// dead worker put an intent down for may be written already: it is looked at, which killed nobody before the intent
+/// was put down, and set aside in the place of its write.
 pub(crate) fn set_aside(tools: &Tools, task: &Task) -> Option<Done> {
     if !tools.sets_aside {
         return None;
     }
     let row = match task {
         Task::Agrees => return None,
+        Task::Look(entry) if !tools.left_intents.of(&entry.key).is_empty() => return None,
+        Task::Again(at, _) | Task::Doubt(at, _) if !tools.left_intents.of(&at.key).is_empty() => return None,
         Task::Look(entry) => tools.rewrapper.set_aside(entry),
         Task::Again(_, row) | Task::Doubt(_, row) => again(row),
     };

@@ -8,7 +8,7 @@ use std::time::Duration;
 use keyrotate_checkpoint::record::PassRecord;
 use keyrotate_devstack::model::{Action, BucketSettings, Call, Mode, Rule};
 use keyrotate_proto::id::{JobId, PassId};
-use keyrotate_proto::outcome::{FailReason, Outcome};
+use keyrotate_proto::outcome::{Evidence, FailReason, Outcome};
 use keyrotate_proto::state::JobState;
 use keyrotate_store::Store;
 
@@ -16,6 +16,16 @@ use super::world::{BUCKET, World};
 
 /// Works until a call on the key hangs; there the process is killed, and its leases are voided.
 async fn die_at(world: &World, job: &JobId, operation: &'static str, key: &'static str) {
+    die(world, job, operation, key, Action::Delay(Duration::from_secs(3600))).await;
+}
+
+/// The same when the call has had its effect.
+async fn die_after(world: &World, job: &JobId, operation: &'static str, key: &'static str) {
+    let hangs = || Box::pin(tokio::time::sleep(Duration::from_secs(3600))) as _;
+    die(world, job, operation, key, Action::After(Arc::new(hangs))).await;
+}
+
+async fn die(world: &World, job: &JobId, operation: &'static str, key: &'static str, action: Action) {
     let called = Arc::new(AtomicBool::new(false));
     let note = Arc::clone(&called);
     let hangs = move |call: &Call<'_>| {
@@ -23,7 +33,7 @@ async fn die_at(world: &World, job: &JobId, operation: &'static str, key: &'stat
         note.fetch_or(meets, Ordering::Relaxed);
         meets
     };
-    world.store.faults().add(Rule::when(hangs, Action::Delay(Duration::from_secs(3600))));
+    world.store.faults().add(Rule::when(hangs, action));
     world.work(Some(job), async || called.load(Ordering::Relaxed)).await;
     assert!(called.load(Ordering::Relaxed), "it never came to {operation} of `{key}`");
     world.store.faults().clear();
@@ -70,6 +80,19 @@ async fn an_object_over_which_three_workers_died_is_set_aside_untouched_and_gets
     world.store.faults().clear();
     world.ledger.void_leases(&id).await.unwrap();
     assert_eq!(world.run(&id).await.state, JobState::Completed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_written_before_the_third_death_is_not_set_aside() {
+    let world = World::new(Mode::minio(), BucketSettings::versioned()).await;
+    world.put_old(&["a"]).await;
+    let id = world.begin(1, ", options: {inPlace: false}").await;
+    die_at(&world, &id, "PutObject", "a").await;
+    die_at(&world, &id, "PutObject", "a").await;
+    die_after(&world, &id, "PutObject", "a").await;
+    assert_eq!(charges(&world, &id).await, 3);
+    assert_eq!(world.run(&id).await.state, JobState::Completed);
+    assert_eq!(walk(&world, &id).await.counts.by_outcome, [(Outcome::Rotated(Evidence::Key), 1)].into());
 }
 
 #[tokio::test(start_paused = true)]

@@ -28,9 +28,13 @@ impl Rewrapper {
     /// The row of a listed entry that is set aside, since workers came to an end over it. Asks the store nothing.
     #[must_use]
     pub fn set_aside(&self, entry: &Entry) -> Row {
-        let facts = Facts::listed(&self.rules.spec.bucket, entry);
-        let reason = FailReason::Quarantined;
-        unwritten(&facts, Outcome::Failed(reason), reason.explain())
+        quarantined(&Facts::listed(&self.rules.spec.bucket, entry))
+    }
+
+    /// The same for one that was looked at, in the place of its write.
+    #[must_use]
+    pub fn set_aside_unwritten(&self, plan: &Plan) -> Row {
+        quarantined(&plan.facts)
     }
 
     /// What becomes of one listed entry: settled at once, or it wants a write. Asks the store only for what the
@@ -237,4 +241,9 @@ enum Ask {
     Head,
     Tags,
     Acl,
+}
+
+fn quarantined(facts: &Facts) -> Row {
+    let reason = FailReason::Quarantined;
+    unwritten(facts, Outcome::Failed(reason), reason.explain())
 }
