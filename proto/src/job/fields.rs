@@ -1,6 +1,6 @@
 //! The typed walk over the tree: which fields there are, of which type, and what to say about the others.
 //!
-//! What fits is handed on as [`JobFile`]; everything else is noted with its place, so that one run shows all errors.
+//! What fits is handed on; everything else is noted with its place, so that one run shows all errors.
 
 use serde_json::Value;
 
@@ -9,7 +9,8 @@ use super::tree::{Field, Kind, Node, clip};
 use super::yaml::{JobFile, Layout};
 
 /// What a field holds.
-pub(super) enum Shape {
+#[derive(Debug)]
+pub enum Shape {
     /// Text: a single value as it is written.
     Text,
     /// A whole number, written in digits.
@@ -20,12 +21,14 @@ pub(super) enum Shape {
     Nothing,
     /// Fields.
     Map(Known),
+    /// Maps of fields under names that the writer chooses.
+    Named(Known),
     /// Items, all of one shape.
     List(&'static Shape),
 }
 
 /// The fields of a map, by name.
-pub(super) type Known = &'static [(&'static str, Shape)];
+pub type Known = &'static [(&'static str, Shape)];
 
 /// MinIO prints the other kinds of jobs as `null` beside `keyrotate`.
 pub(super) const NESTED: Known = &[
@@ -132,9 +135,7 @@ pub(super) fn read(root: &Node, findings: &mut Findings) -> Option<Fields> {
         Layout::Nested => NESTED,
         Layout::Flat => FLAT,
     };
-    let mut walk = Walk { layout, findings, places: Places::default() };
-    let value = walk.map(fields, known, "");
-    let places = walk.places;
+    let (value, places) = walk(fields, known, Some(layout), findings);
     match JobFile::from_tree(value, layout) {
         Ok(file) => Some(Fields { layout, file, places }),
         Err(_) => {
@@ -143,6 +144,13 @@ pub(super) fn read(root: &Node, findings: &mut Findings) -> Option<Fields> {
             None
         }
     }
+}
+
+/// Reads the fields of a file's top; `layout` is that of a job file.
+pub(super) fn walk(fields: &[Field], root: Known, layout: Option<Layout>, findings: &mut Findings) -> (Value, Places) {
+    let mut walk = Walk { root, layout, findings, places: Places::default() };
+    let value = walk.map(fields, root, "");
+    (value, walk.places)
 }
 
 fn layout(root: &Node, fields: &[Field], findings: &mut Findings) -> Option<Layout> {
@@ -185,7 +193,8 @@ fn is_other_job(field: &Field) -> bool {
 }
 
 struct Walk<'a> {
-    layout: Layout,
+    root: Known,
+    layout: Option<Layout>,
     findings: &'a mut Findings,
     places: Places,
 }
@@ -194,7 +203,7 @@ impl Walk<'_> {
     fn map(&mut self, fields: &[Field], known: Known, path: &str) -> Value {
         let mut read = serde_json::Map::new();
         for field in fields {
-            if path.is_empty() && is_other_job(field) {
+            if path.is_empty() && self.layout.is_some() && is_other_job(field) {
                 continue;
             }
             let here = child(path, &field.name);
@@ -220,6 +229,7 @@ impl Walk<'_> {
             (Shape::Count, Kind::Scalar { text, plain }) => self.count(node, text, *plain, path),
             (Shape::Flag, Kind::Scalar { text, plain }) => self.flag(node, text, *plain, path),
             (Shape::Map(known), Kind::Map(fields)) => Some(self.map(fields, known, path)),
+            (Shape::Named(known), Kind::Map(fields)) => Some(self.named(fields, known, path)),
             (Shape::List(shape), Kind::List(items)) => Some(self.list(items, shape, path)),
             (Shape::Text, Kind::List(_)) if path.ends_with("prefix") => {
                 let hint = Some("one prefix per job: write a job file for each".into());
@@ -231,6 +241,18 @@ impl Walk<'_> {
                 None
             }
         }
+    }
+
+    fn named(&mut self, fields: &[Field], known: Known, path: &str) -> Value {
+        let mut read = serde_json::Map::new();
+        for field in fields {
+            let here = child(path, &field.name);
+            self.places.insert(&here, field.at);
+            if let Some(value) = self.value(&field.node, field.at, &Shape::Map(known), &here) {
+                read.insert(field.name.clone(), value);
+            }
+        }
+        Value::Object(read)
     }
 
     fn list(&mut self, items: &[Node], shape: &Shape, path: &str) -> Value {
@@ -284,6 +306,7 @@ impl Walk<'_> {
         let beside_bucket = known.iter().any(|(name, _)| *name == "bucket");
         let to_come = (path.ends_with("options") && OPTIONS_TO_COME.contains(&&*field.name))
             || (beside_bucket && BESIDE_BUCKET_TO_COME.contains(&&*field.name));
+        let to_come = to_come && self.layout.is_some();
         let (message, hint) = if to_come {
             (format!("`{name}` is not built yet"), "remove it, or wait for a version of keyrotate that has it".into())
         } else {
@@ -297,11 +320,13 @@ impl Walk<'_> {
         if name == "<<" {
             return "merge keys are not taken: write the fields out".into();
         }
-        let root = if self.layout == Layout::Nested { NESTED } else { FLAT };
-        if OPTIONS_TO_COME.contains(&name) || known_in(OPTIONS, name) && !known_in(known, name) {
-            return format!("it belongs in `{}options`", if self.layout == Layout::Nested { "keyrotate." } else { "" });
+        let option = OPTIONS_TO_COME.contains(&name) || known_in(OPTIONS, name) && !known_in(known, name);
+        match self.layout {
+            Some(Layout::Nested) if option => return "it belongs in `keyrotate.options`".into(),
+            Some(Layout::Flat) if option => return "it belongs in `options`".into(),
+            _ => {}
         }
-        if let Some(home) = home_of(name, root, "") {
+        if let Some(home) = home_of(name, self.root, "") {
             return format!("it belongs in `{home}`");
         }
         match nearest(name, known) {
@@ -321,7 +346,7 @@ impl Shape {
             Self::Count => "a whole number",
             Self::Flag => "true or false",
             Self::Nothing => "empty",
-            Self::Map(_) => "a map of fields",
+            Self::Map(_) | Self::Named(_) => "a map of fields",
             Self::List(_) => "a list",
         }
     }
@@ -339,7 +364,7 @@ fn wrong_type(node: &Node, path: &str, wanted: &str, findings: &mut Findings) {
         (Kind::List(_), "a map of fields") => "remove the `- ` in front of its fields",
         (Kind::Scalar { .. }, "a map of fields") => "its fields stand below it, indented",
         (Kind::Map(_) | Kind::List(_), _) => "is the indentation right? a value with `{`, `[` or `: ` needs quotes",
-        _ => "`keyrotate generate` prints an example",
+        _ => findings.example,
     };
     findings.error(node.at, path, format!("must be {wanted}, and is {found}"), Some(hint.into()));
 }

@@ -19,13 +19,20 @@ impl At {
 #[derive(Debug)]
 pub(super) struct Findings {
     file: String,
+    /// Where a reader finds a file that is right.
+    pub(super) example: &'static str,
     pub(super) errors: Vec<Problem>,
     pub(super) warnings: Vec<Problem>,
 }
 
 impl Findings {
+    /// Of a job file.
     pub(super) fn new(file: &str) -> Self {
-        Self { file: file.to_owned(), errors: Vec::new(), warnings: Vec::new() }
+        Self::with_example(file, "`keyrotate generate` prints one")
+    }
+
+    pub(super) fn with_example(file: &str, example: &'static str) -> Self {
+        Self { file: file.to_owned(), example, errors: Vec::new(), warnings: Vec::new() }
     }
 
     pub(super) fn error(&mut self, at: At, path: &str, message: String, hint: Option<String>) {

@@ -12,6 +12,7 @@ mod findings;
 mod pattern;
 mod problem;
 mod schema;
+pub mod settings;
 mod start;
 mod template;
 mod tree;

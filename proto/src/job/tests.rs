@@ -363,6 +363,7 @@ fn doc(shape: &'static Shape) -> BoxedStrategy<Doc> {
         Shape::Flag => select(&["true", "False", "~"][..]).prop_map(|t| Doc::Scalar(t.to_owned(), 0)).boxed(),
         Shape::Nothing => Just(Doc::Scalar("~".to_owned(), 0)).boxed(),
         Shape::Map(known) => map(known),
+        Shape::Named(_) => unreachable!("a job file has no such map"),
         Shape::List(item) => prop::collection::vec(doc(item), 0..3).prop_map(Doc::List).boxed(),
     };
     prop_oneof![

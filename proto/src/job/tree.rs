@@ -14,7 +14,7 @@ pub(super) const MAX_BYTES: usize = 64 * 1024;
 const MAX_DEPTH: usize = 32;
 const ALIAS_HINT: &str = "write the value out; a pattern that begins with `*` needs quotes";
 const TOO_DEEP: &str = "the file is nested too deeply";
-const DEPTH_HINT: &str = "a job file has six levels";
+const DEPTH_HINT: &str = "six levels are all there is";
 
 /// A value of the file.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,7 +51,7 @@ pub(super) fn text<'a>(bytes: &'a [u8], findings: &mut Findings) -> Option<&'a s
         None
     };
     if bytes.len() > MAX_BYTES {
-        let message = format!("the file has {} bytes; a job file has at most {MAX_BYTES}", bytes.len());
+        let message = format!("the file has {} bytes; at most {MAX_BYTES} are read", bytes.len());
         return refuse(1, message, "is this the right file?");
     }
     if bytes.starts_with(&[0xfe, 0xff]) || bytes.starts_with(&[0xff, 0xfe]) {
@@ -102,8 +102,8 @@ pub(super) fn read(text: &str, findings: &mut Findings) -> Option<Node> {
     }
     let root = builder.root;
     if root.as_ref().is_none_or(|node| node.kind == Kind::Null) {
-        let hint = "`keyrotate generate` prints one to start from";
-        findings.error(At::START, "", "the file is empty".into(), Some(hint.into()));
+        let hint = format!("{} to start from", findings.example);
+        findings.error(At::START, "", "the file is empty".into(), Some(hint));
         return None;
     }
     root
@@ -129,7 +129,7 @@ impl Builder<'_> {
         let at = At { line: span.start.line(), column: span.start.col() + 1 };
         match event {
             Event::DocumentStart(_) if self.root.is_some() => {
-                let hint = "MinIO would read the first and ignore the others: give each job its own file";
+                let hint = "MinIO would read the first and ignore the others: give each its own file";
                 self.refuse(at, "the file holds more than one document (after `---`)", hint)
             }
             Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentStart(_) | Event::DocumentEnd => {
