@@ -2,7 +2,9 @@
 //! its handle. For `keyrotate demo --fleet` and the tests; nothing of it is on the way of a real job.
 
 mod process;
+pub mod rabbitmq;
 pub mod redis;
 
 pub use process::PeerError;
+pub use rabbitmq::PrivateRabbitMq;
 pub use redis::PrivateRedis;

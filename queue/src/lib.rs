@@ -1,10 +1,12 @@
 //! Tickets on their way: published by the dispatcher, taken by workers that have a free slot.
 //!
 //! A queue is a bell, never the truth: a ticket may be lost, come twice or late, and nothing is lost with it but time.
-//! What a back-end must keep to is in [`conformance`]; [`memory`] is the one within a process.
+//! What a back-end must keep to is in [`conformance`]; [`memory`] is the one within a process, [`rabbit`] the one of a
+//! fleet.
 
 pub mod conformance;
 pub mod memory;
+pub mod rabbit;
 
 use std::fmt;
 
@@ -12,6 +14,7 @@ use async_trait::async_trait;
 use keyrotate_proto::ticket::Ticket;
 
 pub use memory::MemoryQueue;
+pub use rabbit::{RabbitConfig, RabbitQueue};
 
 /// A queue could not do it.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +29,9 @@ pub enum QueueError {
     /// The ticket went nowhere: the broker lacks our queues.
     #[error("the ticket could not be routed to a queue")]
     Unroutable,
+    /// No queue can have this store's name.
+    #[error("`{0}` can't be the name of a store: it wants 1 to 100 letters, digits, `-` and `_`")]
+    StoreName(String),
     /// The connection that the delivery came on is gone: the broker delivers it again.
     #[error("the delivery's connection is gone")]
     Gone,

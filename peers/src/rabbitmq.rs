@@ -1,0 +1,251 @@
+//! A private RabbitMQ, with the configuration and the definitions that are shipped.
+
+use std::fs;
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep};
+
+use crate::process::{PeerError, find, free_port};
+
+/// Its only user that gets in, with all rights, the management API's included.
+const USER: &str = "private";
+const PASSWORD: &str = "private";
+/// That user, for the lists of the definitions. The hash is of the password: salt and SHA-256.
+const USER_ENTRY: &str = r#"{"name":"private","password_hash":"AQIDBL4y/ao4IWUXMHJZ9ejmyfBDBeTdIHZICF4sUEBzmd0h",
+    "hashing_algorithm":"rabbit_password_hashing_sha256","tags":"administrator","limits":{}},"#;
+const PERMISSION_ENTRY: &str = r#"{"user":"private","vhost":"/","configure":".*","write":".*","read":".*"},"#;
+
+const DEFINITIONS: &str = include_str!("../../deploy/rabbitmq/definitions.json");
+const CONFIGURATION: &str = include_str!("../../deploy/rabbitmq/rabbitmq.conf");
+/// What depends on the machine is replaced in it.
+const REPLACED: [&str; 3] = ["load_definitions", "disk_free_limit", "management.tcp"];
+
+/// Where Debian puts what can be called without rights; its programs in `PATH` want root.
+const FOLDERS: [&str; 2] = ["/usr/lib/rabbitmq/bin", "/opt/rabbitmq/sbin"];
+const PROGRAM: &str = "rabbitmq-server";
+/// A start lasts five seconds on an idle machine.
+const PATIENCE: Duration = Duration::from_secs(90);
+/// Reads until this process closes its end or is gone itself, then kills the process groups that are named in the folder
+/// and removes it. So nothing stays when this process is killed, or keeps the handle in a `static`.
+const GUARDIAN: &str = r#"cat >/dev/null; for group in $(cat "$0/groups"); do kill -9 "-$group"; done; rm -rf "$0""#;
+
+/// A RabbitMQ on free ports of this machine. Killed with its handle or with this process, its folder removed.
+#[derive(Debug)]
+pub struct PrivateRabbitMq {
+    folder: PathBuf,
+    ports: Ports,
+    guardian: Child,
+    names: Child,
+    server: Option<Child>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Ports {
+    amqp: u16,
+    management: u16,
+    distribution: u16,
+    /// Of Erlang's name server.
+    names: u16,
+}
+
+impl PrivateRabbitMq {
+    /// Starts one.
+    ///
+    /// # Errors
+    /// When `rabbitmq-server` is missing or does not start.
+    pub async fn start() -> Result<Self, PeerError> {
+        program(PROGRAM)?;
+        let folder = tempfile::Builder::new().prefix("keyrotate-rabbitmq-").tempdir();
+        let folder = folder.map_err(PeerError::io("make a folder for RabbitMQ"))?.keep();
+        let ports = Ports::free()?;
+        fs::write(folder.join("groups"), "").map_err(PeerError::io("write into RabbitMQ's folder"))?;
+        let guardian = guardian(&folder).spawn().map_err(PeerError::io("start a guardian for RabbitMQ"))?;
+        // In the foreground, and before the broker would start one that stays.
+        let mut names = at_home("epmd", &folder, &ports);
+        let names = names.process_group(0).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let names = names.map_err(PeerError::io("start epmd"))?;
+        let mut broker = Self { folder, ports, guardian, names, server: None };
+        broker.write("definitions.json", &definitions())?;
+        broker.write("rabbitmq.conf", &configuration(&broker.folder, &ports))?;
+        broker.write("plugins", "[rabbitmq_management].")?;
+        broker.restart().await?;
+        Ok(broker)
+    }
+
+    /// Starts it again, on the same ports and folder, where it is not running.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn restart(&mut self) -> Result<(), PeerError> {
+        let said = fs::File::options().create(true).append(true).open(self.folder.join("said"));
+        let said = said.map_err(PeerError::io("write into RabbitMQ's folder"))?;
+        let twice = said.try_clone().map_err(PeerError::io("write into RabbitMQ's folder"))?;
+        let mut server = at_home(program(PROGRAM)?, &self.folder, &self.ports);
+        let server = server.process_group(0).stdout(said).stderr(twice).spawn();
+        self.server = Some(server.map_err(PeerError::io("start rabbitmq-server"))?);
+        self.note_groups()?;
+        let until = Instant::now() + PATIENCE;
+        while !self.listens(self.ports.amqp).await || !self.listens(self.ports.management).await {
+            if Instant::now() > until || self.has_ended() {
+                let log = fs::read_to_string(self.folder.join("said")).unwrap_or_default();
+                return Err(PeerError::Silent { program: PROGRAM, log });
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+        Ok(())
+    }
+
+    /// Kills it, as `kill -9` does.
+    ///
+    /// # Errors
+    /// When it can't be killed.
+    pub fn kill(&mut self) -> Result<(), PeerError> {
+        let Some(mut server) = self.server.take() else { return Ok(()) };
+        let group = format!("-{}", server.id());
+        let killed = Command::new("kill").args(["-9", "--", &group]).status();
+        killed.and_then(|_| server.wait()).map_err(PeerError::io("kill rabbitmq-server"))?;
+        self.note_groups()
+    }
+
+    /// Where its AMQP is, with all rights. `/` is its usual virtual host.
+    #[must_use]
+    pub fn url(&self, vhost: &str) -> String {
+        self.url_of(USER, PASSWORD, vhost)
+    }
+
+    /// Where its AMQP is, for a user of one's own.
+    #[must_use]
+    pub fn url_of(&self, user: &str, password: &str, vhost: &str) -> String {
+        format!("amqp://{user}:{password}@127.0.0.1:{}/{}", self.ports.amqp, vhost.replace('/', "%2f"))
+    }
+
+    /// Where its management API is, with all rights.
+    #[must_use]
+    pub fn management_url(&self) -> String {
+        format!("http://{USER}:{PASSWORD}@127.0.0.1:{}", self.ports.management)
+    }
+
+    /// Its AMQP port on the loopback address.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.ports.amqp
+    }
+
+    /// Its folder. Each of its processes names it in its environment or command line.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Runs `rabbitmqctl` and returns what it said.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub async fn ctl(&self, arguments: &[&str]) -> Result<String, PeerError> {
+        let mut command = tokio::process::Command::from(at_home(program("rabbitmqctl")?, &self.folder, &self.ports));
+        let output = command.args(arguments).kill_on_drop(true).output().await;
+        let output = output.map_err(PeerError::io("run rabbitmqctl"))?;
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        let said = [output.stdout, output.stderr].concat();
+        let said = std::io::Error::other(String::from_utf8_lossy(&said).into_owned());
+        Err(PeerError::io(format!("run rabbitmqctl {arguments:?}"))(said))
+    }
+
+    async fn listens(&self, port: u16) -> bool {
+        TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.is_ok()
+    }
+
+    fn has_ended(&mut self) -> bool {
+        self.server.as_mut().is_none_or(|server| !matches!(server.try_wait(), Ok(None)))
+    }
+
+    /// For the guardian: the broker first, for it would start another name server.
+    fn note_groups(&self) -> Result<(), PeerError> {
+        let groups = self.server.iter().chain([&self.names]).map(|child| child.id().to_string());
+        self.write("groups", &groups.collect::<Vec<_>>().join("\n"))
+    }
+
+    fn write(&self, name: &str, text: &str) -> Result<(), PeerError> {
+        fs::write(self.folder.join(name), text).map_err(PeerError::io("write into RabbitMQ's folder"))
+    }
+}
+
+impl Drop for PrivateRabbitMq {
+    fn drop(&mut self) {
+        drop(self.guardian.stdin.take());
+        for child in [&mut self.guardian, &mut self.names].into_iter().chain(&mut self.server) {
+            let _ = child.wait();
+        }
+    }
+}
+
+impl Ports {
+    /// Four that are free, below those that the system gives to outgoing connections: a broker that was killed wants
+    /// its own again.
+    fn free() -> Result<Self, PeerError> {
+        let mut held = Vec::new();
+        while held.len() < 4 {
+            let port = 20_000 + free_port()? % 12_000;
+            held.extend(TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map(|listener| (port, listener)));
+        }
+        Ok(Self { amqp: held[0].0, management: held[1].0, distribution: held[2].0, names: held[3].0 })
+    }
+}
+
+fn program(name: &str) -> Result<PathBuf, PeerError> {
+    let missing = || PeerError::Missing { program: PROGRAM, package: PROGRAM };
+    find(name, &FOLDERS).filter(|program| FOLDERS.iter().any(|folder| program.starts_with(folder))).ok_or_else(missing)
+}
+
+fn guardian(folder: &Path) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", GUARDIAN]).arg(folder).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.process_group(0);
+    command
+}
+
+fn at_home(program: impl AsRef<std::ffi::OsStr>, folder: &Path, ports: &Ports) -> Command {
+    let mut command = Command::new(program);
+    command
+        .env("HOME", folder)
+        .env("ERL_EPMD_PORT", ports.names.to_string())
+        .env("ERL_EPMD_ADDRESS", "127.0.0.1")
+        .env("RABBITMQ_CONF_ENV_FILE", folder.join("none"))
+        .env("RABBITMQ_NODENAME", format!("keyrotate{}@localhost", ports.amqp))
+        .env("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1")
+        .env("RABBITMQ_NODE_PORT", ports.amqp.to_string())
+        .env("RABBITMQ_DIST_PORT", ports.distribution.to_string())
+        .env("RABBITMQ_MNESIA_BASE", folder.join("data"))
+        .env("RABBITMQ_LOG_BASE", folder.join("log"))
+        .env("RABBITMQ_ENABLED_PLUGINS_FILE", folder.join("plugins"))
+        .env("RABBITMQ_CONFIG_FILE", folder.join("rabbitmq.conf"))
+        .env("RABBITMQ_GENERATED_CONFIG_DIR", folder.join("generated"))
+        .stdin(Stdio::null());
+    command
+}
+
+/// Those that are shipped, with a user that gets in.
+fn definitions() -> String {
+    let users = format!("\"users\": [{USER_ENTRY}");
+    let permissions = format!("\"permissions\": [{PERMISSION_ENTRY}");
+    DEFINITIONS.replacen("\"users\": [", &users, 1).replacen("\"permissions\": [", &permissions, 1)
+}
+
+fn configuration(folder: &Path, ports: &Ports) -> String {
+    let kept = CONFIGURATION.lines().filter(|line| !REPLACED.iter().any(|key| line.starts_with(key)));
+    let kept: Vec<&str> = kept.collect();
+    let (definitions, management) = (folder.join("definitions.json"), ports.management);
+    format!(
+        "{}\nload_definitions = {}\ndisk_free_limit.absolute = 50MB\nmanagement.tcp.ip = 127.0.0.1\n\
+         management.tcp.port = {management}\ncollect_statistics_interval = 500\n",
+        kept.join("\n"),
+        definitions.display()
+    )
+}
