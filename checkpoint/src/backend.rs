@@ -4,6 +4,7 @@ use std::fmt;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use tokio::sync::watch;
 
 /// Name of a record. Names order by their bytes; a listing goes in that order.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -60,6 +61,37 @@ pub struct Swap {
     pub not_after: Option<Timestamp>,
     /// New values; `None` removes the record. Each key at most once.
     pub writes: Vec<(RecordKey, Option<Vec<u8>>)>,
+    /// Whether those who hold a [`Bell`] shall hear of it.
+    pub ring: bool,
+}
+
+/// Rings when a swap happened that asked for it, in whatever process. A hint: several make one ring, and a ring may be
+/// missed while a connection is down.
+#[derive(Clone, Debug)]
+pub struct Bell(watch::Receiver<u64>);
+
+impl Bell {
+    /// Waits for a ring since the last one that was heard, or since the bell was asked for.
+    pub async fn rung(&mut self) {
+        if self.0.changed().await.is_err() {
+            // The back-end is gone: nobody will ring.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// What rings the bells of one back-end in this process.
+#[derive(Debug, Default)]
+pub(crate) struct Ringer(watch::Sender<u64>);
+
+impl Ringer {
+    pub(crate) fn ring(&self) {
+        self.0.send_modify(|rings| *rings += 1);
+    }
+
+    pub(crate) fn bell(&self) -> Bell {
+        Bell(self.0.subscribe())
+    }
 }
 
 /// What became of a [`Swap`].
@@ -114,7 +146,7 @@ pub type Cause = Box<dyn std::error::Error + Send + Sync>;
 /// a back-end.
 #[async_trait]
 pub trait Backend: Send + Sync + fmt::Debug {
-    /// Name of this run of the back-end. Where it changes, values may have been lost.
+    /// Name of the back-end's run. Where it changes, values may have been lost; where nothing can be lost it stays.
     async fn run_id(&self) -> Result<String, BackendError>;
 
     /// Several records, all at one moment.
@@ -126,4 +158,7 @@ pub trait Backend: Send + Sync + fmt::Debug {
     /// Records whose names begin with `prefix`, in the order of their names, behind `after`, at most `limit`. Calls
     /// see different moments: a record written meanwhile may be missed, one that stood all the while never is.
     async fn scan(&self, prefix: &str, after: Option<&RecordKey>, limit: usize) -> Result<Vec<Listed>, BackendError>;
+
+    /// A bell that hears of swaps from now on.
+    fn bell(&self) -> Bell;
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::backend::{Backend, Listed, RecordKey, Revision, Stored, Swap, SwapAnswer};
+use crate::backend::{Backend, Bell, Listed, RecordKey, Revision, Stored, Swap, SwapAnswer};
 
 /// Runs every check, each on a back-end of its own.
 ///
@@ -31,6 +31,9 @@ where
     listings_are_sorted_and_paged(make().await).await;
     time_never_goes_back(make().await).await;
     the_run_keeps_its_name(make().await).await;
+    bells_hear_swaps_that_ring(make().await).await;
+    a_swap_that_comes_twice_happens_once(make().await).await;
+    many_records_change_in_one_swap(make().await).await;
 }
 
 /// For back-ends that outlive their process: `reopen` closes one and opens it again on the same records.
@@ -233,6 +236,54 @@ pub async fn the_run_keeps_its_name(backend: Arc<dyn Backend>) {
     let other = Swap { run: Some("another run".into()), ..set("a", b"3") };
     assert_eq!(good(backend.swap(other).await), SwapAnswer::Conflict);
     assert_eq!(value(&*backend, "a").await, b"2");
+}
+
+/// Every bell hears of a swap that rings, in time; none hears of one that does not, or that did not happen.
+pub async fn bells_hear_swaps_that_ring(backend: Arc<dyn Backend>) {
+    let mut bells = [backend.bell(), backend.bell()];
+    // A bell over a network may ring by itself once, when it is connected.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    for bell in &mut bells {
+        while heard(bell, Duration::from_millis(50)).await {}
+    }
+    for _ in 0..3 {
+        is_done(backend.swap(Swap { ring: true, ..set("a", b"1") }).await);
+        for bell in &mut bells {
+            assert!(heard(bell, Duration::from_secs(2)).await, "a bell did not hear of a swap");
+        }
+    }
+    is_done(backend.swap(set("a", b"2")).await);
+    let stale = Swap { ring: true, expect: vec![(key("a"), None)], ..set("a", b"3") };
+    assert_eq!(good(backend.swap(stale).await), SwapAnswer::Conflict);
+    assert!(!heard(&mut bells[0], Duration::from_millis(300)).await, "a bell rang for nothing");
+}
+
+/// A swap whose answer was lost may arrive late, after others: what it expects does not stand any more.
+pub async fn a_swap_that_comes_twice_happens_once(backend: Arc<dyn Backend>) {
+    put(&*backend, "a", b"1").await;
+    let swap = Swap { expect: vec![(key("a"), revision(&*backend, "a").await)], ..set("a", b"2") };
+    is_done(backend.swap(swap.clone()).await);
+    put(&*backend, "a", b"3").await;
+    assert_eq!(good(backend.swap(swap).await), SwapAnswer::Conflict);
+    assert_eq!(value(&*backend, "a").await, b"3");
+}
+
+/// Some hundreds at once.
+pub async fn many_records_change_in_one_swap(backend: Arc<dyn Backend>) {
+    let keys: Vec<RecordKey> = (0..401).map(|n| key(&format!("many/{n:03}"))).collect();
+    let writes = keys.iter().map(|key| (key.clone(), Some(vec![1]))).collect();
+    let expect = keys.iter().map(|key| (key.clone(), None)).collect();
+    is_done(backend.swap(Swap { expect, writes, ..Swap::default() }).await);
+    let all = good(backend.read(&keys).await).records;
+    assert!(all.iter().all(Option::is_some));
+    let expect = keys.iter().cloned().zip(all).map(|(key, there)| (key, there.map(|there| there.revision))).collect();
+    let writes = keys.iter().map(|key| (key.clone(), None)).collect();
+    is_done(backend.swap(Swap { expect, writes, ..Swap::default() }).await);
+    assert_eq!(good(backend.scan("many/", None, 1_000).await), []);
+}
+
+async fn heard(bell: &mut Bell, patience: Duration) -> bool {
+    tokio::time::timeout(patience, bell.rung()).await.is_ok()
 }
 
 fn key(name: &str) -> RecordKey {

@@ -16,7 +16,9 @@ use redb::{
 };
 use tokio::sync::oneshot;
 
-use crate::backend::{Backend, BackendError, Cause, Listed, RecordKey, Revision, Snapshot, Stored, Swap, SwapAnswer};
+use crate::backend::{
+    Backend, BackendError, Bell, Cause, Listed, RecordKey, Revision, Ringer, Snapshot, Stored, Swap, SwapAnswer,
+};
 
 /// Revision and value by name.
 const RECORDS: TableDefinition<'static, &str, (u64, &[u8])> = TableDefinition::new("records");
@@ -26,6 +28,8 @@ const NUMBERS: TableDefinition<'static, &str, u64> = TableDefinition::new("numbe
 const LAST_REVISION: &str = "last-revision";
 /// Milliseconds since 1970 at the last swap: time never goes back, not even over a restart.
 const LAST_TIME: &str = "last-time";
+/// Drawn when the file was made: nothing in it is ever lost, so that it is one run from then on.
+const RUN: &str = "run";
 /// Memory for the database's pages; what a job needs again and again is a few records.
 const CACHE_BYTES: usize = 8 * 1024 * 1024;
 
@@ -35,6 +39,7 @@ pub struct FileBackend {
     /// Whoever holds it commits for all that wait.
     turn: tokio::sync::Mutex<()>,
     run_id: String,
+    ringer: Ringer,
 }
 
 struct Shared {
@@ -77,12 +82,12 @@ impl FileBackend {
             DatabaseError::DatabaseAlreadyOpen => BackendError::InUse(path.display().to_string()),
             other => BackendError::Damaged(other.into()),
         })?;
-        let last = prepare(&database).map_err(BackendError::Damaged)?;
+        let (last, run) = prepare(&database, &env).map_err(BackendError::Damaged)?;
         let start = Timestamp::from_millisecond(i64::try_from(last).unwrap_or(0)).unwrap_or(Timestamp::UNIX_EPOCH);
         let clock = Clock { start: env.now().max(start), origin: env.boottime(), env };
-        let run_id = clock.env.random_hex(16);
+        let run_id = format!("{run:016x}");
         let shared = Shared { database, clock, waiting: Mutex::default() };
-        Ok(Self { shared: Arc::new(shared), turn: tokio::sync::Mutex::new(()), run_id })
+        Ok(Self { shared: Arc::new(shared), turn: tokio::sync::Mutex::new(()), run_id, ringer: Ringer::default() })
     }
 }
 
@@ -102,6 +107,7 @@ impl Backend for FileBackend {
         if swap.run.as_ref().is_some_and(|run| *run != self.run_id) {
             return Ok(SwapAnswer::Conflict);
         }
+        let ring = swap.ring;
         let (sender, answer) = oneshot::channel();
         self.shared.waiting.lock().unwrap_or_else(PoisonError::into_inner).push(Waiting { swap, answer: sender });
         let turn = self.turn.lock().await;
@@ -112,12 +118,20 @@ impl Backend for FileBackend {
             blocking(move || shared.commit(batch)).await?;
         }
         drop(turn);
-        answer.await.unwrap_or_else(|gone| Err(BackendError::Unknown(gone.into())))
+        let answer = answer.await.unwrap_or_else(|gone| Err(BackendError::Unknown(gone.into())));
+        if ring && matches!(answer, Ok(SwapAnswer::Done { .. })) {
+            self.ringer.ring();
+        }
+        answer
     }
 
     async fn scan(&self, prefix: &str, after: Option<&RecordKey>, limit: usize) -> Result<Vec<Listed>, BackendError> {
         let (shared, prefix, after) = (Arc::clone(&self.shared), prefix.to_owned(), after.cloned());
         blocking(move || shared.scan(&prefix, after.as_ref(), limit).map_err(BackendError::Unavailable)).await?
+    }
+
+    fn bell(&self) -> Bell {
+        self.ringer.bell()
     }
 }
 
@@ -224,18 +238,22 @@ fn apply(
     Ok(SwapAnswer::Done { now })
 }
 
-/// Makes the tables where they are missing; answers the time of the last swap.
-fn prepare(database: &Database) -> Result<u64, Cause> {
+/// Makes the tables where they are missing; answers the time of the last swap and the number of the run.
+fn prepare(database: &Database, env: &Env) -> Result<(u64, u64), Cause> {
     match database.begin_read()?.open_table(NUMBERS) {
-        Ok(numbers) => return Ok(numbers.get(LAST_TIME)?.map_or(0, |guard| guard.value())),
+        Ok(numbers) => {
+            let number = |name| numbers.get(name).map(|there| there.map_or(0, |guard| guard.value()));
+            return Ok((number(LAST_TIME)?, number(RUN)?));
+        }
         Err(TableError::TableDoesNotExist(_)) => {}
         Err(other) => return Err(other.into()),
     }
+    let run = env.random_u64();
     let transaction = database.begin_write()?;
-    transaction.open_table(NUMBERS)?;
+    transaction.open_table(NUMBERS)?.insert(RUN, run)?;
     transaction.open_table(RECORDS)?;
     transaction.commit()?;
-    Ok(0)
+    Ok((0, run))
 }
 
 fn stored((revision, bytes): (u64, &[u8])) -> Stored {

@@ -3,6 +3,7 @@
 //! Each call reads the records that it needs, asks a pure [`transition`], and swaps. Where another came first it
 //! reads again; where an answer was lost it looks whether its own values stand, and only then decides.
 
+mod lead;
 mod lease;
 mod passes;
 mod transact;
@@ -13,11 +14,13 @@ use jiff::Timestamp;
 use keyrotate_env::Env;
 use keyrotate_proto::capability::Frozen;
 use keyrotate_proto::id::{JobId, Nonce};
+use keyrotate_proto::state::JobState;
 
 pub use self::lease::{HeldLease, LeaseRefusal, Signal};
 use self::transact::{Change, View, encode};
-use crate::backend::{Backend, BackendError, RecordKey};
-use crate::record::{BucketRecord, JOBS, JobRecord, JobResult, bucket_key, job_key};
+use crate::backend::{Backend, BackendError, Bell, RecordKey};
+use crate::record::{BucketRecord, JOBS, JobRecord, JobResult, LIVE, LiveRecord, bucket_key, job_key, live_key};
+use crate::transition::leader::Leading;
 pub use crate::transition::shard::Commit;
 use crate::transition::{self, Refusal, bucket};
 
@@ -60,13 +63,14 @@ pub enum LedgerError {
 pub struct Ledger {
     backend: Arc<dyn Backend>,
     env: Env,
+    leading: Option<Leading>,
 }
 
 impl Ledger {
     /// On a back-end.
     #[must_use]
     pub fn new(backend: Arc<dyn Backend>, env: Env) -> Self {
-        Self { backend, env }
+        Self { backend, env, leading: None }
     }
 
     /// The back-end's time, by which all leases are judged.
@@ -77,12 +81,10 @@ impl Ledger {
         Ok(self.backend.read(&[]).await?.now)
     }
 
-    /// Name of the back-end's run. Where it changes, values may have been lost.
-    ///
-    /// # Errors
-    /// When the back-end does not answer.
-    pub async fn run_id(&self) -> Result<String, LedgerError> {
-        Ok(self.backend.run_id().await?)
+    /// A bell that hears of every change that a coordinator has to act on.
+    #[must_use]
+    pub fn bell(&self) -> Bell {
+        self.backend.bell()
     }
 
     /// Writes down a new job and its claim on its keys; failed jobs that it overlaps can't be resumed any more.
@@ -101,7 +103,9 @@ impl Ledger {
                 return if same { Ok(Change::none(())) } else { Err(Refusal::Exists.into()) };
             }
             let claims = bucket::begin(&view.find(&bucket_key)?.unwrap_or_default(), &job)?;
-            Change::none(()).write(&job_key, &job)?.write(&bucket_key, &claims)
+            let job = JobRecord { run: view.run.clone(), ..job.clone() };
+            let change = Change::none(()).write(&job_key, &job)?.write(&bucket_key, &claims)?;
+            change.write(&live_key(&job.id), &LiveRecord::default())
         })
         .await
     }
@@ -121,6 +125,17 @@ impl Ledger {
     /// When the back-end does not answer, or a record can't be read.
     pub async fn jobs(&self) -> Result<Vec<JobRecord>, LedgerError> {
         self.scan_all(JOBS).await
+    }
+
+    /// The jobs that have not ended, in the order of their making.
+    ///
+    /// # Errors
+    /// When the back-end does not answer, or a record can't be read.
+    pub async fn live_jobs(&self) -> Result<Vec<JobRecord>, LedgerError> {
+        let live = self.scan_names(LIVE).await?;
+        let keys: Vec<_> = live.iter().map(|name| RecordKey(format!("{JOBS}{name}"))).collect();
+        let view = self.view(&keys).await?;
+        keys.iter().map(|key| view.get(key)).collect()
     }
 
     /// Which jobs have a claim on keys of a bucket.
@@ -158,8 +173,22 @@ impl Ledger {
     pub async fn end_job(&self, id: &JobId, result: &JobResult) -> Result<JobRecord, LedgerError> {
         self.with_bucket(id, |job, claims, now| {
             let next = transition::job::end(job, result, now)?;
-            let failed = matches!(next.state, keyrotate_proto::state::JobState::Failed { .. });
+            let failed = matches!(next.state, JobState::Failed { .. });
             Ok((next, bucket::end(claims, id, failed)))
+        })
+        .await
+    }
+
+    /// After another run of the back-end began: the job gets a new nonce, which fences off whatever was leased before.
+    ///
+    /// # Errors
+    /// When the back-end does not answer.
+    pub async fn adopt(&self, id: &JobId) -> Result<JobRecord, LedgerError> {
+        let (key, nonce) = (job_key(id), Nonce(self.env.random_hex(8)));
+        self.transact(std::slice::from_ref(&key), |view| {
+            let job: JobRecord = view.get(&key)?;
+            let next = transition::job::adopt(&job, &view.run, &nonce, view.now);
+            if next == job { Ok(Change::none(next)) } else { Change::none(next.clone()).write(&key, &next) }
         })
         .await
     }
@@ -187,11 +216,12 @@ impl Ledger {
     ) -> Result<JobRecord, LedgerError> {
         // Store and bucket of a job never change.
         let job = self.job(id).await?;
-        let (job_key, bucket_key) = (job_key(id), bucket_key(&job.store, &job.spec.bucket));
-        self.transact(&[job_key.clone(), bucket_key.clone()], |view| {
+        let (job_key, bucket_key, live) = (job_key(id), bucket_key(&job.store, &job.spec.bucket), live_key(id));
+        self.transact(&[job_key.clone(), bucket_key.clone(), live.clone()], |view| {
             let job: JobRecord = view.get(&job_key)?;
             let (next, claims) = change(&job, &view.get(&bucket_key)?, view.now)?;
-            Change::none(next.clone()).write(&job_key, &next)?.write(&bucket_key, &claims)
+            let change = Change::none(next.clone()).write(&job_key, &next)?.write(&bucket_key, &claims)?;
+            if next.state.is_ended() { Ok(change.remove(&live)) } else { change.write(&live, &LiveRecord::default()) }
         })
         .await
     }

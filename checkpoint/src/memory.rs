@@ -6,27 +6,36 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use keyrotate_env::Env;
 
-use crate::backend::{Backend, BackendError, Listed, RecordKey, Revision, Snapshot, Stored, Swap, SwapAnswer};
+use crate::backend::{
+    Backend, BackendError, Bell, Listed, RecordKey, Revision, Ringer, Snapshot, Stored, Swap, SwapAnswer,
+};
 
 /// Records in memory.
 #[derive(Debug)]
 pub struct MemoryBackend {
     env: Env,
-    run_id: String,
     inner: Mutex<Inner>,
+    ringer: Ringer,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
     records: BTreeMap<RecordKey, Stored>,
     last_revision: u64,
+    run: String,
 }
 
 impl MemoryBackend {
     /// Without any record.
     #[must_use]
     pub fn new(env: Env) -> Self {
-        Self { run_id: env.random_hex(16), env, inner: Mutex::default() }
+        let inner = Inner { run: env.random_hex(16), ..Inner::default() };
+        Self { env, inner: Mutex::new(inner), ringer: Ringer::default() }
+    }
+
+    /// Another run begins, as when a server is restarted.
+    pub fn restart(&self) {
+        self.inner().run = self.env.random_hex(16);
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -37,13 +46,13 @@ impl MemoryBackend {
 #[async_trait]
 impl Backend for MemoryBackend {
     async fn run_id(&self) -> Result<String, BackendError> {
-        Ok(self.run_id.clone())
+        Ok(self.inner().run.clone())
     }
 
     async fn read(&self, keys: &[RecordKey]) -> Result<Snapshot, BackendError> {
         let inner = self.inner();
         let records = keys.iter().map(|key| inner.records.get(key).cloned()).collect();
-        Ok(Snapshot { now: self.env.now(), run: self.run_id.clone(), records })
+        Ok(Snapshot { now: self.env.now(), run: inner.run.clone(), records })
     }
 
     async fn swap(&self, swap: Swap) -> Result<SwapAnswer, BackendError> {
@@ -52,7 +61,7 @@ impl Backend for MemoryBackend {
         if swap.not_after.is_some_and(|limit| now > limit) {
             return Ok(SwapAnswer::TooLate { now });
         }
-        if swap.run.is_some_and(|run| run != self.run_id)
+        if swap.run.is_some_and(|run| run != inner.run)
             || swap.expect.iter().any(|(key, revision)| inner.records.get(key).map(|r| r.revision) != *revision)
         {
             return Ok(SwapAnswer::Conflict);
@@ -64,6 +73,9 @@ impl Backend for MemoryBackend {
                 Some(bytes) => inner.records.insert(key, Stored { revision, bytes }),
                 None => inner.records.remove(&key),
             };
+        }
+        if swap.ring {
+            self.ringer.ring();
         }
         Ok(SwapAnswer::Done { now })
     }
@@ -80,6 +92,10 @@ impl Backend for MemoryBackend {
             .map(|(key, stored)| Listed { key: key.clone(), revision: stored.revision, bytes: stored.bytes.clone() })
             .collect();
         Ok(listed)
+    }
+
+    fn bell(&self) -> Bell {
+        self.ringer.bell()
     }
 }
 

@@ -41,6 +41,9 @@ pub struct JobRecord {
     pub store: String,
     /// New after any loss or roll-back: fences off everything leased before.
     pub nonce: Nonce,
+    /// The run of the back-end that the nonce was drawn in.
+    #[serde(default)]
+    pub run: String,
     /// When it was submitted.
     pub created: Timestamp,
     /// When it began; relative times of its filters count from here.
@@ -93,6 +96,7 @@ impl JobRecord {
             spec_hash,
             store,
             nonce,
+            run: String::new(),
             created: now,
             started: now,
             updated: now,
@@ -291,12 +295,19 @@ impl ShardRecord {
         self.charges >= MAX_CHARGES && !self.state.is_over()
     }
 
+    /// Whether it was leased under a nonce of the job's that is no more. Where a write has no guard of its own, its
+    /// holder's time must be over all the same.
+    #[must_use]
+    pub fn is_fenced_off(&self, job: &JobRecord) -> bool {
+        self.epoch.nonce != job.nonce && !job.spec.options.allow_unguarded
+    }
+
     /// Whether nobody works on it at `now` and no ticket for it is under way.
     #[must_use]
-    pub fn wants_ticket(&self, now: Timestamp) -> bool {
+    pub fn wants_ticket(&self, job: &JobRecord, now: Timestamp) -> bool {
         let free = match &self.state {
             ShardState::Waiting => true,
-            ShardState::Leased { until, .. } => *until < now,
+            ShardState::Leased { until, .. } => *until < now || self.is_fenced_off(job),
             ShardState::Done | ShardState::Abandoned => false,
         };
         free && self.ticket_out_until.is_none_or(|until| until < now)
@@ -376,6 +387,63 @@ pub struct ScopeEntry {
 
 /// Prefix of all jobs' names.
 pub const JOBS: &str = "job/";
+
+/// Prefix of the names of the records of jobs that have not ended.
+pub const LIVE: &str = "live/";
+
+/// Says that a job has not ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LiveRecord {
+    /// [`RECORD_VERSION`] of the writer.
+    pub version: u32,
+}
+
+impl Default for LiveRecord {
+    fn default() -> Self {
+        Self { version: RECORD_VERSION }
+    }
+}
+
+impl Record for LiveRecord {
+    fn version(&self) -> u32 {
+        self.version
+    }
+}
+
+/// Name of a job's live record.
+#[must_use]
+pub fn live_key(job: &JobId) -> RecordKey {
+    RecordKey(format!("{LIVE}{job}"))
+}
+
+/// Who leads the coordinators.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaderRecord {
+    /// [`RECORD_VERSION`] of the writer.
+    pub version: u32,
+    /// Grows by one with each lead.
+    pub epoch: Epoch,
+    /// Who.
+    pub owner: String,
+    /// Random, made for this lead.
+    pub token: String,
+    /// The run of the back-end that gave it.
+    pub run: String,
+    /// Till when, by the back-end's time.
+    pub until: Timestamp,
+}
+
+impl Record for LeaderRecord {
+    fn version(&self) -> u32 {
+        self.version
+    }
+}
+
+/// Name of the leader's record.
+#[must_use]
+pub fn leader_key() -> RecordKey {
+    RecordKey("leader".to_owned())
+}
 
 /// Name of a job's record.
 #[must_use]

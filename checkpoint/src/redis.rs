@@ -2,15 +2,18 @@
 //!
 //! One server, with replicas and Sentinel where wanted; no Cluster, since one script compares and changes records of a
 //! job, its bucket and its shards at once. A record is a string `PREFIX:r:NAME` of 8 bytes of revision and the value; a
-//! sorted set `PREFIX:index` knows all names in the order of their bytes; `PREFIX:clock` is the time of the last swap.
+//! sorted set `PREFIX:index` knows all names in the order of their bytes; `PREFIX:clock` is the time of the last swap; on
+//! `PREFIX:bell` rings what others wait for.
 //! Lua compares revisions and times, never names.
 
+mod bell;
 mod config;
 mod info;
 mod link;
 mod persistence;
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use ::redis::{RedisError, Script, ScriptInvocation};
@@ -18,22 +21,25 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use keyrotate_env::Env;
 
+use self::bell::Bells;
 pub use self::config::RedisConfig;
 use self::link::{Link, Links};
 pub use self::persistence::{Persistence, Weakness};
-use crate::backend::{Backend, BackendError, Listed, RecordKey, Revision, Snapshot, Stored, Swap, SwapAnswer};
+use crate::backend::{Backend, BackendError, Bell, Listed, RecordKey, Revision, Snapshot, Stored, Swap, SwapAnswer};
 
 /// Bytes of a revision before each value.
 const REVISION: usize = 8;
 
 /// Records in Redis.
 pub struct RedisBackend {
-    links: Links,
+    links: Arc<Links>,
+    bells: Bells,
     env: Env,
     shown: String,
     clock: String,
     index: String,
     records: String,
+    channel: String,
     read: Script,
     scan: Script,
     swap: Script,
@@ -48,13 +54,17 @@ impl RedisBackend {
     /// [`BackendError::Damaged`] when the URL is none.
     pub fn new(config: &RedisConfig, env: Env) -> Result<Self, BackendError> {
         let prefix = &config.prefix;
+        let links = Arc::new(Links::new(config.server()?));
+        let channel = format!("{prefix}:bell");
         Ok(Self {
-            links: Links::new(config.server()?),
+            bells: Bells::new(Arc::clone(&links), channel.clone(), env.clone()),
+            links,
             env,
             shown: config.shown(),
             clock: format!("{prefix}:clock"),
             index: format!("{prefix}:index"),
             records: format!("{prefix}:r:"),
+            channel,
             read: Script::new(include_str!("redis/read.lua")),
             scan: Script::new(include_str!("redis/scan.lua")),
             swap: Script::new(include_str!("redis/swap.lua")),
@@ -90,7 +100,7 @@ impl RedisBackend {
         if let Err(error) = &answer
             && (error.is_io_error() || error.is_connection_dropped() || error.is_unrecoverable_error())
         {
-            self.links.drop(link).await;
+            self.links.forget(link).await;
         }
         answer
     }
@@ -128,7 +138,8 @@ impl Backend for RedisBackend {
         let mut invocation = self.swap.key(&self.clock);
         invocation.key(&self.index);
         let latest = swap.not_after.map(|time| time.as_microsecond().to_string()).unwrap_or_default();
-        invocation.arg(swap.expect.len()).arg(latest).arg(&self.records);
+        let channel = if swap.ring { self.channel.as_str() } else { "" };
+        invocation.arg(swap.expect.len()).arg(latest).arg(&self.records).arg(channel);
         for (key, revision) in &swap.expect {
             let expected = revision.map(|r| r.0.to_be_bytes().to_vec()).unwrap_or_default();
             invocation.key(self.name(key)).arg(expected);
@@ -165,6 +176,10 @@ impl Backend for RedisBackend {
             Ok(Listed { key: RecordKey(name), revision, bytes })
         };
         found.into_iter().map(listed).collect()
+    }
+
+    fn bell(&self) -> Bell {
+        self.bells.bell()
     }
 }
 

@@ -130,7 +130,9 @@ async fn a_cluster_a_replica_and_a_wrong_password_are_named() {
     let replica = PrivateRedis::start_with(&["--replicaof", "127.0.0.1", &primary.port().to_string()]).await.unwrap();
     let at = |url| RedisConfig { url, prefix: "k".into(), ..Default::default() };
     let wrong = RedisConfig { password: Some("wrong".into()), ..config };
-    for (config, word) in [(at(cluster.url()), "Cluster"), (at(replica.url()), "replica"), (wrong, "authentication failed")] {
+    for (config, word) in
+        [(at(cluster.url()), "Cluster"), (at(replica.url()), "replica"), (wrong, "authentication failed")]
+    {
         let error = open(&config).read(&[]).await.unwrap_err();
         let cause = std::error::Error::source(&error).unwrap().to_string();
         assert!(cause.contains(word), "{cause}");

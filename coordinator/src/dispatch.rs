@@ -19,7 +19,7 @@ impl Coordinator {
         let mut waiting = Vec::new();
         for job in jobs {
             for shard in self.leasable(job, now).await? {
-                if shard.wants_ticket(now) {
+                if shard.wants_ticket(job, now) {
                     waiting.push((job, shard));
                 } else if shard.state == ShardState::Waiting {
                     out += 1;
@@ -67,7 +67,7 @@ impl Coordinator {
             traceparent: String::new(),
         };
         self.queue.publish(&ticket, &Route::to(DEFAULT_STORE)).await?;
-        self.ledger.ticket_published(&shard.shard, self.config.ticket_lost_after).await?;
+        self.ledger.ticket_published(&ticket, self.config.ticket_lost_after).await?;
         Ok(())
     }
 

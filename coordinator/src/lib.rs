@@ -30,7 +30,7 @@ pub struct CoordinatorConfig {
     pub shards: usize,
     /// A ticket whose shard is not leased by then is taken for lost.
     pub ticket_lost_after: Duration,
-    /// How often the world is looked at.
+    /// How often the world is looked at where no bell rings.
     pub tick: Duration,
     /// How often a paused job is probed.
     pub probe_every: Duration,
@@ -47,7 +47,7 @@ impl Default for CoordinatorConfig {
             tickets_out: 16,
             shards: 64,
             ticket_lost_after: Duration::from_secs(60),
-            tick: Duration::from_millis(50),
+            tick: Duration::from_millis(500),
             probe_every: Duration::from_secs(60),
             only: None,
             clean_limit: Duration::from_secs(60),
@@ -74,6 +74,9 @@ pub enum CoordinatorError {
 
 type Result<T> = std::result::Result<T, CoordinatorError>;
 
+/// Between a ring and the look at the world.
+const MOMENT: Duration = Duration::from_millis(10);
+
 /// Plans, dispatches and finishes.
 #[derive(Debug)]
 pub struct Coordinator {
@@ -93,6 +96,7 @@ impl Coordinator {
 
     /// Works until it is told to stop. What goes wrong is logged and tried again.
     pub async fn run(mut self, stop: CancellationToken) {
+        let mut bell = self.ledger.bell();
         while !stop.is_cancelled() {
             if let Err(error) = self.tick().await {
                 tracing::warn!(
@@ -104,6 +108,8 @@ impl Coordinator {
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = tokio::time::sleep(self.config.tick) => {}
+                // What rings, rings often: a moment later is soon enough, and one look answers many.
+                () = async { bell.rung().await; tokio::time::sleep(MOMENT).await } => {}
             }
         }
     }
@@ -116,9 +122,9 @@ impl Coordinator {
         let mut live = Vec::new();
         let ours = |job: &JobRecord| {
             let wanted = self.config.only.as_ref().is_none_or(|only| *only == job.id);
-            !job.state.is_ended() && (wanted || job.state == JobState::Cancelling)
+            wanted || job.state == JobState::Cancelling
         };
-        let jobs: Vec<_> = self.ledger.jobs().await?.into_iter().filter(ours).collect();
+        let jobs: Vec<_> = self.ledger.live_jobs().await?.into_iter().filter(ours).collect();
         for job in jobs {
             let mut job = job;
             while let Some(next) = self.advance(&job).await? {

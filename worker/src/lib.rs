@@ -23,11 +23,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use keyrotate_checkpoint::record::JobRecord;
-use keyrotate_checkpoint::{HeldLease, LeaseRefusal, Ledger};
+use keyrotate_checkpoint::{HeldLease, LeaseRefusal, Ledger, LedgerError};
 use keyrotate_env::Env;
 use keyrotate_kms::Kms;
 use keyrotate_proto::id::{JobId, Nonce};
-use keyrotate_proto::ticket::TICKET_VERSION;
+use keyrotate_proto::ticket::{TICKET_VERSION, Ticket};
 use keyrotate_queue::{Delivery, Queue, QueueError};
 use keyrotate_report::ReportRoot;
 use keyrotate_rewrap::{Halt, Rewrapper};
@@ -80,6 +80,9 @@ pub struct WorkerConfig {
     /// Whether a target key that the file does not name is taken without asking.
     pub confirmed: bool,
 }
+
+/// How long a worker waits before it asks a checkpoint again that did not answer.
+const ASK_AGAIN: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// One for each job, and for each nonce of it.
 type Rewrappers = HashMap<JobId, (Nonce, Arc<Rewrapper>)>;
@@ -148,12 +151,18 @@ impl Worker {
             acknowledge(delivery.reject(&reason).await);
             return;
         }
-        let (owner, ttl) = (&self.config.owner, self.config.limits.lease_time);
-        match self.site.ledger.lease(&ticket, owner, ttl, delivery.redelivered()).await {
+        match self.lease(&ticket, delivery.redelivered(), &stop).await {
             Ok(lease) => {
                 tracing::debug!(shard = %lease.shard(), epoch = %lease.epoch(), "leased");
                 self.work_on(lease, stop).await;
                 acknowledge(delivery.ack().await);
+            }
+            Err(LeaseRefusal::Failed(LedgerError::Lost(record))) => {
+                acknowledge(delivery.reject(&format!("the checkpoint has no record `{record}`")).await);
+            }
+            Err(LeaseRefusal::Failed(LedgerError::Backend(error))) => {
+                tracing::debug!(error = &error as &dyn std::error::Error, "a ticket goes back");
+                acknowledge(delivery.give_back().await);
             }
             Err(LeaseRefusal::Foreign { ticket, job }) => {
                 let reason = format!("spec hash {ticket}, the job's is {job}");
@@ -162,6 +171,29 @@ impl Worker {
             Err(refusal) => {
                 tracing::debug!(shard = %ticket.shard, %refusal, "no lease");
                 acknowledge(delivery.ack().await);
+            }
+        }
+    }
+
+    /// Leases a ticket's shard. While the checkpoint does not answer the ticket is kept: whoever else got it would have
+    /// to wait as well.
+    async fn lease(
+        &self,
+        ticket: &Ticket,
+        redelivered: bool,
+        stop: &CancellationToken,
+    ) -> Result<HeldLease, LeaseRefusal> {
+        let (owner, ttl) = (&self.config.owner, self.config.limits.lease_time);
+        loop {
+            match self.site.ledger.lease(ticket, owner, ttl, redelivered).await {
+                Err(LeaseRefusal::Failed(LedgerError::Backend(error))) if !stop.is_cancelled() => {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "the checkpoint does not answer");
+                    tokio::select! {
+                        () = stop.cancelled() => {}
+                        () = tokio::time::sleep(ASK_AGAIN) => {}
+                    }
+                }
+                other => return other,
             }
         }
     }

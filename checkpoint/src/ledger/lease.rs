@@ -133,7 +133,7 @@ impl From<Refusal> for LeaseRefusal {
         match refusal {
             Refusal::ShardOver | Refusal::JobOver(_) | Refusal::NoPass(_) => Self::Over,
             Refusal::Held { until } => Self::Held { until },
-            Refusal::WrongState { .. } | Refusal::NotBefore(_) => Self::NotNow(refusal),
+            Refusal::WrongState { .. } | Refusal::NotBefore(_) | Refusal::OtherRun => Self::NotNow(refusal),
             other => Self::Failed(other.into()),
         }
     }
@@ -186,7 +186,7 @@ impl Ledger {
         let change = |job: &JobRecord, record: &ShardRecord, now| {
             shard::renew(job, record, &held.fence, held.got_on, held.ttl, now)
         };
-        let step = self.fenced(held.shard(), change).await?;
+        let step = self.fenced(held.shard(), false, change).await?;
         Ok(held.learn(step, sent))
     }
 
@@ -203,7 +203,7 @@ impl Ledger {
             let (fence, ttl) = (held.fence.clone(), held.ttl);
             let change =
                 |job: &JobRecord, record: &ShardRecord, now| shard::commit(job, record, &fence, &commit, ttl, now);
-            self.fenced(held.shard(), change).await?
+            self.fenced(held.shard(), false, change).await?
         };
         Ok(held.learn(step, sent))
     }
@@ -229,7 +229,7 @@ impl Ledger {
     /// When the lease is gone or the cursor is elsewhere: the shard is leased again then, and nothing is lost.
     pub async fn finish(&self, held: HeldLease) -> Result<(), LedgerError> {
         let change = |job: &JobRecord, record: &ShardRecord, now| shard::finish(job, record, &held.fence, now);
-        self.fenced(held.shard(), change).await.map(drop)
+        self.fenced(held.shard(), true, change).await.map(drop)
     }
 
     /// The last commit of a `prepare` pass: ends the shard and freezes in the job what was found, at once.
@@ -280,16 +280,17 @@ impl Ledger {
         keys: &[RecordKey; 2],
         change: impl Fn(&JobRecord, &ShardRecord, Timestamp) -> Result<ShardRecord, Refusal> + Send + Sync,
     ) -> Result<Step, LedgerError> {
-        self.step_until(keys, change, |_| None).await
+        self.step_until(keys, change, |_| None, true).await
     }
 
     /// Like [`Self::step`], but nothing happens after the end of the lease that stands.
     async fn fenced(
         &self,
         shard: &ShardRef,
+        rings: bool,
         change: impl Fn(&JobRecord, &ShardRecord, Timestamp) -> Result<ShardRecord, Refusal> + Send + Sync,
     ) -> Result<Step, LedgerError> {
-        self.step_until(&keys(shard), change, until).await
+        self.step_until(&keys(shard), change, until, rings).await
     }
 
     async fn step_until(
@@ -297,12 +298,14 @@ impl Ledger {
         keys: &[RecordKey; 2],
         change: impl Fn(&JobRecord, &ShardRecord, Timestamp) -> Result<ShardRecord, Refusal> + Send + Sync,
         not_after: impl Fn(&ShardRecord) -> Option<Timestamp> + Send + Sync,
+        rings: bool,
     ) -> Result<Step, LedgerError> {
         self.transact(keys, |view| {
             let (job, record) = read(view, keys)?;
             let next = change(&job, &record, view.now)?;
             let mut plan = Change::none(());
             plan.not_after = not_after(&record);
+            plan.rings = rings;
             if next != record {
                 plan = plan.write(&keys[1], &next)?;
             }
@@ -355,7 +358,7 @@ impl HeldLease {
 
 impl<T> Change<T> {
     pub(super) fn with<V>(self, value: V) -> Result<Change<V>, LedgerError> {
-        Ok(Change { value, not_after: self.not_after, writes: self.writes })
+        Ok(Change { value, not_after: self.not_after, writes: self.writes, rings: self.rings })
     }
 }
 
@@ -377,7 +380,12 @@ fn split(
 }
 
 fn read(view: &View, keys: &[RecordKey; 2]) -> Result<(JobRecord, ShardRecord), LedgerError> {
-    Ok((view.get(&keys[0])?, view.get(&keys[1])?))
+    let job: JobRecord = view.get(&keys[0])?;
+    // What was leased or counted may have gone back: nothing moves before the job has a nonce of this run.
+    if job.run != view.run {
+        return Err(Refusal::OtherRun.into());
+    }
+    Ok((job, view.get(&keys[1])?))
 }
 
 fn keys(shard: &ShardRef) -> [RecordKey; 2] {

@@ -5,6 +5,7 @@ use keyrotate_proto::id::{JobId, PassId, ShardId, ShardRef};
 use keyrotate_proto::outcome::Counts;
 use keyrotate_proto::position::KeyRange;
 use keyrotate_proto::state::PassKind;
+use keyrotate_proto::ticket::Ticket;
 
 use super::transact::Change;
 use super::{Ledger, LedgerError, encode};
@@ -87,7 +88,7 @@ impl Ledger {
         keys.extend(writes.iter().map(|(key, _)| key.clone()));
         self.transact(&keys, |view| {
             mine(&view.get(&keys[0])?, word)?;
-            Ok(Change { value: (), not_after: None, writes: writes.clone() })
+            Ok(Change { writes: writes.clone(), ..Change::none(()).quiet() })
         })
         .await
     }
@@ -149,12 +150,15 @@ impl Ledger {
     ///
     /// # Errors
     /// When the record is missing or the back-end does not answer.
-    pub async fn ticket_published(&self, shard: &ShardRef, lost_after: std::time::Duration) -> Result<(), LedgerError> {
-        self.update_shard(shard, |record, now| {
-            Ok(shard::ticket_published(record, now.checked_add(lost_after).unwrap_or(Timestamp::MAX)))
+    pub async fn ticket_published(&self, ticket: &Ticket, lost_after: std::time::Duration) -> Result<(), LedgerError> {
+        let key = shard_key(&ticket.shard);
+        self.transact(std::slice::from_ref(&key), |view| {
+            let record: ShardRecord = view.get(&key)?;
+            let until = view.now.checked_add(lost_after).unwrap_or(Timestamp::MAX);
+            let next = shard::ticket_published(&record, &ticket.epoch, until);
+            if next == record { Ok(Change::none(())) } else { Change::none(()).quiet().write(&key, &next) }
         })
         .await
-        .map(drop)
     }
 
     /// Asks the shard's holder to split it at its next commit.

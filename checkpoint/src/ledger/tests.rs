@@ -56,6 +56,10 @@ impl Backend for Lossy {
     async fn scan(&self, prefix: &str, after: Option<&RecordKey>, limit: usize) -> Result<Vec<Listed>, BackendError> {
         self.inner.scan(prefix, after, limit).await
     }
+
+    fn bell(&self) -> Bell {
+        self.inner.bell()
+    }
 }
 
 fn memory() -> Ledger {
@@ -321,4 +325,98 @@ fn version_1_of_a_shard_reads_as_ever() {
     let record: ShardRecord = serde_json::from_str(text).unwrap();
     assert!(matches!(record.state, ShardState::Leased { progressed: false, .. }));
     assert_eq!(serde_json::to_string(&record).unwrap(), text);
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_restart_nothing_moves_before_the_job_has_a_new_nonce() {
+    let env = Env::seeded(3, at(0));
+    let backend = Arc::new(MemoryBackend::new(env.clone()));
+    let ledger = Ledger::new(backend.clone(), env);
+    let (job, pass) = running(&ledger, vec![range("", None)]).await;
+    let mut held = take(&ledger, &job, pass, 0).await.unwrap();
+    let commit = window(&held, Position::After("k".into(), None), 1);
+    backend.restart();
+    let refused = ledger.commit(&mut held, commit.clone()).await.unwrap_err();
+    assert!(matches!(refused, LedgerError::Refused(Refusal::OtherRun)), "{refused:?}");
+    let refused = take(&ledger, &job, pass, 0).await.unwrap_err();
+    assert!(matches!(refused, LeaseRefusal::NotNow(Refusal::OtherRun)), "{refused:?}");
+
+    let adopted = ledger.adopt(&job.id).await.unwrap();
+    assert_ne!(adopted.nonce, job.nonce);
+    assert_eq!(ledger.adopt(&job.id).await.unwrap(), adopted, "a nonce was drawn twice for one run");
+    let refused = ledger.commit(&mut held, commit).await.unwrap_err();
+    assert!(matches!(refused, LedgerError::Refused(Refusal::Stale)), "{refused:?}");
+    // The old lease stands by its time, and is fenced off by the nonce: nobody waits for it, nothing is charged.
+    let record = ledger.shard(held.shard()).await.unwrap();
+    assert!(record.wants_ticket(&adopted, at(0)) && !record.wants_ticket(&job, at(0)));
+    let again = take(&ledger, &adopted, pass, 0).await.unwrap();
+    assert_eq!((&again.epoch().nonce, again.epoch().counter), (&adopted.nonce, 2));
+    assert_eq!(again.record().charges, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_the_leader_changes_anything_as_leader() {
+    let ledger = memory();
+    let (job, pass) = running(&ledger, vec![range("", None)]).await;
+    let first = ledger.lead("a", TTL).await.unwrap().unwrap();
+    assert_eq!(ledger.lead("b", TTL).await.unwrap(), None);
+    let led = ledger.led_by(first.clone());
+    led.ask_split(&ShardRef { job: job.id.clone(), pass, shard: ShardId(0) }).await.unwrap();
+    led.open_pass(&job.id, PassKind::Prepare, vec![range("", None)], None).await.unwrap();
+
+    tokio::time::sleep(TTL + Duration::from_secs(1)).await;
+    let second = ledger.lead("b", TTL).await.unwrap().unwrap();
+    assert_eq!(second.epoch.counter, first.epoch.counter + 1);
+    let refused = led.open_pass(&job.id, PassKind::Prepare, vec![range("", None)], None).await.unwrap_err();
+    assert!(matches!(refused, LedgerError::Refused(Refusal::NotLeader)), "{refused:?}");
+    let refused = ledger.go_on_leading(&first, TTL).await.unwrap_err();
+    assert!(matches!(refused, LedgerError::Refused(Refusal::NotLeader)), "{refused:?}");
+    ledger.resign(&first).await.unwrap();
+    assert_eq!(ledger.leader().await.unwrap().unwrap().owner, "b");
+    ledger.resign(&second).await.unwrap();
+    assert!(ledger.lead("a", TTL).await.unwrap().is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ticket_that_was_taken_before_its_confirm_leaves_no_mark() {
+    let ledger = memory();
+    let (job, pass) = running(&ledger, vec![range("", None)]).await;
+    let shard = ShardRef { job: job.id.clone(), pass, shard: ShardId(0) };
+    let out = ticket(&job, &ledger.shard(&shard).await.unwrap());
+    let held = take(&ledger, &job, pass, 0).await.unwrap();
+    ledger.ticket_published(&out, TTL).await.unwrap();
+    ledger.give_back(held).await.unwrap();
+    ledger.ticket_published(&out, TTL).await.unwrap();
+    assert_eq!(ledger.shard(&shard).await.unwrap().ticket_out_until, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bell_hears_what_a_coordinator_must_act_on() {
+    let ledger = memory();
+    let (job, pass) = running(&ledger, vec![range("", None)]).await;
+    let mut bell = ledger.bell();
+    let mut rang = async || tokio::time::timeout(Duration::from_millis(1), bell.rung()).await.is_ok();
+    let mut held = take(&ledger, &job, pass, 0).await.unwrap();
+    assert!(rang().await, "a ticket is out no more");
+    ledger.renew(&mut held).await.unwrap();
+    let commit = window(&held, Position::After("k".into(), None), 1);
+    ledger.commit(&mut held, commit).await.unwrap();
+    assert!(!rang().await, "work goes on");
+    ledger.give_back(held).await.unwrap();
+    assert!(rang().await, "a shard waits");
+    ledger.update_job(&job.id, job_rules::cancel).await.unwrap();
+    assert!(rang().await, "the job is cancelled");
+}
+
+#[tokio::test(start_paused = true)]
+async fn live_jobs_are_those_that_have_not_ended() {
+    let ledger = memory();
+    let (job, _) = running(&ledger, vec![]).await;
+    assert_eq!(ledger.live_jobs().await.unwrap(), [ledger.job(&job.id).await.unwrap()]);
+    ledger.update_job(&job.id, |job, now| job_rules::fail(job, StopReason::Refused, "", now)).await.unwrap();
+    let result = JobResult { counts: Counts::default(), ended: at(0), report: None };
+    ledger.end_job(&job.id, &result).await.unwrap();
+    assert_eq!(ledger.live_jobs().await.unwrap(), []);
+    ledger.resume_job(&job.id).await.unwrap();
+    assert_eq!(ledger.live_jobs().await.unwrap().len(), 1);
 }

@@ -7,8 +7,9 @@ use jiff::Timestamp;
 
 use super::{Ledger, LedgerError};
 use crate::backend::{BackendError, Listed, RecordKey, Revision, Snapshot, Stored, Swap, SwapAnswer};
-use crate::record::{RECORD_VERSION, Record};
-use crate::transition::Refusal;
+use crate::record::{LeaderRecord, RECORD_VERSION, Record, leader_key};
+use crate::transition::leader::Leading;
+use crate::transition::{self, Refusal};
 
 /// So often a swap may find that another came first.
 const CONFLICTS: u32 = 100;
@@ -59,12 +60,25 @@ pub(super) struct Change<T> {
     pub(super) value: T,
     pub(super) not_after: Option<Timestamp>,
     pub(super) writes: Vec<(RecordKey, Option<Vec<u8>>)>,
+    /// Whether a coordinator shall hear of it at once.
+    pub(super) rings: bool,
 }
 
 impl<T> Change<T> {
     /// Nothing is to be written.
     pub(super) fn none(value: T) -> Self {
-        Self { value, not_after: None, writes: Vec::new() }
+        Self { value, not_after: None, writes: Vec::new(), rings: true }
+    }
+
+    /// Of no interest to others.
+    pub(super) fn quiet(mut self) -> Self {
+        self.rings = false;
+        self
+    }
+
+    pub(super) fn remove(mut self, key: &RecordKey) -> Self {
+        self.writes.push((key.clone(), None));
+        self
     }
 
     pub(super) fn write<R: Record>(mut self, key: &RecordKey, record: &R) -> Result<Self, LedgerError> {
@@ -100,6 +114,7 @@ impl Ledger {
             if let Some((change, _)) = &lost {
                 asked.extend(change.writes.iter().map(|(key, _)| key.clone()));
             }
+            asked.extend(self.leading.is_some().then(leader_key));
             let view = self.view(&asked).await?;
             let mut tries = 0;
             if let Some((change, t)) = lost.take() {
@@ -108,7 +123,9 @@ impl Ledger {
                 }
                 tries = t;
             }
-            let change = decide(&view)?;
+            let led_until = self.leading.as_ref().map(|leading| leads(leading, &view)).transpose()?;
+            let mut change = decide(&view)?;
+            change.not_after = [change.not_after, led_until].into_iter().flatten().min();
             if change.writes.is_empty() {
                 return Ok(change.value);
             }
@@ -130,8 +147,9 @@ impl Ledger {
         let mut expect: Vec<_> = keys.iter().map(|key| (key.clone(), view.revision(key))).collect();
         let new = change.writes.iter().map(|(key, _)| key).filter(|key| !keys.contains(key));
         expect.extend(new.map(|key| (key.clone(), None)));
-        let run = Some(view.run.clone());
-        let swap = Swap { expect, run, not_after: change.not_after, writes: change.writes.clone() };
+        expect.extend(self.leading.is_some().then(leader_key).map(|key| (key.clone(), view.revision(&key))));
+        let (not_after, run) = (change.not_after, Some(view.run.clone()));
+        let swap = Swap { expect, run, not_after, writes: change.writes.clone(), ring: change.rings };
         Ok(match self.backend.swap(swap).await {
             Ok(SwapAnswer::Done { .. }) => Swapped::Done,
             Ok(SwapAnswer::Conflict) => Swapped::Conflict,
@@ -176,11 +194,31 @@ impl Ledger {
         }
     }
 
+    /// The names of all records below a prefix, without it.
+    pub(super) async fn scan_names(&self, prefix: &str) -> Result<Vec<String>, LedgerError> {
+        let mut names = Vec::new();
+        let mut after: Option<RecordKey> = None;
+        loop {
+            let page = self.page(prefix, after.as_ref()).await?;
+            names.extend(page.iter().filter_map(|listed| listed.key.as_str().strip_prefix(prefix).map(str::to_owned)));
+            match page.into_iter().last() {
+                Some(last) if names.len() % PAGE == 0 => after = Some(last.key),
+                _ => return Ok(names),
+            }
+        }
+    }
+
     /// Waits between a half and the whole of `unit * 2^n`.
     async fn pause(&self, n: u32, unit: Duration) {
         let share = 0.5 + self.env.random_fraction() / 2.0;
         tokio::time::sleep((unit * (1 << n.min(6))).mul_f64(share)).await;
     }
+}
+
+/// Till when we lead; refused where another does, or another run of the back-end answers.
+fn leads(leading: &Leading, view: &View) -> Result<Timestamp, LedgerError> {
+    let leader = view.find::<LeaderRecord>(&leader_key())?;
+    Ok(transition::leader::leads(leader.as_ref(), leading, &view.run, view.now)?)
 }
 
 pub(super) fn encode<T: Record>(key: &RecordKey, record: &T) -> Result<Vec<u8>, LedgerError> {

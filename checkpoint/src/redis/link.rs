@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::redis::aio::MultiplexedConnection;
+use ::redis::aio::{MultiplexedConnection, PubSubStream};
 use ::redis::sentinel::{SentinelClient, SentinelServerType};
 use ::redis::{AsyncConnectionConfig, Client, RedisError};
 use tokio::sync::Mutex;
@@ -61,10 +61,27 @@ impl Links {
     }
 
     /// After an error: whether the connection still stands is not known, so it is not used again.
-    pub(super) async fn drop(&self, link: &Link) {
+    pub(super) async fn forget(&self, link: &Link) {
         let mut current = self.current.lock().await;
         if current.1.as_ref().is_some_and(|there| there.number == link.number) {
             current.1 = None;
+        }
+    }
+
+    /// Messages on a channel, over a connection of their own.
+    pub(super) async fn subscribe(&self, channel: &str) -> Result<PubSubStream, BackendError> {
+        let subscribe = async {
+            let client = match &self.server {
+                Server::Fixed(client) => client.clone(),
+                Server::Sentinels(sentinels) => sentinels.lock().await.async_get_client().await?,
+            };
+            let mut connection = client.get_async_pubsub().await?;
+            connection.subscribe(channel).await?;
+            Ok(connection.into_on_message())
+        };
+        match tokio::time::timeout(2 * CONNECT_TIMEOUT, subscribe).await {
+            Ok(subscribed) => subscribed.map_err(unavailable),
+            Err(late) => Err(BackendError::Unavailable(late.into())),
         }
     }
 

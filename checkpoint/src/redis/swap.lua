@@ -1,6 +1,7 @@
 -- Several records changed at once, or none of them.
 -- KEYS: clock, index, the records that are expected, the records that are written.
--- ARGV: how many are expected, the latest time in microseconds ('' for none), the prefix of record keys, the revision of
+-- ARGV: how many are expected, the latest time in microseconds ('' for none), the prefix of record keys, the channel to
+-- ring on ('' for none), the revision of
 -- each that is expected ('' for no record), the new value of each that is written ('' removes it).
 -- A value begins with its revision, 8 bytes. Answers: what became of it, the time in microseconds.
 -- Nothing is written before everything was compared: a server that is out of memory or disk refuses the first write.
@@ -12,11 +13,11 @@ local stamp = string.format('%.0f', now)
 local expected = tonumber(ARGV[1])
 if ARGV[2] ~= '' and now > tonumber(ARGV[2]) then return {'late', stamp} end
 for i = 1, expected do
-  if redis.call('GETRANGE', KEYS[2 + i], 0, 7) ~= ARGV[3 + i] then return {'conflict', stamp} end
+  if redis.call('GETRANGE', KEYS[2 + i], 0, 7) ~= ARGV[4 + i] then return {'conflict', stamp} end
 end
 local after = string.len(ARGV[3]) + 1
-for i = 4 + expected, #ARGV do
-  local key = KEYS[i - 1]
+for i = 5 + expected, #ARGV do
+  local key = KEYS[i - 2]
   local name = string.sub(key, after)
   if ARGV[i] == '' then
     redis.call('DEL', key)
@@ -27,4 +28,5 @@ for i = 4 + expected, #ARGV do
   end
 end
 redis.call('SET', KEYS[1], stamp)
+if ARGV[4] ~= '' then redis.call('PUBLISH', ARGV[4], '') end
 return {'done', stamp}

@@ -253,6 +253,15 @@ pub fn resume_failed(job: &JobRecord, nonce: Nonce, now: Timestamp) -> Next {
     Ok(next)
 }
 
+/// After another run of the back-end began: a new nonce, which fences off whatever was leased before.
+#[must_use]
+pub fn adopt(job: &JobRecord, run: &str, nonce: &Nonce, now: Timestamp) -> JobRecord {
+    if job.run == run {
+        return job.clone();
+    }
+    JobRecord { run: run.to_owned(), nonce: nonce.clone(), ..touched(job, now) }
+}
+
 fn with_pause_counted(job: &JobRecord, now: Timestamp) -> JobRecord {
     let mut next = touched(job, now);
     if let JobState::Paused { reason, since, .. } = &job.state

@@ -5,6 +5,7 @@
 
 pub mod bucket;
 pub mod job;
+pub mod leader;
 pub mod shard;
 
 use std::cmp::Ordering;
@@ -84,6 +85,12 @@ pub enum Refusal {
     /// Somebody else is opening a pass.
     #[error("another process is opening a pass")]
     Superseded,
+    /// Another coordinator leads, or nobody does.
+    #[error("another coordinator leads")]
+    NotLeader,
+    /// The back-end began another run, and the job has no nonce of it yet.
+    #[error("the checkpoint was restarted; the job waits for its new nonce")]
+    OtherRun,
     /// The record holds a secret in the clear.
     #[error("the job's spec still holds its notify token")]
     SecretInSpec,

@@ -113,10 +113,11 @@ pub fn lease(job: &JobRecord, shard: &ShardRecord, ask: &LeaseAsk<'_>, now: Time
     }
     let mut next = match &shard.state {
         ShardState::Leased { until, token, .. } if token != ask.token => {
-            if now <= *until && !holder_is_gone(job, shard, ask) {
+            let fenced = shard.is_fenced_off(job);
+            if now <= *until && !fenced && !holder_is_gone(job, shard, ask) {
                 return Err(Refusal::Held { until: *until });
             }
-            ended(shard, End::Lost)
+            ended(shard, if fenced { End::GivenBack } else { End::Lost })
         }
         ShardState::Leased { .. } => return Ok(shard.clone()),
         _ => shard.clone(),
@@ -253,11 +254,12 @@ pub fn void(shard: &ShardRecord, now: Option<Timestamp>) -> ShardRecord {
     }
 }
 
-/// A ticket for the shard was confirmed by the broker.
+/// A ticket for the shard was confirmed by the broker. It may have been taken before that was heard: a shard that was
+/// leased since has none out.
 #[must_use]
-pub fn ticket_published(shard: &ShardRecord, until: Timestamp) -> ShardRecord {
+pub fn ticket_published(shard: &ShardRecord, ticket_epoch: &Epoch, until: Timestamp) -> ShardRecord {
     let mut next = shard.clone();
-    if !shard.state.is_over() {
+    if shard.state == ShardState::Waiting && shard.epoch == *ticket_epoch {
         next.ticket_out_until = Some(until);
     }
     next
@@ -360,7 +362,7 @@ fn ended(shard: &ShardRecord, end: End) -> ShardRecord {
     next
 }
 
-fn later(now: Timestamp, ttl: Duration) -> Timestamp {
+pub(super) fn later(now: Timestamp, ttl: Duration) -> Timestamp {
     now.checked_add(ttl).unwrap_or(Timestamp::MAX)
 }
 

@@ -124,10 +124,15 @@ impl World {
         let stop = CancellationToken::new();
         let coordinator = tokio::spawn(coordinator.run(stop.clone()));
         let worker = tokio::spawn(async move { worker.run(stop).await });
+        // Heard before the coordinator acts, which waits a moment after a ring.
+        let mut bell = self.ledger.bell();
         let end = tokio::time::Instant::now() + Duration::from_secs(3600);
         while tokio::time::Instant::now() < end && !done().await {
             assert!(!worker.is_finished() && !coordinator.is_finished(), "a part of it ended by itself");
-            tokio::time::sleep(Duration::from_millis(200)).await;
+            tokio::select! {
+                () = bell.rung() => {}
+                () = tokio::time::sleep(Duration::from_millis(200)) => {}
+            }
         }
         worker.abort();
         coordinator.abort();
