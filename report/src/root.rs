@@ -5,6 +5,9 @@ use std::sync::Arc;
 
 use keyrotate_proto::id::JobId;
 
+use keyrotate_store::Store;
+
+use crate::store::BucketStore;
 use crate::{FolderStore, ReportError, ReportStore};
 
 /// Gives each job its own report store.
@@ -31,5 +34,34 @@ impl FolderRoot {
 impl ReportRoot for FolderRoot {
     fn of(&self, job: &JobId) -> Result<Arc<dyn ReportStore>, ReportError> {
         Ok(Arc::new(FolderStore::open(self.0.join(job.as_str()))?))
+    }
+}
+
+/// A bucket with one prefix per job, below one of its own.
+#[derive(Clone, Debug)]
+pub struct BucketRoot {
+    store: Arc<dyn Store>,
+    bucket: String,
+    prefix: String,
+}
+
+impl BucketRoot {
+    /// Reports in `bucket` below `prefix`, which is empty or ends in a slash.
+    #[must_use]
+    pub fn new(store: Arc<dyn Store>, bucket: impl Into<String>, prefix: impl Into<String>) -> Self {
+        Self { store, bucket: bucket.into(), prefix: prefix.into() }
+    }
+
+    /// The files that belong to no job.
+    #[must_use]
+    pub fn own(&self) -> BucketStore {
+        BucketStore::new(Arc::clone(&self.store), &self.bucket, &self.prefix)
+    }
+}
+
+impl ReportRoot for BucketRoot {
+    fn of(&self, job: &JobId) -> Result<Arc<dyn ReportStore>, ReportError> {
+        let prefix = format!("{}{job}/", self.prefix);
+        Ok(Arc::new(BucketStore::new(Arc::clone(&self.store), &self.bucket, prefix)))
     }
 }

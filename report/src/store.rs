@@ -1,5 +1,6 @@
 //! Where parts, intents and the report of one job lie: a folder, a bucket with a prefix, or memory for tests.
 
+pub mod bucket;
 pub mod conformance;
 mod folder;
 mod memory;
@@ -7,6 +8,7 @@ mod memory;
 use async_trait::async_trait;
 
 pub use crate::error::ReportError;
+pub use bucket::BucketStore;
 pub use folder::FolderStore;
 pub use memory::MemoryStore;
 
