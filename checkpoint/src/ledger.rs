@@ -19,7 +19,10 @@ use keyrotate_proto::state::JobState;
 pub use self::lease::{HeldLease, LeaseRefusal, Signal};
 use self::transact::{Change, View, encode};
 use crate::backend::{Backend, BackendError, Bell, RecordKey};
-use crate::record::{BucketRecord, JOBS, JobRecord, JobResult, LIVE, LiveRecord, bucket_key, job_key, live_key};
+use crate::record::{
+    BucketRecord, JOBS, JobRecord, JobResult, LIVE, LiveRecord, RECORD_VERSION, SubmitRecord, bucket_key, job_key,
+    live_key, submit_key,
+};
 use crate::transition::leader::Leading;
 pub use crate::transition::shard::Commit;
 use crate::transition::{self, Refusal, bucket};
@@ -92,19 +95,49 @@ impl Ledger {
     /// # Errors
     /// [`Refusal::Overlap`] names the live job that works on some of the same keys.
     pub async fn begin_job(&self, job: JobRecord) -> Result<(), LedgerError> {
+        self.begin(job, None).await.map(drop)
+    }
+
+    /// [`Ledger::begin_job`], unless the same submit began one before: the name of the job that is there now.
+    ///
+    /// # Errors
+    /// [`Refusal::KeyReused`] where the key came with something else before.
+    pub async fn begin_job_once(&self, job: JobRecord, submit: &Submit) -> Result<JobId, LedgerError> {
+        self.begin(job, Some(submit)).await
+    }
+
+    /// The job that the same submit began before, if it did.
+    ///
+    /// # Errors
+    /// [`Refusal::KeyReused`] where the key came with something else.
+    pub async fn submitted(&self, submit: &Submit) -> Result<Option<JobId>, LedgerError> {
+        let key = submit_key(&submit.key);
+        submit.again(&self.view(std::slice::from_ref(&key)).await?, &key)
+    }
+
+    async fn begin(&self, job: JobRecord, submit: Option<&Submit>) -> Result<JobId, LedgerError> {
         if job.spec.notify.as_ref().is_some_and(|notify| notify.token.is_some()) {
             return Err(Refusal::SecretInSpec.into());
         }
         let (job_key, bucket_key) = (job_key(&job.id), bucket_key(&job.store, &job.spec.bucket));
-        let keys = [job_key.clone(), bucket_key.clone()];
+        let submit_key = submit.map(|submit| submit_key(&submit.key));
+        let mut keys = vec![job_key.clone(), bucket_key.clone()];
+        keys.extend(submit_key.clone());
         self.transact(&keys, |view| {
             if let Some(there) = view.find::<JobRecord>(&job_key)? {
                 let same = there.created == job.created && there.spec_hash == job.spec_hash && there.nonce == job.nonce;
-                return if same { Ok(Change::none(())) } else { Err(Refusal::Exists.into()) };
+                return if same { Ok(Change::none(job.id.clone())) } else { Err(Refusal::Exists.into()) };
+            }
+            let mut change = Change::none(job.id.clone());
+            if let Some((submit, key)) = submit.zip(submit_key.as_ref()) {
+                if let Some(begun) = submit.again(view, key)? {
+                    return Ok(Change::none(begun));
+                }
+                change = change.write(key, &submit.record(&job.id, view.now))?;
             }
             let claims = bucket::begin(&view.find(&bucket_key)?.unwrap_or_default(), &job)?;
             let job = JobRecord { run: view.run.clone(), ..job.clone() };
-            let change = Change::none(()).write(&job_key, &job)?.write(&bucket_key, &claims)?;
+            let change = change.write(&job_key, &job)?.write(&bucket_key, &claims)?;
             change.write(&live_key(&job.id), &LiveRecord::default())
         })
         .await
@@ -229,6 +262,34 @@ impl Ledger {
     /// Keys, values and time as one view; for reading only.
     async fn view(&self, keys: &[RecordKey]) -> Result<View, LedgerError> {
         Ok(View::new(keys, self.patient_read(keys).await?))
+    }
+}
+
+/// A submit that may come twice, and shall begin one job.
+#[derive(Clone, Debug)]
+pub struct Submit {
+    /// Hash of who asks and his idempotency key.
+    pub key: String,
+    /// Hash of all that is asked for.
+    pub asked: String,
+    /// How long it is remembered.
+    pub remember: std::time::Duration,
+}
+
+impl Submit {
+    /// The job that it began before, if it did and that is remembered.
+    fn again(&self, view: &View, key: &RecordKey) -> Result<Option<JobId>, LedgerError> {
+        match view.find::<SubmitRecord>(key)?.filter(|there| there.until >= view.now) {
+            Some(there) if there.asked == self.asked => Ok(Some(there.job)),
+            Some(there) => Err(Refusal::KeyReused(there.job).into()),
+            None => Ok(None),
+        }
+    }
+
+    fn record(&self, job: &JobId, now: Timestamp) -> SubmitRecord {
+        let until = now.checked_add(self.remember).unwrap_or(Timestamp::MAX);
+        let until = Timestamp::from_millisecond(until.as_millisecond()).unwrap_or(until);
+        SubmitRecord { version: RECORD_VERSION, job: job.clone(), asked: self.asked.clone(), until }
     }
 }
 

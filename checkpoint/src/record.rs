@@ -78,6 +78,27 @@ pub struct JobRecord {
     pub result: Option<JobResult>,
     /// Who submitted it.
     pub user: String,
+    /// The fleet's name of the store.
+    #[serde(default = "default_store")]
+    pub store_name: String,
+    /// Whoever submitted it takes the target that `prepare` finds, whichever it is.
+    #[serde(default)]
+    pub confirmed: bool,
+    /// How much of the fleet it may take; may change while it runs.
+    #[serde(default)]
+    pub limits: JobLimits,
+}
+
+/// How much of the fleet a job may take.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct JobLimits {
+    /// Objects per second at most, in place of the job file's.
+    pub rate: Option<f64>,
+    /// Store calls at a time at most, over all workers.
+    pub permits: Option<u32>,
+    /// Jobs of a higher one go first; 0 for those of which nobody said anything.
+    pub priority: i32,
 }
 
 impl JobRecord {
@@ -110,6 +131,9 @@ impl JobRecord {
             paused_ms: 0,
             result: None,
             user,
+            store_name: default_store(),
+            confirmed: false,
+            limits: JobLimits::default(),
         }
     }
 
@@ -385,6 +409,25 @@ pub struct ScopeEntry {
     pub failed: bool,
 }
 
+/// What a submit under an idempotency key began, so that the same submit begins nothing else.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubmitRecord {
+    /// [`RECORD_VERSION`] of the writer.
+    pub version: u32,
+    /// The job.
+    pub job: JobId,
+    /// Hash of all that was asked for.
+    pub asked: String,
+    /// How long it is remembered.
+    pub until: Timestamp,
+}
+
+impl Record for SubmitRecord {
+    fn version(&self) -> u32 {
+        self.version
+    }
+}
+
 /// Prefix of all jobs' names.
 pub const JOBS: &str = "job/";
 
@@ -457,6 +500,12 @@ pub fn bucket_key(store: &str, bucket: &str) -> RecordKey {
     RecordKey(format!("bucket/{bucket}/{store}"))
 }
 
+/// Name of the record of a submit: `key` is a hash of who asked and his idempotency key.
+#[must_use]
+pub fn submit_key(key: &str) -> RecordKey {
+    RecordKey(format!("submit/{key}"))
+}
+
 /// Name of a shard's record.
 #[must_use]
 pub fn shard_key(shard: &ShardRef) -> RecordKey {
@@ -472,6 +521,10 @@ pub fn shards_prefix(job: &JobId, pass: PassId) -> String {
 
 fn first_pass() -> PassId {
     PassId(0)
+}
+
+fn default_store() -> String {
+    "default".to_owned()
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {

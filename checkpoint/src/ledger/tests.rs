@@ -420,3 +420,29 @@ async fn live_jobs_are_those_that_have_not_ended() {
     ledger.resume_job(&job.id).await.unwrap();
     assert_eq!(ledger.live_jobs().await.unwrap().len(), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_same_submit_begins_one_job_under_lost_answers_too() {
+    for seed in 0..30 {
+        let env = Env::seeded(seed, at(0));
+        let lossy =
+            Arc::new(Lossy { inner: MemoryBackend::new(env.clone()), env: env.clone(), lost: AtomicU64::new(0) });
+        let ledger = Ledger::new(lossy, env);
+        let submit = |asked: &str| Submit { key: "k".into(), asked: asked.into(), remember: Duration::from_secs(60) };
+        let job = |n: u8| {
+            let mut job = job_in(Phase::Queued);
+            job.id = JobId::new(u64::from(n), [n; 10]);
+            job.spec.prefix = n.to_string();
+            job
+        };
+        let (a, b) = (submit("a"), submit("a"));
+        let (first, second) = tokio::join!(ledger.begin_job_once(job(1), &a), ledger.begin_job_once(job(2), &b));
+        let (first, second) = (first.unwrap(), second.unwrap());
+        assert_eq!(first, second);
+        assert_eq!(ledger.jobs().await.unwrap().len(), 1);
+        let other = ledger.begin_job_once(job(3), &submit("b")).await.unwrap_err();
+        assert!(matches!(other, LedgerError::Refused(Refusal::KeyReused(there)) if there == first));
+        tokio::time::sleep(Duration::from_secs(61)).await;
+        assert_eq!(ledger.begin_job_once(job(3), &submit("b")).await.unwrap(), job(3).id);
+    }
+}

@@ -7,7 +7,7 @@ use keyrotate_proto::outcome::Counts;
 use keyrotate_proto::state::{JobState, PassKind, PauseReason, Phase, StopReason};
 
 use super::{Refusal, may_lease};
-use crate::record::{JobRecord, JobResult, PassRecord};
+use crate::record::{JobLimits, JobRecord, JobResult, PassRecord};
 
 type Next = Result<JobRecord, Refusal>;
 
@@ -100,6 +100,19 @@ pub fn resume(job: &JobRecord, by_operator: bool, now: Timestamp) -> Next {
         JobState::Paused { phase, .. } => Ok(in_phase(&with_pause_counted(job, now), *phase, now)),
         _ => refuse(job, "resume"),
     }
+}
+
+/// How much of the fleet it may take from now on.
+///
+/// # Errors
+/// When it has ended.
+pub fn limit(job: &JobRecord, limits: &JobLimits, now: Timestamp) -> Next {
+    if job.state.is_ended() {
+        return Err(Refusal::JobOver(job.state.word()));
+    }
+    let mut next = touched(job, now);
+    next.limits = limits.clone();
+    Ok(next)
 }
 
 /// How long it was paused in all for reasons that a probe can end.

@@ -91,6 +91,9 @@ pub enum Refusal {
     /// The back-end began another run, and the job has no nonce of it yet.
     #[error("the checkpoint was restarted; the job waits for its new nonce")]
     OtherRun,
+    /// An idempotency key came again with something else to submit.
+    #[error("the same idempotency key began job {0} with another job file or other options")]
+    KeyReused(JobId),
     /// The record holds a secret in the clear.
     #[error("the job's spec still holds its notify token")]
     SecretInSpec,
