@@ -79,6 +79,13 @@ impl RabbitConfig {
         Ok(Self { uri, names, limits, ca: None, identity: None })
     }
 
+    /// Takes this password instead of the URL's.
+    #[must_use]
+    pub fn with_password(mut self, password: &str) -> Self {
+        password.clone_into(&mut self.uri.authority.userinfo.password);
+        self
+    }
+
     /// Puts `prefix` before the names of all queues and exchanges, so that several installations share a virtual host.
     ///
     /// # Errors
@@ -175,6 +182,7 @@ mod tests {
         assert_eq!(config.place(), "amqp://broker:5673, virtual host `jobs`");
         let shown = format!("{config:?}");
         assert!(!shown.contains("s3cret") && !shown.contains("me:"), "{shown}");
+        assert_eq!(config.clone().with_password("other").uri.authority.userinfo.password, "other");
         assert!(!config.is_encrypted());
         assert!(RabbitConfig::parse("amqps://broker").unwrap().is_encrypted());
     }

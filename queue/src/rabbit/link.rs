@@ -24,6 +24,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 const FAREWELL: Duration = Duration::from_secs(2);
 /// The first pause between tries.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(250);
+/// Heartbeats say nothing while the broker takes nothing: a connection that was stopped this long is made anew, to see
+/// whether anybody is still there.
+const LONGEST_BLOCK: Duration = Duration::from_secs(60);
 /// An outage is told at its beginning and then once in so many tries.
 const TELL_EVERY: u32 = 20;
 
@@ -95,6 +98,10 @@ impl Link {
             *unwanted = before.max(current.number);
             *unwanted != before
         });
+    }
+
+    pub(super) fn state(&self) -> LinkState {
+        self.shared.state.borrow().clone()
     }
 
     /// A random part of `pause`, so that a fleet does not come back all at once.
@@ -182,15 +189,20 @@ impl Shared {
         let number = current.number;
         self.current.send_replace(Some(current));
         self.state.send_replace(LinkState::Up);
-        let mut reason = "it was closed".to_owned();
+        let (mut reason, mut blocked) = ("it was closed".to_owned(), None);
         while connection.status().connected() {
             tokio::select! {
                 event = events.next() => match event {
                     Some(Event::ConnectionBlocked(why)) => {
                         tracing::warn!(role = self.role, why, "RabbitMQ takes no more on this connection");
                         self.state.send_replace(LinkState::Blocked(why));
+                        blocked = Some(Instant::now());
                     }
-                    Some(Event::ConnectionUnblocked) => { self.state.send_replace(LinkState::Up); }
+                    Some(Event::ConnectionUnblocked) => {
+                        tracing::info!(role = self.role, "RabbitMQ takes more again");
+                        self.state.send_replace(LinkState::Up);
+                        blocked = None;
+                    }
                     Some(Event::Error(error)) => reason = error.to_string(),
                     Some(_) => {}
                     None => break,
@@ -200,6 +212,10 @@ impl Shared {
                     break;
                 }
                 () = sleep(LOOK_EVERY) => {}
+            }
+            if blocked.is_some_and(|since: Instant| since.elapsed() > LONGEST_BLOCK) {
+                "it was stopped for long".clone_into(&mut reason);
+                break;
             }
         }
         self.current.send_replace(None);

@@ -77,6 +77,7 @@ impl Publisher {
 
     async fn send_once(&self, to: To<'_>, letter: &Letter) -> Result<(), QueueError> {
         let limit = self.config.limits.answer;
+        self.is_open()?;
         let Ok(mut open) = timeout(limit, self.open.lock()).await else { return Err(silent(limit)) };
         // Taken out, and put back after a clean end only: should this future be dropped on its way, the confirm that is
         // still to come must not be taken for the next message's.
@@ -89,11 +90,22 @@ impl Publisher {
             }
             Ok(Err(error)) => Err(error),
             Err(_) => {
+                self.is_open()?;
                 if let Some(current) = used {
                     self.link.give_up(&current);
                 }
                 Err(silent(limit))
             }
+        }
+    }
+
+    /// While the broker takes nothing, nothing is sent: it would all go out at once afterwards.
+    fn is_open(&self) -> Result<(), QueueError> {
+        match self.link.state() {
+            LinkState::Blocked(why) => {
+                Err(QueueError::Unavailable(format!("RabbitMQ takes nothing now: {why}").into()))
+            }
+            _ => Ok(()),
         }
     }
 

@@ -219,8 +219,13 @@ async fn a_memory_alarm_stops_publishing_and_nothing_else() {
     let begun = Instant::now();
     until("publishing is stopped", async || queue.publish(&ticket(2), &normal()).await.is_err()).await;
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    until("it shows", async || matches!(*queue.publishing().borrow(), LinkState::Blocked(_))).await;
+    let refused = queue.publish(&ticket(2), &normal()).await;
+    assert!(format!("{refused:?}").contains("low on memory"), "{refused:?}");
     held.ack().await.unwrap();
     next(&mut *consumer).await.ack().await.unwrap();
+    assert_eq!(*queue.consuming().borrow(), LinkState::Up);
     broker.private.ctl(&["set_vm_memory_high_watermark", "0.5"]).await.unwrap();
     until("publishing goes on", async || queue.publish(&ticket(3), &normal()).await.is_ok()).await;
+    assert_eq!(*queue.publishing().borrow(), LinkState::Up);
 }

@@ -8,6 +8,7 @@ mod doctor;
 mod faults;
 mod hand;
 mod proxy;
+mod tls;
 
 use std::sync::Arc;
 use std::time::Duration;
