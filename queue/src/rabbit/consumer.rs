@@ -295,7 +295,7 @@ async fn unwanted(mut wanted: watch::Receiver<bool>) {
 
 async fn give_back(message: &Message, limit: Duration) -> Result<(), QueueError> {
     let options = BasicNackOptions { multiple: false, requeue: true };
-    answer(limit, message.acker.nack(options)).await.map(|_| ())
+    answer(limit, message.acker.nack(options)).await.map(drop)
 }
 
 fn broken(error: lapin::Error) -> QueueError {

@@ -1,5 +1,6 @@
 //! Dead letters: looked at without losing one, and sent back to where they came from.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use keyrotate_proto::ticket::Ticket;
@@ -74,31 +75,27 @@ impl DeadLetters {
     /// When the broker can't be reached, or takes no more; those that were not sent back stay.
     pub async fn requeue(&self, which: &Which) -> Result<usize, QueueError> {
         let (channel, publisher) = (self.open().await?, self.lines.publisher()?);
-        let names = &self.lines.config.names;
-        // What dies again meanwhile comes behind those, and is not looked at.
-        let there = topology::look_for(&channel, &names.dead(), self.lines.config.limits.answer).await?;
-        let (mut sent, mut kept) = (0, 0);
-        for _ in 0..there {
-            let Some(message) = self.take(&channel).await? else { break };
-            let wanted = match which {
-                Which::All => true,
-                Which::Id(id) => describe(&message).id == *id,
-            };
-            let queue = letter::queue(&message.properties).filter(|queue| wanted && names.is_tickets(queue));
-            let Some(queue) = queue else {
+        let mut sent = BTreeSet::new();
+        let mut kept = 0;
+        while kept < MOST
+            && let Some(message) = self.take(&channel).await?
+        {
+            let id = describe(&message).id;
+            // What died again meanwhile lies here again, and once is enough. The broker's count of what lies here would
+            // not do: it lags behind.
+            let wanted = !sent.contains(&id) && (*which == Which::All || *which == Which::Id(id));
+            let queue = letter::queue(&message.properties);
+            let Some(queue) = queue.filter(|queue| wanted && self.lines.config.names.is_tickets(queue)) else {
                 kept += 1;
-                if kept >= MOST {
-                    break;
-                }
                 continue;
             };
             let revived = Letter::revived(&message.data, &message.properties, publisher.env());
             publisher.send(To::Tickets(&queue), &revived).await?;
             answer(self.lines.config.limits.answer, message.acker.ack(BasicAckOptions::default())).await?;
-            sent += 1;
+            sent.insert(revived.properties.message_id().as_ref().map(ToString::to_string).unwrap_or_default());
         }
         self.put_back(&channel, kept).await?;
-        Ok(sent)
+        Ok(sent.len())
     }
 
     /// A channel of its own: whatever happens, what was taken on it and not acknowledged goes back.
@@ -126,7 +123,7 @@ impl DeadLetters {
         answer(self.lines.config.limits.answer, channel.basic_nack(0, all)).await?;
         // Its answer comes behind the return, so the next look finds them all.
         let dead = self.lines.config.names.dead();
-        topology::look_for(channel, &dead, self.lines.config.limits.answer).await.map(drop)
+        topology::look_for(channel, &dead, self.lines.config.limits.answer).await
     }
 }
 

@@ -93,6 +93,11 @@ impl Link {
 
     /// Throws a connection away that does not answer; nothing happens where another took its place.
     pub(super) fn give_up(&self, current: &Current) {
+        // At once, so that nobody is given it meanwhile.
+        self.shared.current.send_if_modified(|offered| {
+            let it = offered.as_ref().is_some_and(|offered| offered.number <= current.number);
+            it && offered.take().is_some()
+        });
         self.shared.unwanted.send_if_modified(|unwanted| {
             let before = *unwanted;
             *unwanted = before.max(current.number);

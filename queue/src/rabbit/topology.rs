@@ -35,16 +35,15 @@ pub(super) async fn declare_dead(channel: &Channel, names: &Names, limit: Durati
 }
 
 /// Fails where the queue is missing, and proves that the broker still answers on this channel where it is not.
-pub(super) async fn look_for(channel: &Channel, queue: &str, limit: Duration) -> Result<u32, QueueError> {
+pub(super) async fn look_for(channel: &Channel, queue: &str, limit: Duration) -> Result<(), QueueError> {
     let options = QueueDeclareOptions { passive: true, durable: true, ..Default::default() };
-    let found = answer(limit, channel.queue_declare(queue.into(), options, FieldTable::default())).await?;
-    Ok(found.message_count())
+    answer(limit, channel.queue_declare(queue.into(), options, FieldTable::default())).await.map(drop)
 }
 
 pub(super) async fn declare_queue(channel: &Channel, queue: &str, limit: Duration) -> Result<(), QueueError> {
     let mut arguments = FieldTable::default();
     arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
-    answer(limit, channel.queue_declare(queue.into(), QueueDeclareOptions::durable(), arguments)).await.map(|_| ())
+    answer(limit, channel.queue_declare(queue.into(), QueueDeclareOptions::durable(), arguments)).await.map(drop)
 }
 
 async fn declare_exchange(

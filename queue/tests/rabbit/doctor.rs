@@ -28,7 +28,7 @@ async fn what_is_shipped_is_well() {
     let queue = queue_at(&broker.vhost(&host).await);
     let before = seen(&broker, &host).await;
     assert_eq!(worst(&before), Health::Warn, "{before:?}");
-    assert_eq!(before[0].what, "RabbitMQ 3.10.8");
+    assert!(before[0].health == Health::Ok && before[0].what.starts_with("RabbitMQ "), "{before:?}");
     assert!(before.iter().any(|finding| finding.what.contains("does not exist")), "{before:?}");
 
     publish(&queue, 0).await;
