@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use keyrotate_checkpoint::record::JobRecord;
+use keyrotate_checkpoint::{Ledger, LedgerError};
 use keyrotate_proto::capability::Frozen;
 use keyrotate_proto::id::PassId;
 use keyrotate_proto::outcome::Counts;
@@ -32,7 +33,7 @@ impl Coordinator {
             state: state.clone(),
             started: job.started,
             ended,
-            passes: self.parts_of(job).await?,
+            passes: parts_of(&self.ledger, job).await?,
             counts: counts.clone(),
             checked: checked(job, state),
             leftovers: leftovers::read(self.reports.of(&job.id)?.as_ref()).await?,
@@ -41,16 +42,20 @@ impl Coordinator {
         finish(&self.reports.of(&job.id)?, input).await?;
         Ok("summary.json".to_owned())
     }
+}
 
-    async fn parts_of(&self, job: &JobRecord) -> Result<Vec<(PassId, Vec<ShardParts>)>> {
-        let mut passes = Vec::new();
-        for pass in job.passes.iter().filter(|pass| pass.kind.has_rows()) {
-            let shards = self.ledger.shards(&job.id, pass.id).await?;
-            let parts = shards.into_iter().map(|shard| ShardParts { range: shard.range, last_part: shard.last_part });
-            passes.push((pass.id, parts.collect()));
-        }
-        Ok(passes)
+/// The parts of all passes with rows, as the checkpoint names them.
+pub(crate) async fn parts_of(
+    ledger: &Ledger,
+    job: &JobRecord,
+) -> std::result::Result<Vec<(PassId, Vec<ShardParts>)>, LedgerError> {
+    let mut passes = Vec::new();
+    for pass in job.passes.iter().filter(|pass| pass.kind.has_rows()) {
+        let shards = ledger.shards(&job.id, pass.id).await?;
+        let parts = shards.into_iter().map(|shard| ShardParts { range: shard.range, last_part: shard.last_part });
+        passes.push((pass.id, parts.collect()));
     }
+    Ok(passes)
 }
 
 /// When `verifying` had listed the scope to its end, and how many versions it was shown.

@@ -1,9 +1,12 @@
 //! What there is one of in a fleet: it cuts the key space into shards, hands out tickets, and takes a job from one
 //! state to the next until its report is written. It never touches an object.
 
+pub mod api;
 mod dispatch;
+mod findings;
 mod finish;
 mod lifecycle;
+pub mod sealed;
 mod totals;
 
 use std::collections::HashMap;
@@ -19,6 +22,7 @@ use keyrotate_report::{ReportError, ReportRoot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+pub use findings::findings;
 pub use totals::{Totals, totals};
 
 /// How a coordinator works.

@@ -1,5 +1,7 @@
 //! A job's sums: each (key, version)'s last row once.
 
+use std::collections::BTreeMap;
+
 use keyrotate_checkpoint::record::{JobRecord, ShardRecord, ShardState};
 use keyrotate_checkpoint::{Ledger, LedgerError};
 use keyrotate_proto::outcome::Counts;
@@ -15,6 +17,8 @@ pub struct Totals {
     pub over: usize,
     /// Of those, how many are leased.
     pub leased: usize,
+    /// Who holds how many of those.
+    pub holders: BTreeMap<String, u64>,
 }
 
 /// Adds up what was committed so far.
@@ -41,6 +45,11 @@ impl Totals {
     fn count_shards(&mut self, shards: &[ShardRecord]) {
         self.shards += shards.len();
         self.over += shards.iter().filter(|shard| shard.state.is_over()).count();
-        self.leased += shards.iter().filter(|shard| matches!(shard.state, ShardState::Leased { .. })).count();
+        for shard in shards {
+            if let ShardState::Leased { owner, .. } = &shard.state {
+                self.leased += 1;
+                *self.holders.entry(owner.clone()).or_default() += 1;
+            }
+        }
     }
 }

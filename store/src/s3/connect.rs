@@ -188,6 +188,14 @@ fn endpoint_of(sdk: &SdkConfig) -> Option<String> {
     special.or_else(|| sdk.endpoint_url().map(ToOwned::to_owned))
 }
 
+/// How a store at that address names itself: nobody has to log in to know.
+///
+/// # Errors
+/// [`ConnectError::Endpoint`] when it is no address of a store.
+pub fn identity_of_endpoint(endpoint: &str) -> Result<StoreIdentity> {
+    normalised(endpoint)
+}
+
 /// Scheme, host and port in lower case, the port always written.
 fn normalised(endpoint: &str) -> Result<StoreIdentity> {
     let wrong = || ConnectError::Endpoint(endpoint.to_owned());

@@ -1,0 +1,176 @@
+//! Jobs: listed, looked at, and told what to do.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{Extension, Path, State};
+use axum::http::{StatusCode, Uri};
+use axum::response::IntoResponse;
+use jiff::Timestamp;
+use keyrotate_checkpoint::Refusal;
+use keyrotate_checkpoint::record::{JobLimits, JobRecord};
+use keyrotate_checkpoint::transition::job as transition;
+use keyrotate_proto::api::{JobDescription, JobList, JobStatus, LimitsChange};
+use keyrotate_proto::id::JobId;
+use keyrotate_proto::job::describe;
+use keyrotate_proto::state::{JobState, PauseReason};
+use serde::Deserialize;
+
+use super::door::Caller;
+use super::problem::{Kind, Problem};
+use super::{Answer, Api, view};
+
+/// Jobs of a page.
+const PAGE: usize = 100;
+/// Priorities are within ± this.
+const PRIORITY: i32 = 100;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct ListQuery {
+    state: Option<String>,
+    after: Option<JobId>,
+    limit: Option<usize>,
+}
+
+/// `GET /v1/jobs`
+pub(crate) async fn list(State(api): State<Arc<Api>>, caller: Extension<Caller>, uri: Uri) -> Answer<Json<JobList>> {
+    let query: ListQuery = query(&uri)?;
+    let limit = query.limit.unwrap_or(PAGE).clamp(1, 10 * PAGE);
+    let wanted = |job: &JobRecord| {
+        let in_state = query.state.as_ref().is_none_or(|state| state == job.state.word());
+        in_state && caller.sees(job) && query.after.as_ref().is_none_or(|after| job.id > *after)
+    };
+    let mut jobs = api.site.ledger.jobs().await?;
+    jobs.retain(wanted);
+    let more = jobs.len() > limit;
+    jobs.truncate(limit);
+    let next = jobs.last().filter(|_| more).map(|job| job.id.clone());
+    Ok(Json(JobList { jobs: jobs.iter().map(view::brief).collect(), next }))
+}
+
+/// `GET /v1/jobs/{id}`
+pub(crate) async fn status(
+    State(api): State<Arc<Api>>,
+    caller: Extension<Caller>,
+    Path(id): Path<String>,
+) -> Answer<Json<JobStatus>> {
+    let job = api.job(&caller, &id).await?;
+    Ok(Json(view::status(&api.site.ledger, &job).await?))
+}
+
+/// `GET /v1/jobs/{id}/describe`
+pub(crate) async fn description(
+    State(api): State<Arc<Api>>,
+    caller: Extension<Caller>,
+    Path(id): Path<String>,
+) -> Answer<Json<JobDescription>> {
+    let job = api.job(&caller, &id).await?;
+    let spec = serde_json::to_value(&job.spec);
+    let spec = spec.map_err(|e| Problem::new(Kind::Broken, e.to_string(), "look at the coordinator's log"))?;
+    let status = view::status(&api.site.ledger, &job).await?;
+    Ok(Json(JobDescription { status, spec, rules: describe(&job.spec), passes: view::passes(&job) }))
+}
+
+/// `POST /v1/jobs/{id}/cancel`
+pub(crate) async fn cancel(
+    api: State<Arc<Api>>,
+    caller: Extension<Caller>,
+    id: Path<String>,
+) -> Answer<Json<JobStatus>> {
+    change(&api, &caller, &id, transition::cancel).await
+}
+
+/// `POST /v1/jobs/{id}/pause`
+pub(crate) async fn pause(
+    api: State<Arc<Api>>,
+    caller: Extension<Caller>,
+    id: Path<String>,
+) -> Answer<Json<JobStatus>> {
+    let by = format!("by {}", caller.name);
+    change(&api, &caller, &id, |job, now| transition::pause(job, PauseReason::Operator, &by, now)).await
+}
+
+/// `POST /v1/jobs/{id}/resume`
+pub(crate) async fn resume(
+    api: State<Arc<Api>>,
+    caller: Extension<Caller>,
+    id: Path<String>,
+) -> Answer<Json<JobStatus>> {
+    let job = api.job(&caller, &id).await?;
+    if matches!(job.state, JobState::Failed { .. }) {
+        let job = api.site.ledger.resume_job(&job.id).await?;
+        return Ok(Json(view::status(&api.site.ledger, &job).await?));
+    }
+    change(&api, &caller, &id, |job, now| transition::resume(job, true, now)).await
+}
+
+/// `POST /v1/jobs/{id}/confirm`
+pub(crate) async fn confirm(
+    api: State<Arc<Api>>,
+    caller: Extension<Caller>,
+    id: Path<String>,
+) -> Answer<Json<JobStatus>> {
+    change(&api, &caller, &id, transition::confirm).await
+}
+
+/// `PATCH /v1/jobs/{id}/limits`
+pub(crate) async fn limit(
+    api: State<Arc<Api>>,
+    caller: Extension<Caller>,
+    id: Path<String>,
+    body: Result<Bytes, BytesRejection>,
+) -> Answer<Json<JobStatus>> {
+    let asked: LimitsChange = serde_json::from_slice(&whole(body)?).map_err(|e| bad(format!("the body: {e}")))?;
+    if asked.rate.flatten().is_some_and(|rate| !rate.is_finite() || rate <= 0.0) {
+        return Err(bad("`rate` must be more than 0; `null` takes the limit away"));
+    }
+    if asked.permits.flatten() == Some(0) {
+        return Err(bad("`permits` must be more than 0; `null` takes the limit away"));
+    }
+    if let Some(priority) = asked.priority {
+        check_priority(priority)?;
+    }
+    let limits = |job: &JobRecord| JobLimits {
+        rate: asked.rate.unwrap_or(job.limits.rate),
+        permits: asked.permits.unwrap_or(job.limits.permits),
+        priority: asked.priority.unwrap_or(job.limits.priority),
+    };
+    change(&api, &caller, &id, |job, now| transition::limit(job, &limits(job), now)).await
+}
+
+pub(crate) fn check_priority(priority: i32) -> Result<(), Problem> {
+    if (-PRIORITY..=PRIORITY).contains(&priority) { Ok(()) } else { Err(bad("`priority` is from -100 to 100")) }
+}
+
+async fn change(
+    api: &Api,
+    caller: &Caller,
+    id: &str,
+    change: impl Fn(&JobRecord, Timestamp) -> Result<JobRecord, Refusal> + Send + Sync,
+) -> Answer<Json<JobStatus>> {
+    let job = api.job(caller, id).await?;
+    let job = api.site.ledger.update_job(&job.id, change).await?;
+    Ok(Json(view::status(&api.site.ledger, &job).await?))
+}
+
+/// The query's fields.
+pub(crate) fn query<T: serde::de::DeserializeOwned>(uri: &Uri) -> Result<T, Problem> {
+    serde_urlencoded::from_str(uri.query().unwrap_or_default()).map_err(|e| bad(format!("the query: {e}")))
+}
+
+/// The whole body.
+pub(crate) fn whole(body: Result<Bytes, BytesRejection>) -> Result<Bytes, Problem> {
+    body.map_err(|rejection| match rejection.into_response().status() {
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            Problem::new(Kind::TooLarge, "the body is longer than `limits.body` allows", "a job file has a page or two")
+        }
+        _ => bad("the body did not come whole"),
+    })
+}
+
+pub(crate) fn bad(detail: impl Into<String>) -> Problem {
+    Problem::new(Kind::BadRequest, detail, "see `GET /v1/openapi.json`")
+}

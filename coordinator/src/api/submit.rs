@@ -1,0 +1,185 @@
+//! A job file comes in: checked, sealed, begun once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{Extension, State};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use keyrotate_checkpoint::Submit;
+use keyrotate_checkpoint::record::{JobLimits, JobRecord};
+use keyrotate_proto::api::{FileProblem, Submitted};
+use keyrotate_proto::id::{JobId, Nonce};
+use keyrotate_proto::job::{Parsed, parse};
+use keyrotate_proto::position::KeyRange;
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+
+use super::door::Caller;
+use super::jobs::{bad, check_priority, query, whole};
+use super::problem::{Kind, Problem};
+use super::{Answer, Api, NamedStore};
+use crate::sealed::Sealer;
+
+/// How long an idempotency key is remembered.
+const REMEMBER: Duration = Duration::from_secs(24 * 3600);
+/// Longest idempotency key.
+const LONGEST_KEY: usize = 200;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct SubmitQuery {
+    store: Option<String>,
+    confirm: bool,
+    priority: i32,
+}
+
+/// `POST /v1/jobs`
+pub(crate) async fn submit(
+    State(api): State<Arc<Api>>,
+    caller: Extension<Caller>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Answer<Response> {
+    let asked: SubmitQuery = query(&uri)?;
+    check_priority(asked.priority)?;
+    check_type(&headers)?;
+    let body = whole(body)?;
+    let again = submit_key(&headers, &caller, &uri, &body)?;
+    let parsed = parse(&body, "job file").map_err(|errors| Problem::job_file(&errors.0))?;
+    if !caller.reaches(&parsed.spec.bucket, &parsed.spec.prefix) {
+        let what = format!(
+            "bucket `{}`, prefix `{}` is outside of the token's scopes",
+            parsed.spec.bucket, parsed.spec.prefix
+        );
+        return Err(Problem::new(Kind::Forbidden, what, "narrow the job file, or use a token that reaches it"));
+    }
+    if let Some(again) = &again
+        && let Some(id) = api.site.ledger.submitted(again).await?
+    {
+        return Ok(answer(StatusCode::OK, id, &parsed));
+    }
+    let problems = parsed.at_start(api.site.env.now());
+    if !problems.is_empty() {
+        return Err(Problem::job_file(&problems));
+    }
+    let job = api.record(&asked, &caller, &parsed).await?;
+    let id = job.id.clone();
+    let begun = match again {
+        Some(again) => api.site.ledger.begin_job_once(job, &again).await?,
+        None => api.site.ledger.begin_job(job).await.map(|()| id.clone())?,
+    };
+    let status = if begun == id { StatusCode::CREATED } else { StatusCode::OK };
+    Ok(answer(status, begun, &parsed))
+}
+
+fn answer(status: StatusCode, id: JobId, parsed: &Parsed) -> Response {
+    let place = [(header::LOCATION, format!("/v1/jobs/{id}"))];
+    let warnings = parsed.warnings.iter().map(FileProblem::from).collect();
+    (status, place, Json(Submitted { id, warnings })).into_response()
+}
+
+impl Api {
+    /// The record of a job that has not begun.
+    async fn record(&self, asked: &SubmitQuery, caller: &Caller, parsed: &Parsed) -> Answer<JobRecord> {
+        let (site, spec) = (&self.site, &parsed.spec);
+        let store = self.store(asked.store.as_deref())?;
+        let Some(identity) = &store.identity else {
+            let what = format!("the account of the store `{}` is not known before a worker has served it", store.name);
+            return Err(Problem::new(Kind::NoWorker, what, "start a worker for it, then submit again"));
+        };
+        self.not_over_reports(identity, &spec.bucket, &spec.prefix)?;
+        let live = site.ledger.live_jobs().await?.len();
+        if live >= self.open_jobs {
+            let what = format!("{live} jobs have not ended, and no more are allowed");
+            return Err(Problem::new(Kind::TooMany, what, "wait for one, cancel one, or raise `limits.openJobs`"));
+        }
+        let sealed_token = match spec.notify.as_ref().and_then(|notify| notify.token.as_deref()) {
+            Some(token) => Some(self.sealer()?.seal(token).await?),
+            None => None,
+        };
+        let now = site.ledger.now().await?;
+        let mut random = [0; 10];
+        site.env.fill(&mut random);
+        let id = JobId::new(u64::try_from(now.as_millisecond()).unwrap_or(0), random);
+        let nonce = Nonce(site.env.random_hex(4));
+        let job = JobRecord::new(id, spec.clone(), identity.clone(), nonce, caller.name.clone(), now);
+        Ok(JobRecord {
+            sealed_token,
+            store_name: store.name.clone(),
+            probes: store.probes.clone(),
+            confirmed: asked.confirm,
+            limits: JobLimits { priority: asked.priority, ..JobLimits::default() },
+            ..job
+        })
+    }
+
+    fn sealer(&self) -> Answer<&Sealer> {
+        let what = "the coordinator has nothing to seal the notify token with";
+        let mend = "set `secrets.kesKey` or `secrets.keyFile` there, or leave the token out";
+        self.site.sealer.as_ref().ok_or_else(|| Problem::new(Kind::Refused, what, mend))
+    }
+
+    /// The store of that name; without a name the only one.
+    fn store(&self, name: Option<&str>) -> Answer<&NamedStore> {
+        let known = || self.site.stores.iter().map(|store| format!("`{}`", store.name)).collect::<Vec<_>>().join(", ");
+        let found = match name {
+            Some(name) => self.site.stores.iter().find(|store| store.name == name),
+            None if self.site.stores.len() == 1 => self.site.stores.first(),
+            None => None,
+        };
+        found.ok_or_else(|| {
+            let what = match name {
+                Some(name) => format!("there is no store `{}`", name.escape_debug()),
+                None => "the fleet has several stores, and none was named".to_owned(),
+            };
+            Problem::new(Kind::Refused, what, format!("known: {}; name one as `store`", known()))
+        })
+    }
+
+    /// A job must not work on the reports of jobs.
+    fn not_over_reports(&self, identity: &str, bucket: &str, prefix: &str) -> Answer<()> {
+        let Some(reports) = &self.site.reports_at else { return Ok(()) };
+        let overlap = KeyRange::of_prefix(prefix).overlaps(&KeyRange::of_prefix(&reports.prefix));
+        if reports.store == identity && reports.bucket == bucket && overlap {
+            let what = "the reports of all jobs lie inside the job's scope";
+            return Err(Problem::new(Kind::Refused, what, "keep reports in a bucket of their own"));
+        }
+        Ok(())
+    }
+}
+
+fn check_type(headers: &HeaderMap) -> Answer<()> {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    match kind.as_str() {
+        "application/yaml" | "application/x-yaml" | "text/yaml" | "application/json" => Ok(()),
+        _ => {
+            let what = format!("a job file is not `{}`", kind.escape_debug());
+            Err(Problem::new(Kind::MediaType, what, "send it as `application/yaml` or `application/json`"))
+        }
+    }
+}
+
+fn submit_key(headers: &HeaderMap, caller: &Caller, uri: &Uri, body: &[u8]) -> Answer<Option<Submit>> {
+    let Some(key) = headers.get("idempotency-key") else { return Ok(None) };
+    let key = key.to_str().ok().filter(|key| !key.is_empty() && key.len() <= LONGEST_KEY);
+    let key = key.ok_or_else(|| bad(format!("`Idempotency-Key` has 1 to {LONGEST_KEY} ASCII characters")))?;
+    let hash = |pieces: [&[u8]; 2]| {
+        let mut hash = Sha256::new();
+        for piece in pieces {
+            hash.update((piece.len() as u64).to_le_bytes());
+            hash.update(piece);
+        }
+        hex::encode(hash.finalize())
+    };
+    Ok(Some(Submit {
+        key: hash([caller.name.as_bytes(), key.as_bytes()]),
+        asked: hash([uri.query().unwrap_or_default().as_bytes(), body]),
+        remember: REMEMBER,
+    }))
+}
