@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use keyrotate_checkpoint::record::PROBE_PREFIX;
+use keyrotate_config::StoreName;
+use keyrotate_config::token::{Role, Scope, TokenName};
 
 /// Rotates the encryption key of every object in a bucket, on any S3-compatible store.
 #[derive(Debug, Parser)]
@@ -23,8 +25,33 @@ pub(crate) struct Cli {
 pub(crate) enum Verb {
     /// Run a job file on this machine: begin it, or go on where it was interrupted.
     Run(RunArgs),
+    /// Begin a job in the fleet; waits for what its preparation finds.
+    Start(StartArgs),
+    /// List jobs.
+    List(ListArgs),
+    /// Show how a job stands, until it ends.
+    Status(StatusArgs),
+    /// Say what a job was asked to do, and what it does to which objects.
+    Describe(JobArgs),
+    /// Pause a job until it is resumed.
+    Pause(JobArgs),
+    /// Let a paused or failed job go on.
+    Resume(JobArgs),
     /// Cancel a job, running or not.
-    Cancel(CancelArgs),
+    Cancel(JobArgs),
+    /// Change how much of the fleet a job may take.
+    Set(SetArgs),
+    /// Take the target key that a job found, where its file names none.
+    Confirm(ConfirmArgs),
+    /// List versions that failed, are in conflict, or could not be done.
+    Failed(FailedArgs),
+    /// Print the report's summary, or fetch its files.
+    Report(ReportArgs),
+    /// Make tokens for the coordinator.
+    #[command(subcommand)]
+    Token(TokenVerb),
+    /// Serve the API of a fleet.
+    Coordinator(CoordinatorArgs),
     /// Print a job file to fill in.
     Generate(GenerateArgs),
     /// Check a job file and say what it will do to which objects.
@@ -92,13 +119,205 @@ pub(crate) enum Output {
     Json,
 }
 
+/// Where jobs are: in the fleet that is named, else on this machine.
 #[derive(Clone, Debug, Args)]
-pub(crate) struct CancelArgs {
+pub(crate) struct WhereArgs {
+    /// The fleet's coordinator [env: KEYROTATE_URL, or `url` of the configuration]
+    #[arg(long, value_name = "URL")]
+    pub(crate) url: Option<String>,
+    /// Look into the state folder of this machine, though a fleet is named.
+    #[arg(long, conflicts_with = "url")]
+    pub(crate) local: bool,
+    /// The configuration file [default: $XDG_CONFIG_HOME/keyrotate/config.yaml, /etc/keyrotate/config.yaml]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) state: StateArgs,
+}
+
+impl WhereArgs {
+    /// Fields of the configuration that the command line gives.
+    pub(crate) fn flags(&self) -> Vec<(&'static str, String, &'static str)> {
+        self.url.iter().map(|url| ("url", url.clone(), "--url")).collect()
+    }
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct StartArgs {
+    /// The job file; `-` for standard input.
+    #[arg(value_name = "JOB_FILE")]
+    pub(crate) file: PathBuf,
+    /// The fleet's name of the store; not needed where it has one.
+    #[arg(long, value_name = "NAME", value_parser = store_name)]
+    pub(crate) store: Option<String>,
+    /// Jobs of a higher one go first: -100 to 100.
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub(crate) priority: Option<i32>,
+    /// Do not ask: take the target key that the store names.
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+    /// Follow the job to its end, and end with its exit code.
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// A word of yours: the same one begins one job, however often it is sent.
+    #[arg(long, value_name = "KEY")]
+    pub(crate) idempotency_key: Option<String>,
+    #[command(flatten)]
+    pub(crate) place: WhereArgs,
+    /// How results are printed.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ListArgs {
+    /// Only jobs in this state, such as `running`.
+    #[arg(long = "in", value_name = "STATE", value_parser = state_word)]
+    pub(crate) in_state: Option<String>,
+    #[command(flatten)]
+    pub(crate) place: WhereArgs,
+    /// How results are printed.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct StatusArgs {
+    /// The job's id.
+    #[arg(value_name = "JOB")]
+    pub(crate) job: String,
+    /// Look once; so does `--output json`.
+    #[arg(long)]
+    pub(crate) once: bool,
+    #[command(flatten)]
+    pub(crate) place: WhereArgs,
+    /// How results are printed.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct JobArgs {
     /// The job's id.
     #[arg(value_name = "JOB")]
     pub(crate) job: String,
     #[command(flatten)]
-    pub(crate) state: StateArgs,
+    pub(crate) place: WhereArgs,
+    /// How results are printed.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
+}
+
+/// The same as of the other verbs.
+pub(crate) type ConfirmArgs = JobArgs;
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct SetArgs {
+    /// The job's id.
+    #[arg(value_name = "JOB")]
+    pub(crate) job: String,
+    /// Objects per second at most; `none` for the job file's.
+    #[arg(long, value_name = "OBJECTS/S", value_parser = limit_of(rate))]
+    pub(crate) rate: Option<Limit<f64>>,
+    /// Store calls at a time at most, over all workers; `none` for no limit.
+    #[arg(long, value_name = "N", value_parser = limit_of(permits))]
+    pub(crate) permits: Option<Limit<u32>>,
+    /// Jobs of a higher one go first: -100 to 100.
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub(crate) priority: Option<i32>,
+    #[command(flatten)]
+    pub(crate) place: WhereArgs,
+    /// How results are printed.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
+}
+
+/// A limit, or none.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Limit<T>(pub(crate) Option<T>);
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct FailedArgs {
+    /// The job's id.
+    #[arg(value_name = "JOB")]
+    pub(crate) job: String,
+    /// How many at most; all unless given.
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<usize>,
+    #[command(flatten)]
+    pub(crate) place: WhereArgs,
+    /// How results are printed; JSON is one object per line.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ReportArgs {
+    /// The job's id.
+    #[arg(value_name = "JOB")]
+    pub(crate) job: String,
+    /// Fetch all files of the report into this folder, instead of printing its summary.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) place: WhereArgs,
+}
+
+/// What to do with tokens.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum TokenVerb {
+    /// Make a token; prints it once, and the line for `tokens:` in the coordinator's configuration.
+    New(TokenNewArgs),
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct TokenNewArgs {
+    /// Who holds it: the USER of his jobs.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: TokenName,
+    /// What he may do.
+    #[arg(long, value_enum)]
+    pub(crate) role: RoleArg,
+    /// To jobs on this bucket, or its keys that begin with this prefix, alone; may be given several times.
+    #[arg(long, value_name = "BUCKET[/PREFIX]")]
+    pub(crate) scope: Vec<Scope>,
+    /// Days until it expires; never unless given.
+    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) expires: Option<u32>,
+    /// How results are printed.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
+}
+
+/// What the holder of a token may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RoleArg {
+    /// Look.
+    View,
+    /// Submit jobs and tell them what to do.
+    Operate,
+    /// Look after the fleet, too.
+    Admin,
+}
+
+impl From<RoleArg> for Role {
+    fn from(role: RoleArg) -> Self {
+        match role {
+            RoleArg::View => Self::View,
+            RoleArg::Operate => Self::Operate,
+            RoleArg::Admin => Self::Admin,
+        }
+    }
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct CoordinatorArgs {
+    /// The configuration file [default: $XDG_CONFIG_HOME/keyrotate/config.yaml, /etc/keyrotate/config.yaml]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Where to listen [default: 127.0.0.1:7474]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) listen: Option<String>,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -177,6 +396,30 @@ fn rate(text: &str) -> Result<f64, String> {
         Ok(rate) if rate.is_finite() && rate > 0.0 => Ok(rate),
         _ => Err("objects per second, more than 0, such as `200`; without the flag there is no limit".into()),
     }
+}
+
+/// Reads a limit; `none` takes it away.
+fn limit_of<T: Clone + Send + Sync + 'static>(
+    read: fn(&str) -> Result<T, String>,
+) -> impl Fn(&str) -> Result<Limit<T>, String> + Clone + Send + Sync + 'static {
+    move |text| if text == "none" { Ok(Limit(None)) } else { read(text).map(|limit| Limit(Some(limit))) }
+}
+
+fn permits(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(permits) if permits > 0 => Ok(permits),
+        _ => Err("a number more than 0, or `none`".into()),
+    }
+}
+
+fn store_name(text: &str) -> Result<String, String> {
+    StoreName::try_from(text.to_owned()).map(|name| name.as_str().to_owned())
+}
+
+/// The word of a state: letters, so that it can stand in a URL.
+fn state_word(text: &str) -> Result<String, String> {
+    let plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_lowercase() || b == b'-');
+    if plain { Ok(text.to_owned()) } else { Err("a state such as `running`, `paused`, `completed`".into()) }
 }
 
 /// A folder of its own: everything below it is taken for probes when leftovers are swept.

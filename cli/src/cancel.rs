@@ -1,9 +1,11 @@
 //! `cancel`: ends a job, whether or not a process works on it.
 
+use std::path::Path;
 use std::time::Duration;
 
 use keyrotate_checkpoint::{Ledger, LedgerError};
 use keyrotate_env::Env;
+use keyrotate_proto::api::JobStatus;
 use keyrotate_proto::id::JobId;
 use keyrotate_proto::say::chain;
 use keyrotate_report::ReportRoot;
@@ -12,60 +14,47 @@ use keyrotate_report::leftovers;
 use keyrotate_report::root::FolderRoot;
 use tokio::time::Instant;
 
-use crate::args::CancelArgs;
 use crate::connect;
-use crate::control::{self, Answer, Request};
-use crate::exit::Exit;
+use crate::control;
 use crate::failure::Failure;
+use crate::jobs::{self, Ask, Reply};
 use crate::local::{self, LOOK_EVERY, LocalConfig, Place};
 use crate::say;
-use crate::state::{self, BucketFolder, Holder, Lock};
+use crate::state::{BucketFolder, Holder, Lock};
 
 /// How long the process that works on a job may take to end it: a lease, then the `clean` pass.
 const PATIENCE: Duration = Duration::from_secs(150);
 
-/// How far a cancelled job is.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Ending {
-    /// Nothing happens any more.
-    Ended,
-    /// The process that works on it is about to end it.
-    Soon,
-}
-
-/// Cancels a job: through the process that works on it, else by itself.
-#[expect(clippy::print_stdout, reason = "the answer is the output")]
-pub(crate) async fn cancel(args: &CancelArgs) -> Result<Exit, Failure> {
-    let job: JobId =
-        args.job.parse().map_err(|e| Failure::usage(format!("{e}"), "`run` prints the id in its first line"))?;
-    let root = state::root(&args.state)?;
-    for folder in BucketFolder::all(&root) {
-        let Some(ending) = end(&folder, &job).await? else { continue };
-        match ending {
-            Ending::Ended => println!("job {job} is cancelled"),
-            Ending::Soon => println!("job {job} is being cancelled: the process that works on it ends it"),
+/// Cancels a job below `root`: through the process that works on it, else by itself. Whether there is such a job.
+pub(crate) async fn cancel(root: &Path, job: &JobId) -> Result<bool, Failure> {
+    for folder in BucketFolder::all(root) {
+        if end(&folder, job).await? {
+            return Ok(true);
         }
-        return Ok(Exit::Completed);
     }
-    let mend = format!("jobs of this machine are below `{}`; `--state DIR` names another folder", root.display());
-    Err(Failure::usage(format!("there is no job {job}"), mend))
+    Ok(false)
 }
 
-/// Ends a job of one folder; `None` when the folder has no such job.
-async fn end(folder: &BucketFolder, job: &JobId) -> Result<Option<Ending>, Failure> {
+/// Ends a job of one folder; whether the folder has such a job.
+async fn end(folder: &BucketFolder, job: &JobId) -> Result<bool, Failure> {
     let give_up = Instant::now() + PATIENCE;
     let mut known = folder.job(job).exists();
+    let ask = Ask { method: "POST", path: format!("/v1/jobs/{job}/cancel"), ..Ask::default() };
     loop {
-        match control::ask(folder.path(), &Request::Cancel { job: job.clone() }).await {
-            Ok(Answer::Unknown) => return Ok(None),
-            Ok(Answer::Refused { error }) => return Err(Failure::refused(error, "its end stands in its report")),
-            Ok(Answer::Ended) => return Ok(Some(Ending::Ended)),
-            Ok(Answer::Ending) if Instant::now() > give_up => return Ok(Some(Ending::Soon)),
-            Ok(Answer::Ending) => known = true,
+        match control::ask(folder.path(), &ask).await {
+            Ok(Reply { status: 404, .. }) => return Ok(false),
+            Ok(reply) => {
+                let status: JobStatus = jobs::read(reply, "")?;
+                // The process that works on it ends it, sooner or later.
+                if status.is_ended() || Instant::now() > give_up {
+                    return Ok(true);
+                }
+                known = true;
+            }
             // Nobody is there, or it is about to leave: then the lock says so.
             Err(_) => match folder.lock(&holder()) {
                 Ok(lock) => return end_dead(folder, job, lock).await,
-                Err(_) if !known => return Ok(None),
+                Err(_) if !known => return Ok(false),
                 Err(held) if Instant::now() > give_up => return Err(held),
                 Err(_) => {}
             },
@@ -75,13 +64,13 @@ async fn end(folder: &BucketFolder, job: &JobId) -> Result<Option<Ending>, Failu
 }
 
 /// Ends a job on which no process works.
-async fn end_dead(folder: &BucketFolder, job: &JobId, _lock: Lock) -> Result<Option<Ending>, Failure> {
+async fn end_dead(folder: &BucketFolder, job: &JobId, _lock: Lock) -> Result<bool, Failure> {
     let env = Env::system();
     let ledger = local::open_ledger(folder, &env).await?;
     let broke = |e: LedgerError| Failure::refused(chain(&e), "its end stands in its report");
     let record = match ledger.job(job).await {
         Ok(record) => record,
-        Err(LedgerError::Lost(_)) => return Ok(None),
+        Err(LedgerError::Lost(_)) => return Ok(false),
         Err(error) => return Err(broke(error)),
     };
     let jobs = folder.path().join("jobs");
@@ -97,7 +86,7 @@ async fn end_dead(folder: &BucketFolder, job: &JobId, _lock: Lock) -> Result<Opt
         }
     }
     say_what_is_left(&ledger, job, &FolderRoot::new(jobs)).await;
-    Ok(Some(Ending::Ended))
+    Ok(true)
 }
 
 /// Uploads that may be ours and are still open, each with the command that removes it.

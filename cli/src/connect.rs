@@ -27,18 +27,17 @@ pub(crate) async fn from_environment(env: &Env) -> Result<Connected, Failure> {
     let s3 = S3Store::connect(S3Config::default()).await;
     let s3 = s3.map_err(|e| Failure::refused(format!("no store: {}", chain(&e)), mend))?;
     let store = Arc::new(Retrying::new(s3, RetryPolicy::default(), env.clone()));
+    let default_key = KesConfig::default_key(|name| std::env::var(name).ok());
+    Ok(Connected { store, kms: kes(env)?, default_key })
+}
+
+/// The KES that `MINIO_KMS_KES_*` names, if they do.
+pub(crate) fn kes(env: &Env) -> Result<Option<Arc<dyn Kms>>, Failure> {
     let mend = "set MINIO_KMS_KES_ENDPOINT and its companions as for MinIO, or none of them";
-    let variable = |name: &str| std::env::var(name).ok();
-    let default_key = KesConfig::default_key(variable);
-    let config = KesConfig::from_env(variable);
+    let config = KesConfig::from_env(|name| std::env::var(name).ok());
     let config = config.map_err(|e| Failure::refused(format!("no KES: {}", chain(&e)), mend))?;
-    let kms: Option<Arc<dyn Kms>> = match config {
-        None => None,
-        Some(config) => {
-            let client = KesClient::new(config, env.clone());
-            let client = client.map_err(|e| Failure::refused(format!("no KES: {}", chain(&e)), mend))?;
-            Some(Arc::new(client))
-        }
-    };
-    Ok(Connected { store, kms, default_key })
+    let Some(config) = config else { return Ok(None) };
+    let client = KesClient::new(config, env.clone());
+    let client = client.map_err(|e| Failure::refused(format!("no KES: {}", chain(&e)), mend))?;
+    Ok(Some(Arc::new(client)))
 }

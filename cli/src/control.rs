@@ -1,4 +1,5 @@
-//! The local socket of a running job, by which other verbs reach it: one line of JSON asked, one answered.
+//! The local socket of a running job, by which other verbs reach it: the coordinator's API, over a socket in the bucket's
+//! folder that only who may enter the folder can open.
 
 use std::fs::File;
 use std::io;
@@ -6,51 +7,27 @@ use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use keyrotate_checkpoint::transition::job::cancel;
-use keyrotate_checkpoint::{Ledger, LedgerError};
-use keyrotate_proto::id::JobId;
-use keyrotate_proto::say::chain;
-use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use axum::Router;
+use axum::body::Body;
+use http::Request;
+use http_body_util::BodyExt as _;
+use hyper_util::rt::TokioIo;
+use keyrotate_coordinator::api::server::serve_connection;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
+
+use crate::jobs::{Ask, Reply};
 
 const SOCKET: &str = "control.sock";
 
-/// How long a visitor may take to ask.
-const ASK_WITHIN: Duration = Duration::from_secs(2);
+/// How long to wait when no visitor can be let in.
+const BREATH: Duration = Duration::from_secs(2);
 
 /// How long whoever holds the folder may take to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
-
-/// What another verb asks of the process that holds a bucket's folder.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(tag = "verb", rename_all = "kebab-case")]
-pub(crate) enum Request {
-    /// Cancel that job.
-    Cancel {
-        /// The job.
-        job: JobId,
-    },
-}
-
-/// What it answers.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "answer", rename_all = "kebab-case")]
-pub(crate) enum Answer {
-    /// It will be done; ask again to hear when.
-    Ending,
-    /// It is done.
-    Ended,
-    /// There is no such job here.
-    Unknown,
-    /// It can't be done.
-    Refused {
-        /// Why.
-        error: String,
-    },
-}
 
 /// A socket path is at most 107 bytes long; through the folder's descriptor it is always short enough.
 struct ShortPath {
@@ -76,93 +53,111 @@ impl Drop for Control {
 }
 
 /// Listens in a bucket's folder. Only for the holder of its lock: what an earlier holder left is removed.
-pub(crate) fn serve(folder: &Path, ledger: &Ledger) -> io::Result<Control> {
+pub(crate) fn serve(folder: &Path, router: Router) -> io::Result<Control> {
     let _absent = std::fs::remove_file(folder.join(SOCKET));
     let listener = UnixListener::bind(&short(folder)?.path)?;
-    let ledger = ledger.clone();
     Ok(Control(tokio::spawn(async move {
+        let mut visitors = JoinSet::new();
         loop {
+            while visitors.try_join_next().is_some() {}
             match listener.accept().await {
-                Ok((visitor, _)) => drop(tokio::spawn(answer(visitor, ledger.clone()))),
+                Ok((visitor, _)) => {
+                    visitors.spawn(serve_connection(visitor, router.clone(), CancellationToken::new()));
+                }
                 // Out of descriptors, say: that passes.
-                Err(_) => tokio::time::sleep(ASK_WITHIN).await,
+                Err(_) => tokio::time::sleep(BREATH).await,
             }
         }
     })))
 }
 
-/// Hears one request and answers it; nothing to a visitor who asks nothing that makes sense.
-async fn answer(visitor: UnixStream, ledger: Ledger) {
-    let mut line = String::new();
-    let mut reader = BufReader::new(visitor.take(4096));
-    let Ok(Ok(_)) = timeout(ASK_WITHIN, reader.read_line(&mut line)).await else { return };
-    let Ok(Request::Cancel { job }) = serde_json::from_str(&line) else { return };
-    let answer = match ledger.update_job(&job, cancel).await {
-        Ok(record) if record.state.is_ended() => Answer::Ended,
-        Ok(_) => Answer::Ending,
-        Err(LedgerError::Lost(_)) => Answer::Unknown,
-        Err(error) => Answer::Refused { error: chain(&error) },
-    };
-    let mut line = serde_json::to_vec(&answer).unwrap_or_default();
-    line.push(b'\n');
-    // A visitor who has left hears nothing.
-    let _left = timeout(ASK_WITHIN, reader.into_inner().into_inner().write_all(&line)).await;
-}
-
 /// Asks whoever holds a bucket's folder.
-pub(crate) async fn ask(folder: &Path, request: &Request) -> io::Result<Answer> {
-    timeout(ANSWER_WITHIN, asked(folder, request)).await?
+pub(crate) async fn ask(folder: &Path, ask: &Ask) -> io::Result<Reply> {
+    timeout(ANSWER_WITHIN, asked(folder, ask)).await?
 }
 
-async fn asked(folder: &Path, request: &Request) -> io::Result<Answer> {
-    let mut stream = UnixStream::connect(&short(folder)?.path).await?;
-    let mut line = serde_json::to_vec(request)?;
-    line.push(b'\n');
-    stream.write_all(&line).await?;
-    let mut answer = String::new();
-    BufReader::new(stream).read_line(&mut answer).await?;
-    Ok(serde_json::from_str(&answer)?)
+async fn asked(folder: &Path, ask: &Ask) -> io::Result<Reply> {
+    let stream = UnixStream::connect(&short(folder)?.path).await?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+    let talk = async {
+        let response = sender.send_request(request(ask)?).await.map_err(io::Error::other)?;
+        let status = response.status().as_u16();
+        let body = response.into_body().collect().await.map_err(io::Error::other)?.to_bytes().to_vec();
+        Ok(Reply { status, body })
+    };
+    tokio::select! {
+        reply = talk => reply,
+        // It ends before the answer is whole only where the other side went away.
+        ended = connection => Err(io::Error::other(format!("the other side went away: {ended:?}"))),
+    }
+}
+
+/// Asks an API in this very process.
+pub(crate) async fn ask_here(router: Router, ask: &Ask) -> Reply {
+    let Ok(request) = request(ask) else { return Reply { status: 400, body: Vec::new() } };
+    let Ok(response) = router.oneshot(request).await;
+    let status = response.status().as_u16();
+    let body = response.into_body().collect().await.map(|body| body.to_bytes().to_vec()).unwrap_or_default();
+    Reply { status, body }
+}
+
+fn request(ask: &Ask) -> io::Result<Request<Body>> {
+    let mut request = Request::builder().method(ask.method).uri(&ask.path).header("host", "localhost");
+    if let Some((kind, _)) = &ask.body {
+        request = request.header("content-type", *kind);
+    }
+    let body = ask.body.as_ref().map(|(_, body)| body.clone()).unwrap_or_default();
+    request.body(Body::from(body)).map_err(io::Error::other)
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
-    use keyrotate_checkpoint::MemoryBackend;
     use keyrotate_checkpoint::record::JobRecord;
+    use keyrotate_checkpoint::{Ledger, MemoryBackend};
     use keyrotate_env::Env;
-    use keyrotate_proto::id::Nonce;
+    use keyrotate_proto::id::{JobId, Nonce};
+    use keyrotate_store::StoreIdentity;
 
     use super::*;
+    use crate::jobs::folder::router;
+    use crate::state::BucketFolder;
+
+    fn cancel(job: &JobId) -> Ask {
+        Ask { method: "POST", path: format!("/v1/jobs/{job}/cancel"), ..Ask::default() }
+    }
 
     #[tokio::test]
     async fn a_question_is_answered_however_deep_the_folder_lies() {
         let dir = tempfile::tempdir().unwrap();
         let deep = dir.path().join("x".repeat(100)).join("y".repeat(100));
-        std::fs::create_dir_all(&deep).unwrap();
-        let env = Env::seeded(1, jiff::Timestamp::UNIX_EPOCH);
+        let folder = BucketFolder::of(&deep, &StoreIdentity("s".into()), "b");
+        let deep = folder.path();
+        std::fs::create_dir_all(deep).unwrap();
+        let env = Env::system();
         let ledger = Ledger::new(Arc::new(MemoryBackend::new(env.clone())), env.clone());
         let text = "keyrotate: {apiVersion: v1, bucket: bucket, encryption: {key: k}}";
         let spec = keyrotate_proto::job::parse(text.as_bytes(), "job.yaml").unwrap().spec;
         let job = JobId::new(1, [7; 10]);
         let record = JobRecord::new(job.clone(), spec, "s".into(), Nonce("n".into()), String::new(), env.now());
         ledger.begin_job(record).await.unwrap();
-        let control = serve(&deep, &ledger).unwrap();
+        let control = serve(deep, router(&folder, &ledger, &env)).unwrap();
         // One who says nothing holds nobody up.
-        let _silent = UnixStream::connect(&short(&deep).unwrap().path).await.unwrap();
-        assert_eq!(ask(&deep, &Request::Cancel { job: JobId::new(2, [7; 10]) }).await.unwrap(), Answer::Unknown);
-        assert_eq!(ask(&deep, &Request::Cancel { job: job.clone() }).await.unwrap(), Answer::Ending);
+        let _silent = UnixStream::connect(&short(deep).unwrap().path).await.unwrap();
+        assert_eq!(ask(deep, &cancel(&JobId::new(2, [7; 10]))).await.unwrap().status, 404);
+        assert_eq!(ask(deep, &cancel(&job)).await.unwrap().status, 200);
         assert_eq!(ledger.job(&job).await.unwrap().state.word(), "cancelling");
         drop(control);
-        serve(&deep, &ledger).unwrap();
+        serve(deep, router(&folder, &ledger, &env)).unwrap();
     }
 
     #[tokio::test(start_paused = true)]
     async fn nobody_waits_for_ever_for_an_answer() {
         let dir = tempfile::tempdir().unwrap();
         let _hears_nothing = UnixListener::bind(dir.path().join(SOCKET)).unwrap();
-        let request = Request::Cancel { job: JobId::new(1, [7; 10]) };
-        let error = ask(dir.path(), &request).await.unwrap_err();
+        let error = ask(dir.path(), &cancel(&JobId::new(1, [7; 10]))).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 }

@@ -3,28 +3,32 @@
 mod args;
 mod cancel;
 mod choose;
+mod config;
 mod connect;
 mod control;
+mod coordinator;
 mod demo;
 mod devstack;
 mod exit;
 mod failure;
 mod files;
+mod jobs;
 mod local;
 mod progress;
 mod run;
-mod sealed;
 mod state;
 mod summary;
+mod token;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
-use crate::args::{Cli, Verb};
+use crate::args::{Cli, TokenVerb, Verb};
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::jobs::verbs;
 
 /// Rows live for seconds between buffers that live for milliseconds: the system's allocator spends a fifth of the CPU on
 /// that and gives little back. `.cargo/config.toml` keeps its arenas few.
@@ -59,7 +63,19 @@ fn main() -> ExitCode {
 async fn perform(verb: Verb) -> Result<Exit, Failure> {
     match verb {
         Verb::Run(args) => run::run(args).await,
-        Verb::Cancel(args) => cancel::cancel(&args).await,
+        Verb::Start(args) => verbs::start(args).await,
+        Verb::List(args) => verbs::list(args).await,
+        Verb::Status(args) => verbs::status(args).await,
+        Verb::Describe(args) => verbs::describe(args).await,
+        Verb::Pause(args) => verbs::tell(args, "pause").await,
+        Verb::Resume(args) => verbs::tell(args, "resume").await,
+        Verb::Cancel(args) => verbs::cancel(args).await,
+        Verb::Set(args) => verbs::set(args).await,
+        Verb::Confirm(args) => verbs::confirm(args).await,
+        Verb::Failed(args) => verbs::failed(args).await,
+        Verb::Report(args) => verbs::report(args).await,
+        Verb::Token(TokenVerb::New(args)) => token::new(args),
+        Verb::Coordinator(args) => coordinator::serve(args).await,
         Verb::Generate(args) => files::generate(&args),
         Verb::Validate(args) => files::validate(&args),
         Verb::Demo(args) => demo::demo(args).await,

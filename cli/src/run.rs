@@ -6,11 +6,13 @@ use std::sync::Arc;
 
 use keyrotate_checkpoint::record::{JobRecord, ProbePlace};
 use keyrotate_checkpoint::{Ledger, LedgerError};
+use keyrotate_coordinator::sealed::Sealer;
 use keyrotate_env::Env;
 use keyrotate_kms::Kms;
 use keyrotate_proto::capability::FrozenTarget;
 use keyrotate_proto::id::JobId;
 use keyrotate_proto::job::Parsed;
+use keyrotate_proto::say::chain;
 use keyrotate_proto::spec::Target;
 use keyrotate_proto::state::JobState;
 use keyrotate_store::Store;
@@ -26,9 +28,11 @@ use crate::files;
 use crate::local::{self, LOOK_EVERY, Local, LocalConfig, Place};
 use crate::progress::Progress;
 use crate::say;
-use crate::sealed::Sealer;
 use crate::state::{self, BucketFolder, Holder};
 use crate::summary;
+
+/// Name of the key file in the state folder that secrets are sealed with where no KES does it.
+const KEY_FILE: &str = "secret.key";
 
 /// Runs a job file.
 pub(crate) async fn run(args: RunArgs) -> Result<Exit, Failure> {
@@ -97,12 +101,12 @@ impl Session {
         let holder = Holder { pid: std::process::id(), what: self.what.clone(), since: env.now() };
         let _lock = folder.lock(&holder)?;
         let ledger = local::open_ledger(&folder, env).await?;
-        let control = control::serve(folder.path(), &ledger);
+        let control = control::serve(folder.path(), crate::jobs::folder::router(&folder, &ledger, env));
         let _control = control.map_err(|e| Failure::io("can't open the control socket in", folder.path(), &e))?;
         let jobs = folder.path().join("jobs");
         let place = Place { store: Arc::clone(&store), kms: kms.clone(), jobs, config: self.config.clone() };
         let (job, line) = choose::settle(&ledger, store.identity(), parsed, &self.wish, &place, env).await?;
-        self.keep_token(&ledger, &job, parsed, kms.as_deref(), env).await?;
+        self.keep_token(&ledger, &job, parsed, kms.clone(), env).await?;
         let mut progress = Progress::new();
         progress.line(&line);
         let mut local = Local::start(ledger, job.clone(), &place, env);
@@ -130,16 +134,16 @@ impl Session {
         ledger: &Ledger,
         job: &JobId,
         parsed: &Parsed,
-        kms: Option<&dyn Kms>,
+        kms: Option<Arc<dyn Kms>>,
         env: &Env,
     ) -> Result<(), Failure> {
         let Some(token) = parsed.spec.notify.as_ref().and_then(|notify| notify.token.as_deref()) else { return Ok(()) };
         let broke = |e| Failure::broke("the checkpoint", &e, "start again");
         let key = match &parsed.spec.target {
-            Target::SseKms { key: Some(key), .. } => Some(key.bare()),
-            _ => self.config.default_key.as_deref(),
+            Target::SseKms { key: Some(key), .. } => Some(key.bare().to_owned()),
+            _ => self.config.default_key.clone(),
         };
-        let sealer = Sealer::new(kms, key, &self.root, env);
+        let sealer = Sealer::new(kms, key, self.root.join(KEY_FILE), env.clone());
         let there = ledger.job(job).await.map_err(broke)?.sealed_token;
         let opened = match &there {
             Some(sealed) => sealer.open(sealed).await,
@@ -148,7 +152,10 @@ impl Session {
         if opened.is_some_and(|opened| *opened == token) {
             return Ok(());
         }
-        let sealed = sealer.seal(token).await?;
+        let sealed = sealer
+            .seal(token)
+            .await
+            .map_err(|e| Failure::refused(format!("the notify token can't be sealed: {}", chain(&e)), e.remedy()))?;
         let change = |job: &JobRecord, _| Ok(JobRecord { sealed_token: Some(sealed.clone()), ..job.clone() });
         ledger.update_job(job, change).await.map(drop).map_err(broke)
     }
@@ -160,7 +167,7 @@ impl Session {
         loop {
             let (job, totals) = local.look().await.map_err(checkpoint_broke)?;
             if let Some(frozen) = job.frozen.as_ref().filter(|_| !announced) {
-                summary::findings(frozen).iter().for_each(|line| progress.line(line));
+                keyrotate_coordinator::findings(frozen).iter().for_each(|line| progress.line(line));
                 announced = true;
             }
             progress.show(&job, &totals, &local.meter().read());
@@ -221,7 +228,7 @@ fn checkpoint_broke(error: LedgerError) -> Failure {
 
 /// Asks on the terminal; without one the answer is no.
 #[expect(clippy::print_stderr, reason = "a question goes to standard error")]
-async fn ask(question: &str) -> bool {
+pub(crate) async fn ask(question: &str) -> bool {
     if !std::io::stdin().is_terminal() {
         return false;
     }
@@ -235,18 +242,18 @@ async fn ask(question: &str) -> bool {
 }
 
 /// Ctrl-C and SIGTERM.
-struct Signals {
+pub(crate) struct Signals {
     interrupt: Signal,
     terminate: Signal,
 }
 
 impl Signals {
-    fn listen() -> Result<Self, Failure> {
+    pub(crate) fn listen() -> Result<Self, Failure> {
         let on = |kind| signal(kind).map_err(|e| Failure::io("can't listen for signals", Path::new("/proc/self"), &e));
         Ok(Self { interrupt: on(SignalKind::interrupt())?, terminate: on(SignalKind::terminate())? })
     }
 
-    async fn recv(&mut self) {
+    pub(crate) async fn recv(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
@@ -254,7 +261,7 @@ impl Signals {
     }
 
     /// From now on the next signal ends the process at once.
-    fn end_at_next(mut self) {
+    pub(crate) fn end_at_next(mut self) {
         tokio::spawn(async move {
             self.recv().await;
             std::process::exit(i32::from(Exit::Interrupted as u8));

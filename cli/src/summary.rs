@@ -1,12 +1,10 @@
 //! The end of a job: a table for people, or its summary as JSON.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use keyrotate_checkpoint::record::JobRecord;
 use keyrotate_coordinator::Totals;
-use keyrotate_proto::capability::{Frozen, FrozenTarget};
 use keyrotate_proto::outcome::Outcome;
 use keyrotate_proto::state::JobState;
 
@@ -45,26 +43,6 @@ fn json(job: &JobRecord, totals: &Totals, report: &Path) -> Result<String, Failu
     let path = report.join("summary.json");
     let what = || format!("can't read the summary `{}`", path.display());
     std::fs::read_to_string(&path).map_err(|e| Failure::broke(what(), &e, "start again: the report is checked anew"))
-}
-
-/// What `prepare` found, a line each: the target as every write names it, what is used to write, and what did not work.
-pub(crate) fn findings(frozen: &Frozen) -> Vec<String> {
-    let target = match &frozen.target {
-        FrozenTarget::SseS3 => "SSE-S3, the store's own key".to_owned(),
-        FrozenTarget::SseKms { key, context: None } => format!("SSE-KMS under `{key}`"),
-        FrozenTarget::SseKms { key, context: Some(_) } => format!("SSE-KMS under `{key}`, with the file's context"),
-    };
-    let mut proven: BTreeMap<_, bool> = BTreeMap::new();
-    for proof in &frozen.proofs {
-        *proven.entry(proof.strategy.as_str()).or_default() |= proof.guarded;
-    }
-    let proven = proven
-        .iter()
-        .map(|(name, guarded)| if *guarded { (*name).to_owned() } else { format!("{name} (not guarded)") });
-    let proven = proven.collect::<Vec<_>>().join(", ");
-    let mut lines = vec![format!("target: {target}"), format!("proven on probe objects: {proven}")];
-    lines.extend(frozen.notes.iter().map(|note| format!("note: {note}")));
-    lines
 }
 
 fn heading(job: &JobRecord, totals: &Totals) -> String {

@@ -1,0 +1,112 @@
+//! Jobs in lines and tables.
+
+use comfy_table::{Table, presets};
+use keyrotate_proto::api::{JobBrief, JobDescription, JobStatus};
+
+/// ID, TYPE, USER, STARTED, STATUS, as `mc batch list` shows them.
+pub(super) fn list(jobs: &[JobBrief]) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header(["ID", "TYPE", "USER", "STARTED", "STATUS"]);
+    for job in jobs {
+        let started = job.started.strftime("%Y-%m-%d %H:%M:%S UTC").to_string();
+        table.add_row([job.id.to_string(), job.kind.clone(), job.user.clone(), started, job.state.clone()]);
+    }
+    table.lines().map(|line| line.trim().to_owned()).collect::<Vec<_>>().join("\n")
+}
+
+/// A job in a line: share, pace, bytes, time left, outcomes.
+pub(super) fn line(status: &JobStatus) -> String {
+    let mut pieces = vec![status.job.state.clone()];
+    if let Some(reason) = &status.reason {
+        pieces.push(format!("({reason}: {})", status.detail.as_deref().unwrap_or_default()));
+    }
+    if let Some(share) = status.share {
+        pieces.push(format!("~{:.0}%", share * 100.0));
+    }
+    if let Some(rate) = status.objects_per_second {
+        pieces.push(format!("{rate:.0} obj/s"));
+    }
+    if let Some(rate) = status.bytes_per_second.filter(|rate| *rate >= 1.0) {
+        pieces.push(format!("{}/s", bytes(rate)));
+    }
+    if let Some(seconds) = status.eta_seconds {
+        pieces.push(format!("ETA {}", time(seconds)));
+    }
+    let outcomes: Vec<_> = words(status).into_iter().map(|(word, n)| format!("{n} {word}")).collect();
+    if !outcomes.is_empty() {
+        pieces.push(outcomes.join(" · "));
+    }
+    if status.rotated_bytes > 0 {
+        #[expect(clippy::cast_precision_loss, reason = "for the eye only")]
+        pieces.push(format!("{} rotated", bytes(status.rotated_bytes as f64)));
+    }
+    pieces.join("  ")
+}
+
+/// Who works on it, a line each.
+pub(super) fn workers(status: &JobStatus) -> Vec<String> {
+    let line = |name: &str, n: u64| format!("  {name}  {n} slice{}", if n == 1 { "" } else { "s" });
+    status.workers.iter().map(|worker| line(&worker.name, worker.slices)).collect()
+}
+
+/// All that was asked, and what it means.
+pub(super) fn description(described: &JobDescription) -> String {
+    let (status, job) = (&described.status, &described.status.job);
+    let mut lines = vec![
+        ("job".to_owned(), job.id.to_string()),
+        ("scope".to_owned(), format!("{}/{} on {}", job.bucket, job.prefix, job.store)),
+        ("submitted by".to_owned(), job.user.clone()),
+        ("started".to_owned(), job.started.to_string()),
+        ("status".to_owned(), line(status)),
+    ];
+    lines.extend(described.rules.iter().cloned());
+    for pass in &described.passes {
+        let state = if pass.ended.is_some() { format!("{} versions", pass.scanned) } else { "open".to_owned() };
+        lines.push((format!("pass {}", pass.number), format!("{}, {} shards, {state}", pass.kind, pass.shards)));
+    }
+    let width = lines.iter().map(|(what, _)| what.len()).max().unwrap_or(0);
+    let mut text: Vec<_> = lines.iter().map(|(what, how)| format!("{what:width$}  {how}")).collect();
+    text.extend(status.findings.iter().cloned());
+    text.join("\n")
+}
+
+/// Sums by the first word of the outcome, in the usual order.
+fn words(status: &JobStatus) -> Vec<(&'static str, u64)> {
+    let of = |word: &'static str| {
+        let ours = |name: &str| name.split('/').next() == Some(word);
+        (word, status.outcomes.iter().filter(|(name, _)| ours(name)).map(|(_, n)| n).sum())
+    };
+    let all = ["rotated", "current", "filtered", "skipped", "conflict", "failed"].map(of);
+    all.into_iter().filter(|(_, n)| *n > 0).collect()
+}
+
+fn bytes(n: f64) -> String {
+    let units = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let (mut n, mut unit) = (n, 0);
+    while n >= 1024.0 && unit + 1 < units.len() {
+        n /= 1024.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{n:.0} B") } else { format!("{n:.1} {}", units[unit]) }
+}
+
+fn time(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
+        _ => format!("{}h{:02}m", seconds / 3600, seconds % 3600 / 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_short() {
+        assert_eq!((bytes(0.0), bytes(1023.0), bytes(1536.0)), ("0 B".into(), "1023 B".into(), "1.5 KiB".into()));
+        assert_eq!(bytes(5.0 * 1024f64.powi(5)), "5120.0 TiB");
+        assert_eq!((time(59), time(61), time(3725)), ("59s".into(), "1m01s".into(), "1h02m".into()));
+    }
+}

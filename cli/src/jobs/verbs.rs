@@ -1,0 +1,242 @@
+//! The verbs over jobs: each asks, shows, and says with which code it ends.
+
+use std::io::{IsTerminal, Read as _, Write as _};
+use std::path::Path;
+
+use keyrotate_proto::api::{JobStatus, LimitsChange};
+use keyrotate_proto::id::JobId;
+use serde_json::{Value, json};
+
+use super::follow::follow;
+use super::{Ask, Client, open, show};
+use crate::args::{
+    ConfirmArgs, FailedArgs, JobArgs, ListArgs, Output, ReportArgs, SetArgs, StartArgs, StatusArgs, WhereArgs,
+};
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::run::ask;
+use crate::say;
+
+/// Longest job file that is sent: the other side reads no more.
+const LONGEST: u64 = 1 << 20;
+
+/// `start`: begins a job in the fleet, waits for what `prepare` finds.
+pub(crate) async fn start(args: StartArgs) -> Result<Exit, Failure> {
+    let jobs = open(&args.place)?;
+    let client = Client(&*jobs);
+    let name = args.file.display().to_string();
+    let mut query = vec![format!("confirm={}", args.yes)];
+    query.extend(args.store.as_ref().map(|store| format!("store={store}")));
+    query.extend(args.priority.map(|priority| format!("priority={priority}")));
+    let ask = Ask {
+        method: "POST",
+        path: format!("/v1/jobs?{}", query.join("&")),
+        body: Some(("application/yaml", text(&args.file)?)),
+        idempotency_key: args.idempotency_key.clone(),
+    };
+    let begun = client.submit(ask, &name).await?;
+    for warning in &begun.warnings {
+        say(&format!("warning: {}", warning.of_file(&name)));
+    }
+    say(&format!("job {} begins", begun.id));
+    let mut status = follow(&*jobs, &begun.id, |status| !status.is_preparing()).await?;
+    status.findings.iter().for_each(|line| say(line));
+    if status.job.state == "awaiting-confirmation" {
+        status = consent(&client, &begun.id, status).await?;
+    }
+    if args.wait && !status.is_ended() {
+        status = follow(&*jobs, &begun.id, JobStatus::is_ended).await?;
+    }
+    print(args.output, &status, || format!("{}", begun.id))?;
+    say(&show::line(&status));
+    Ok(if args.wait || status.is_ended() { exit(&status) } else { Exit::Completed })
+}
+
+/// The file names no key: a person at the terminal says whether the store's own is taken.
+async fn consent(client: &Client<'_>, job: &JobId, status: JobStatus) -> Result<JobStatus, Failure> {
+    if std::io::stdin().is_terminal() && ask("Rotate every object in scope to this target? [y/N] ").await {
+        return client.tell(job, "confirm").await;
+    }
+    say(&format!(
+        "the file names no key: `keyrotate confirm {job}` takes the target above, `keyrotate cancel {job}` ends the job"
+    ));
+    Ok(status)
+}
+
+/// `list`
+pub(crate) async fn list(args: ListArgs) -> Result<Exit, Failure> {
+    let jobs = open(&args.place)?;
+    let all = jobs.list(args.in_state.as_deref()).await?;
+    print(args.output, &json!({ "jobs": all }), || show::list(&all))?;
+    Ok(Exit::Completed)
+}
+
+/// `status`: follows a job to its end, or looks once.
+pub(crate) async fn status(args: StatusArgs) -> Result<Exit, Failure> {
+    let (jobs, job) = (open(&args.place)?, id(&args.job)?);
+    let status = if args.once || args.output == Output::Json {
+        Client(&*jobs).status(&job).await?
+    } else {
+        follow(&*jobs, &job, JobStatus::is_ended).await?
+    };
+    let lines = || std::iter::once(show::line(&status)).chain(show::workers(&status)).collect::<Vec<_>>().join("\n");
+    print(args.output, &status, lines)?;
+    Ok(Exit::Completed)
+}
+
+/// `describe`
+pub(crate) async fn describe(args: JobArgs) -> Result<Exit, Failure> {
+    let (jobs, job) = (open(&args.place)?, id(&args.job)?);
+    let described = Client(&*jobs).describe(&job).await?;
+    print(args.output, &described, || show::description(&described))?;
+    Ok(Exit::Completed)
+}
+
+/// `pause` and `resume`
+pub(crate) async fn tell(args: JobArgs, verb: &'static str) -> Result<Exit, Failure> {
+    told(&args.place, &args.job, verb, args.output).await
+}
+
+/// `confirm`
+pub(crate) async fn confirm(args: ConfirmArgs) -> Result<Exit, Failure> {
+    told(&args.place, &args.job, "confirm", args.output).await
+}
+
+async fn told(place: &WhereArgs, job: &str, verb: &'static str, output: Output) -> Result<Exit, Failure> {
+    let (jobs, job) = (open(place)?, id(job)?);
+    let status = Client(&*jobs).tell(&job, verb).await?;
+    print(output, &status, || format!("job {job}: {}", show::line(&status)))?;
+    Ok(Exit::Completed)
+}
+
+/// `cancel`
+pub(crate) async fn cancel(args: JobArgs) -> Result<Exit, Failure> {
+    let (jobs, job) = (open(&args.place)?, id(&args.job)?);
+    jobs.cancel(&job).await?;
+    let status = Client(&*jobs).status(&job).await?;
+    let said = || match status.is_ended() {
+        true => format!("job {job} is cancelled"),
+        false => format!("job {job} is being cancelled; `keyrotate status {job}` shows its end"),
+    };
+    print(args.output, &status, said)?;
+    Ok(Exit::Completed)
+}
+
+/// `set`
+pub(crate) async fn set(args: SetArgs) -> Result<Exit, Failure> {
+    let change = LimitsChange {
+        rate: args.rate.map(|rate| rate.0),
+        permits: args.permits.map(|permits| permits.0),
+        priority: args.priority,
+    };
+    if change == LimitsChange::default() {
+        return Err(Failure::usage("nothing is to be set", "give --rate, --permits or --priority"));
+    }
+    let (jobs, job) = (open(&args.place)?, id(&args.job)?);
+    let status = Client(&*jobs).limit(&job, &change).await?;
+    let shown = |limit: Option<String>| limit.unwrap_or_else(|| "no limit".into());
+    print(args.output, &status, || {
+        let (rate, permits) = (status.limits.rate.map(|r| r.to_string()), status.limits.permits.map(|p| p.to_string()));
+        format!("job {job}: rate {}, permits {}, priority {}", shown(rate), shown(permits), status.limits.priority)
+    })?;
+    Ok(Exit::Completed)
+}
+
+/// `failed`: every version that failed, is in conflict, or could not be done.
+pub(crate) async fn failed(args: FailedArgs) -> Result<Exit, Failure> {
+    let (jobs, job) = (open(&args.place)?, id(&args.job)?);
+    let client = Client(&*jobs);
+    let (mut after, mut left) = (None, args.limit);
+    loop {
+        let mut page = client.failed(&job, after.as_deref()).await?;
+        if let Some(left) = &mut left {
+            page.rows.truncate(*left);
+            *left -= page.rows.len();
+        }
+        for row in &page.rows {
+            // JSON as lines: a list of millions never stands in memory.
+            let text = || {
+                let version = row.version.as_deref().map(|version| format!(" ({version})")).unwrap_or_default();
+                let why = [row.reason.as_str(), row.detail.as_str()]
+                    .iter()
+                    .filter(|w| !w.is_empty())
+                    .copied()
+                    .collect::<Vec<_>>();
+                format!("{}\t{}{version}\t{}", row.outcome, row.key.escape_debug(), why.join(": "))
+            };
+            let line = if args.output == Output::Json { json!(row).to_string() } else { text() };
+            write(format!("{line}\n").as_bytes())?;
+        }
+        after = page.next;
+        if after.is_none() || left == Some(0) {
+            return Ok(Exit::Completed);
+        }
+    }
+}
+
+/// `report`: the summary, or all files into a folder.
+pub(crate) async fn report(args: ReportArgs) -> Result<Exit, Failure> {
+    let (jobs, job) = (open(&args.place)?, id(&args.job)?);
+    let client = Client(&*jobs);
+    let Some(dir) = &args.dir else {
+        write(&client.report(&job).await?)?;
+        return Ok(Exit::Completed);
+    };
+    for file in client.files(&job).await?.files {
+        // The names come over the network: no path of them leads out of the folder.
+        let plain = |piece: &str| !piece.is_empty() && piece != "." && piece != ".." && !piece.contains('\\');
+        if !file.name.split('/').all(plain) {
+            let what = format!("the report names a file `{}`", file.name.escape_debug());
+            return Err(Failure::refused(what, "that is no name of a report's file: do not trust this coordinator"));
+        }
+        let path = dir.join(&file.name);
+        let bytes = client.file(&job, &file.name).await?;
+        let folder = path.parent().unwrap_or(dir);
+        std::fs::create_dir_all(folder).map_err(|e| Failure::io("can't make the folder", folder, &e))?;
+        std::fs::write(&path, bytes).map_err(|e| Failure::io("can't write", &path, &e))?;
+        say(&format!("{}  {} bytes", path.display(), file.bytes));
+    }
+    Ok(Exit::Completed)
+}
+
+fn text(file: &Path) -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    let read = if file.as_os_str() == "-" {
+        std::io::stdin().lock().take(LONGEST).read_to_end(&mut bytes)
+    } else {
+        std::fs::File::open(file).and_then(|file| file.take(LONGEST).read_to_end(&mut bytes))
+    };
+    let failed = |e| Failure::usage(format!("can't read `{}`: {e}", file.display()), "give the path of a job file");
+    read.map(|_| bytes).map_err(failed)
+}
+
+fn id(text: &str) -> Result<JobId, Failure> {
+    text.parse().map_err(|e| Failure::usage(format!("{e}"), "`keyrotate list` shows the ids"))
+}
+
+fn exit(status: &JobStatus) -> Exit {
+    match status.exit_code {
+        Some(0) | None => Exit::Completed,
+        Some(3) => Exit::Exceptions,
+        Some(5) => Exit::Refused,
+        Some(6) => Exit::Interrupted,
+        Some(_) => Exit::Failed,
+    }
+}
+
+fn print(output: Output, value: &impl serde::Serialize, text: impl FnOnce() -> String) -> Result<(), Failure> {
+    let value = || serde_json::to_value(value).unwrap_or(Value::Null);
+    let text = if output == Output::Json { format!("{:#}", value()) } else { text() };
+    write(format!("{text}\n").as_bytes())
+}
+
+/// To standard output; whoever reads it may have seen enough.
+fn write(bytes: &[u8]) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::io("can't write to", Path::new("standard output"), &e))
+        }
+        _ => Ok(()),
+    }
+}
