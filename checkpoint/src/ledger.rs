@@ -7,6 +7,7 @@ mod lead;
 mod lease;
 mod passes;
 mod transact;
+mod workers;
 
 use std::sync::Arc;
 
@@ -18,6 +19,7 @@ use keyrotate_proto::state::JobState;
 
 pub use self::lease::{HeldLease, LeaseRefusal, Signal};
 use self::transact::{Change, View, encode};
+pub use self::workers::WORKER_GONE_AFTER;
 use crate::backend::{Backend, BackendError, Bell, RecordKey};
 use crate::record::{
     BucketRecord, JOBS, JobRecord, JobResult, LIVE, LiveRecord, RECORD_VERSION, SubmitRecord, bucket_key, job_key,

@@ -21,7 +21,7 @@ pub mod transition;
 
 pub use backend::{Backend, BackendError};
 pub use file::FileBackend;
-pub use ledger::{Commit, HeldLease, LeaseRefusal, Ledger, LedgerError, Signal, Submit};
+pub use ledger::{Commit, HeldLease, LeaseRefusal, Ledger, LedgerError, Signal, Submit, WORKER_GONE_AFTER};
 pub use memory::MemoryBackend;
 pub use redis::{RedisBackend, RedisConfig};
 pub use transition::Refusal;

@@ -1,5 +1,8 @@
 //! What is written down, and under which names. Every record carries the version of its writer.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use jiff::Timestamp;
 use keyrotate_proto::capability::Frozen;
 use keyrotate_proto::id::{Epoch, JobId, Nonce, PassId, ShardId, ShardRef};
@@ -457,6 +460,57 @@ impl Record for LiveRecord {
 #[must_use]
 pub fn live_key(job: &JobId) -> RecordKey {
     RecordKey(format!("{LIVE}{job}"))
+}
+
+/// Prefix of the names of workers' records.
+pub const WORKERS: &str = "worker/";
+
+/// A worker, as it says itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerRecord {
+    /// [`RECORD_VERSION`] of the writer.
+    pub version: u32,
+    /// Its name in leases.
+    pub owner: String,
+    /// The stores that it serves, by name, each with its identity.
+    pub stores: BTreeMap<String, String>,
+    /// Slices at a time.
+    pub slots: u32,
+    /// When it last said so, by the back-end's time.
+    pub seen: Timestamp,
+    /// What it has done since it began.
+    #[serde(default)]
+    pub done: WorkDone,
+}
+
+/// What a worker has done since it began.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct WorkDone {
+    /// Objects.
+    pub objects: u64,
+    /// Bytes of objects that were written.
+    pub bytes: u64,
+}
+
+impl WorkerRecord {
+    /// Whether it said so within `patience`.
+    #[must_use]
+    pub fn lives(&self, now: Timestamp, patience: Duration) -> bool {
+        self.seen.checked_add(patience).is_ok_and(|until| now <= until)
+    }
+}
+
+impl Record for WorkerRecord {
+    fn version(&self) -> u32 {
+        self.version
+    }
+}
+
+/// Name of a worker's record.
+#[must_use]
+pub fn worker_key(owner: &str) -> RecordKey {
+    RecordKey(format!("{WORKERS}{owner}"))
 }
 
 /// Who leads the coordinators.

@@ -52,6 +52,8 @@ pub(crate) enum Verb {
     Token(TokenVerb),
     /// Serve the API of a fleet.
     Coordinator(CoordinatorArgs),
+    /// Work for a fleet: take tickets, until told to stop.
+    Worker(WorkerArgs),
     /// Print a job file to fill in.
     Generate(GenerateArgs),
     /// Check a job file and say what it will do to which objects.
@@ -318,6 +320,13 @@ pub(crate) struct CoordinatorArgs {
     /// Where to listen [default: 127.0.0.1:7474]
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub(crate) listen: Option<String>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct WorkerArgs {
+    /// Configuration file [default: $XDG_CONFIG_HOME/keyrotate/config.yaml, else /etc/keyrotate/config.yaml]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, Args)]

@@ -27,11 +27,15 @@ pub(crate) async fn from_environment(env: &Env) -> Result<Connected, Failure> {
     let s3 = S3Store::connect(S3Config::default()).await;
     let s3 = s3.map_err(|e| Failure::refused(format!("no store: {}", chain(&e)), mend))?;
     let store = Arc::new(Retrying::new(s3, RetryPolicy::default(), env.clone()));
-    let default_key = KesConfig::default_key(|name| std::env::var(name).ok());
-    Ok(Connected { store, kms: kes(env)?, default_key })
+    Ok(Connected { store, kms: kes(env)?, default_key: default_key() })
 }
 
-/// The KES that `MINIO_KMS_KES_*` names, if they do.
+/// What the environment calls the default key.
+pub(crate) fn default_key() -> Option<String> {
+    KesConfig::default_key(|name| std::env::var(name).ok())
+}
+
+/// The KES that `MINIO_KMS_KES_*` name, if they name one.
 pub(crate) fn kes(env: &Env) -> Result<Option<Arc<dyn Kms>>, Failure> {
     let mend = "set MINIO_KMS_KES_ENDPOINT and its companions as for MinIO, or none of them";
     let config = KesConfig::from_env(|name| std::env::var(name).ok());

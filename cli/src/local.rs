@@ -8,7 +8,7 @@ use std::time::Duration;
 use keyrotate_checkpoint::record::{JobRecord, ProbePlace};
 use keyrotate_checkpoint::transition::job as transition;
 use keyrotate_checkpoint::{FileBackend, Ledger, LedgerError};
-use keyrotate_coordinator::{Coordinator, CoordinatorConfig, Totals, totals};
+use keyrotate_coordinator::{Coordinator, CoordinatorConfig, TicketsOut, Totals, totals};
 use keyrotate_env::Env;
 use keyrotate_kms::Kms;
 use keyrotate_proto::id::JobId;
@@ -19,7 +19,7 @@ use keyrotate_report::ReportRoot;
 use keyrotate_report::leftovers;
 use keyrotate_report::root::FolderRoot;
 use keyrotate_store::Store;
-use keyrotate_worker::{Meter, Site, SliceLimits, Worker, WorkerConfig};
+use keyrotate_worker::{Meter, Permits, Site, SliceLimits, Worker, WorkerConfig};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -108,8 +108,7 @@ impl Local {
             owner: format!("process {}", std::process::id()),
             stores: vec![keyrotate_queue::DEFAULT_STORE.to_owned()],
             slots: SLOTS,
-            permits: config.permits,
-            rate: config.rate,
+            permits: Permits::new(config.permits, config.rate),
             limits: SliceLimits::default(),
             probe_part: 5 << 20,
             default_key: config.default_key,
@@ -117,8 +116,11 @@ impl Local {
         };
         let worker = Worker::new(site, worker_config, env.clone());
         let meter = worker.meter();
-        let coordinator_config =
-            CoordinatorConfig { tickets_out: 2 * SLOTS, only: Some(job.clone()), ..CoordinatorConfig::default() };
+        let coordinator_config = CoordinatorConfig {
+            tickets_out: TicketsOut::AtMost(2 * SLOTS),
+            only: Some(job.clone()),
+            ..CoordinatorConfig::default()
+        };
         let coordinator = Coordinator::new(ledger.clone(), queue, reports, coordinator_config);
         let (stop_worker, stop_coordinator) = (CancellationToken::new(), CancellationToken::new());
         let stop = stop_worker.clone();

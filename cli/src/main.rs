@@ -12,13 +12,16 @@ mod devstack;
 mod exit;
 mod failure;
 mod files;
+mod fleet;
 mod jobs;
 mod local;
 mod progress;
 mod run;
+mod signals;
 mod state;
 mod summary;
 mod token;
+mod worker;
 
 use std::process::ExitCode;
 
@@ -80,6 +83,7 @@ async fn perform(verb: Verb) -> Result<Exit, Failure> {
         Verb::Validate(args) => files::validate(&args),
         Verb::Demo(args) => demo::demo(args).await,
         Verb::Devstack(args) => devstack::serve(args).await,
+        Verb::Worker(args) => worker::work(args).await,
     }
 }
 

@@ -1,7 +1,6 @@
 //! `run`: a job file on this machine, from the first question to the table at the end.
 
 use std::io::{IsTerminal, Write};
-use std::path::Path;
 use std::sync::Arc;
 
 use keyrotate_checkpoint::record::{JobRecord, ProbePlace};
@@ -16,7 +15,6 @@ use keyrotate_proto::say::chain;
 use keyrotate_proto::spec::Target;
 use keyrotate_proto::state::JobState;
 use keyrotate_store::Store;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::args::{Output, RunArgs};
 use crate::choose::{self, Wish};
@@ -28,6 +26,7 @@ use crate::files;
 use crate::local::{self, LOOK_EVERY, Local, LocalConfig, Place};
 use crate::progress::Progress;
 use crate::say;
+use crate::signals::Signals;
 use crate::state::{self, BucketFolder, Holder};
 use crate::summary;
 
@@ -239,32 +238,4 @@ pub(crate) async fn ask(question: &str) -> bool {
         std::io::stdin().read_line(&mut line).map(|_| line).unwrap_or_default()
     });
     matches!(answer.await.unwrap_or_default().trim(), "y" | "Y" | "yes")
-}
-
-/// Ctrl-C and SIGTERM.
-pub(crate) struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Signals {
-    pub(crate) fn listen() -> Result<Self, Failure> {
-        let on = |kind| signal(kind).map_err(|e| Failure::io("can't listen for signals", Path::new("/proc/self"), &e));
-        Ok(Self { interrupt: on(SignalKind::interrupt())?, terminate: on(SignalKind::terminate())? })
-    }
-
-    pub(crate) async fn recv(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
-
-    /// From now on the next signal ends the process at once.
-    pub(crate) fn end_at_next(mut self) {
-        tokio::spawn(async move {
-            self.recv().await;
-            std::process::exit(i32::from(Exit::Interrupted as u8));
-        });
-    }
 }

@@ -1,37 +1,69 @@
 //! Tickets out: few at a time, spread over the key space, and again for whatever waits without one.
 
+use std::cmp::Reverse;
+use std::collections::HashMap;
+
 use jiff::Timestamp;
 use keyrotate_checkpoint::record::{JobRecord, ShardRecord, ShardState};
-use keyrotate_checkpoint::transition::may_lease;
-use keyrotate_proto::state::JobState;
+use keyrotate_checkpoint::transition::{job as transition, may_lease};
+use keyrotate_proto::state::{JobState, PauseReason, Phase};
 use keyrotate_proto::ticket::{TICKET_VERSION, Ticket};
-use keyrotate_queue::{DEFAULT_STORE, Route};
+use keyrotate_queue::Route;
 use tokio::time::Instant;
 
-use crate::{Coordinator, Result};
+use crate::{Coordinator, Result, TicketsOut};
 
 impl Coordinator {
     /// Publishes tickets for waiting shards, so that never more than [`crate::CoordinatorConfig::tickets_out`] wait.
     /// This is the sweeper, too: a shard whose lease ran out, or whose ticket was lost, is a waiting shard.
     pub(crate) async fn dispatch(&mut self, jobs: &[JobRecord]) -> Result<()> {
         let now = self.ledger.now().await?;
-        let mut out = 0;
+        let mut out: HashMap<&str, usize> = HashMap::new();
         let mut waiting = Vec::new();
         for job in jobs {
             for shard in self.leasable(job, now).await? {
                 if shard.wants_ticket(job, now) {
                     waiting.push((job, shard));
                 } else if shard.state == ShardState::Waiting {
-                    out += 1;
+                    *out.entry(job.store_name.as_str()).or_default() += 1;
                 }
             }
         }
-        waiting.sort_by_key(|(_, shard)| spread(shard));
-        let room = self.config.tickets_out.saturating_sub(out);
-        for (job, shard) in waiting.into_iter().take(room) {
-            self.publish(job, &shard).await?;
+        waiting.sort_by_key(|(job, shard)| (Reverse(job.limits.priority), spread(shard)));
+        for (job, shard) in waiting {
+            let out = out.entry(job.store_name.as_str()).or_default();
+            if *out < self.most_out(&job.store_name) {
+                *out += 1;
+                self.publish(job, &shard).await?;
+            }
         }
         Ok(())
+    }
+
+    /// How many tickets for a store may be out.
+    fn most_out(&self, store: &str) -> usize {
+        match self.config.tickets_out {
+            TicketsOut::AtMost(tickets) => tickets,
+            TicketsOut::TwiceTheSlots => {
+                let serving = self.workers.iter().filter(|worker| worker.stores.contains_key(store));
+                2 * serving.map(|worker| worker.slots as usize).sum::<usize>()
+            }
+        }
+    }
+
+    /// Looks which workers live, and pauses a job that none serves; what was paused so goes on when one comes.
+    pub(crate) async fn pause_unserved(&mut self, job: &JobRecord) -> Result<Option<JobRecord>> {
+        let unserved = self.most_out(&job.store_name) == 0;
+        match &job.state {
+            JobState::Paused { reason: PauseReason::NoWorker, .. } if !unserved => {
+                self.update(job, |job, now| transition::resume(job, false, now)).await
+            }
+            JobState::Live { phase } if unserved && !matches!(phase, Phase::Queued | Phase::AwaitingConfirmation) => {
+                let detail = format!("no worker serves {}", job.store_name);
+                self.update(job, |job, now| transition::pause(job, PauseReason::NoWorker, &detail, now)).await
+            }
+            _ => Ok(None),
+        }
     }
 
     /// Shards of passes that the job's state lets work on now, leases that ran out taken back.
@@ -59,6 +91,7 @@ impl Coordinator {
         if matches!(job.state, JobState::Paused { .. }) {
             self.probed.insert(job.id.clone(), Instant::now());
         }
+        let route = Route::to(&job.store_name);
         let ticket = Ticket {
             version: TICKET_VERSION,
             shard: shard.shard.clone(),
@@ -66,7 +99,7 @@ impl Coordinator {
             epoch: shard.epoch.clone(),
             traceparent: String::new(),
         };
-        self.queue.publish(&ticket, &Route::to(DEFAULT_STORE)).await?;
+        self.queue.publish(&ticket, &route).await?;
         self.ledger.ticket_published(&ticket, self.config.ticket_lost_after).await?;
         Ok(())
     }

@@ -5,6 +5,7 @@ pub mod api;
 mod dispatch;
 mod findings;
 mod finish;
+mod lead;
 mod lifecycle;
 pub mod sealed;
 mod totals;
@@ -13,7 +14,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use keyrotate_checkpoint::record::JobRecord;
+use keyrotate_checkpoint::record::{JobRecord, WorkerRecord};
 use keyrotate_checkpoint::{Ledger, LedgerError};
 use keyrotate_proto::id::JobId;
 use keyrotate_proto::state::JobState;
@@ -29,7 +30,7 @@ pub use totals::{Totals, totals};
 #[derive(Clone, Debug)]
 pub struct CoordinatorConfig {
     /// Tickets that wait in the queue at most, over all jobs: twice the slots of the live workers.
-    pub tickets_out: usize,
+    pub tickets_out: TicketsOut,
     /// Shards that a walk is cut into, where the key space gives that many.
     pub shards: usize,
     /// A ticket whose shard is not leased by then is taken for lost.
@@ -48,7 +49,7 @@ pub struct CoordinatorConfig {
 impl Default for CoordinatorConfig {
     fn default() -> Self {
         Self {
-            tickets_out: 16,
+            tickets_out: TicketsOut::AtMost(16),
             shards: 64,
             ticket_lost_after: Duration::from_secs(60),
             tick: Duration::from_millis(500),
@@ -57,6 +58,16 @@ impl Default for CoordinatorConfig {
             clean_limit: Duration::from_secs(60),
         }
     }
+}
+
+/// How many tickets may wait to be leased, over all jobs of a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TicketsOut {
+    /// So many.
+    AtMost(usize),
+    /// Twice the slots of the workers that live and serve the store. A job whose store no worker serves is paused until
+    /// one does.
+    TwiceTheSlots,
 }
 
 /// A step of the coordinator could not be done. It is tried again at the next tick.
@@ -89,20 +100,29 @@ pub struct Coordinator {
     reports: Arc<dyn ReportRoot>,
     config: CoordinatorConfig,
     probed: HashMap<JobId, Instant>,
+    workers: Vec<WorkerRecord>,
 }
 
 impl Coordinator {
     /// A coordinator over a checkpoint, a queue and a report store.
     #[must_use]
     pub fn new(ledger: Ledger, queue: Arc<dyn Queue>, reports: Arc<dyn ReportRoot>, config: CoordinatorConfig) -> Self {
-        Self { ledger, queue, reports, config, probed: HashMap::new() }
+        let (probed, workers) = Default::default();
+        Self { ledger, queue, reports, config, probed, workers }
     }
 
     /// Works until it is told to stop. What goes wrong is logged and tried again.
     pub async fn run(mut self, stop: CancellationToken) {
+        self.run_until(&stop).await;
+    }
+
+    pub(crate) async fn run_until(&mut self, stop: &CancellationToken) {
         let mut bell = self.ledger.bell();
         while !stop.is_cancelled() {
             if let Err(error) = self.tick().await {
+                if lead::is_lost(&error) {
+                    return;
+                }
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     "a step of the coordinator failed; it is tried again"
@@ -123,19 +143,37 @@ impl Coordinator {
     /// # Errors
     /// When the checkpoint, the queue or the report store fails.
     pub async fn tick(&mut self) -> Result<()> {
-        let mut live = Vec::new();
+        let (mut live, mut failed) = (Vec::new(), None);
         let ours = |job: &JobRecord| {
             let wanted = self.config.only.as_ref().is_none_or(|only| *only == job.id);
             wanted || job.state == JobState::Cancelling
         };
+        if self.config.tickets_out == TicketsOut::TwiceTheSlots {
+            self.workers = self.ledger.workers().await?;
+        }
         let jobs: Vec<_> = self.ledger.live_jobs().await?.into_iter().filter(ours).collect();
         for job in jobs {
-            let mut job = job;
-            while let Some(next) = self.advance(&job).await? {
-                job = next;
+            match self.take_on(job).await {
+                Ok(job) => live.push(job),
+                Err((_, error)) if lead::is_lost(&error) => return Err(error),
+                Err((job, error)) => {
+                    live.push(job);
+                    failed = Some(error);
+                }
             }
-            live.push(job);
         }
-        self.dispatch(&live).await
+        self.dispatch(&live).await?;
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// As far as it goes. What goes wrong with one job keeps no other from going on.
+    async fn take_on(&mut self, mut job: JobRecord) -> std::result::Result<JobRecord, (JobRecord, CoordinatorError)> {
+        loop {
+            match self.advance(&job).await {
+                Ok(Some(next)) => job = next,
+                Ok(None) => return Ok(job),
+                Err(error) => return Err((job, error)),
+            }
+        }
     }
 }

@@ -19,6 +19,9 @@ impl Coordinator {
         if let Some(next) = self.close_passes(job).await? {
             return Ok(Some(next));
         }
+        if let Some(next) = self.pause_unserved(job).await? {
+            return Ok(Some(next));
+        }
         let open = |kind: PassKind| job.passes.iter().any(|pass| pass.open && pass.kind == kind);
         match &job.state {
             JobState::Live { phase: Phase::Queued } => self.update(job, transition::begin).await,
@@ -29,7 +32,7 @@ impl Coordinator {
             JobState::Live { phase: Phase::Running } => self.after_work(job).await,
             JobState::Live { phase: Phase::Verifying } if job.passes.iter().any(|pass| pass.open) => Ok(None),
             JobState::Live { phase: Phase::Verifying } => self.after_verify(job).await,
-            JobState::Paused { reason: PauseReason::Operator, .. } => Ok(None),
+            JobState::Paused { reason: PauseReason::Operator | PauseReason::NoWorker, .. } => Ok(None),
             JobState::Paused { .. } => self.while_paused(job).await,
             JobState::Cancelling | JobState::Failing { .. } => self.clean(job).await,
             JobState::Cancelled | JobState::Failed { .. } | JobState::Completed => Ok(None),
@@ -179,7 +182,7 @@ impl Coordinator {
         Ok(Some(self.ledger.job(&job.id).await?))
     }
 
-    async fn update(
+    pub(crate) async fn update(
         &self,
         job: &JobRecord,
         change: impl Fn(&JobRecord, Timestamp) -> std::result::Result<JobRecord, keyrotate_checkpoint::Refusal>

@@ -21,7 +21,7 @@ use keyrotate_proto::state::{JobState, StopReason};
 use keyrotate_queue::MemoryQueue;
 use keyrotate_report::{MemoryStore, ReportError, ReportRoot, ReportStore};
 use keyrotate_store::{Body, GetRequest, Guard, InPlace, NewObject, ObjectAt, PutRequest, Sse, Store};
-use keyrotate_worker::{Site, SliceLimits, Worker, WorkerConfig};
+use keyrotate_worker::{Permits, Site, SliceLimits, Worker, WorkerConfig};
 use tokio_util::sync::CancellationToken;
 
 const BUCKET: &str = "bucket";
@@ -66,8 +66,7 @@ fn config() -> WorkerConfig {
         owner: "worker".into(),
         stores: vec![keyrotate_queue::DEFAULT_STORE.to_owned()],
         slots: 2,
-        permits: PERMITS,
-        rate: None,
+        permits: Permits::new(PERMITS, None),
         limits: SliceLimits::default(),
         probe_part: 2000,
         default_key: None,

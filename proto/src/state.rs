@@ -26,6 +26,8 @@ pub enum PauseReason {
     TargetKeyGone,
     /// The report store can't be read or written.
     ReportStore,
+    /// No live worker serves the job's store; it ends by itself when one comes.
+    NoWorker,
 }
 
 impl PauseReason {
@@ -40,6 +42,7 @@ impl PauseReason {
         Self::KmsDown,
         Self::TargetKeyGone,
         Self::ReportStore,
+        Self::NoWorker,
     ];
 
     /// The stable name.
@@ -55,6 +58,7 @@ impl PauseReason {
             Self::KmsDown => "kms-down",
             Self::TargetKeyGone => "target-key-gone",
             Self::ReportStore => "report-store",
+            Self::NoWorker => "no-worker",
         }
     }
 }

@@ -14,6 +14,7 @@ mod object;
 mod pass;
 mod permits;
 mod prepare;
+mod presence;
 mod quarantine;
 mod slice;
 mod source;
@@ -67,10 +68,8 @@ pub struct WorkerConfig {
     pub stores: Vec<String>,
     /// Slices at a time.
     pub slots: usize,
-    /// Store calls at a time, over all slots.
-    pub permits: usize,
-    /// Objects per second at most.
-    pub rate: Option<f64>,
+    /// Store calls at a time, over all slots; several workers of one process share them.
+    pub permits: Permits,
     /// Windows, slices and leases.
     pub limits: SliceLimits,
     /// Bytes of the first of a probe's two parts: the least that the store takes (5 MiB on all known ones).
@@ -103,7 +102,7 @@ impl Worker {
     /// A worker that has not begun.
     #[must_use]
     pub fn new(site: Site, config: WorkerConfig, env: Env) -> Self {
-        let permits = Permits::new(config.permits, config.rate);
+        let permits = config.permits.clone();
         let (rewrappers, sang) = Default::default();
         Self { site, config: Arc::new(config), env, permits, meter: Arc::default(), rewrappers, sang }
     }

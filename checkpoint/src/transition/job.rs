@@ -278,7 +278,7 @@ pub fn adopt(job: &JobRecord, run: &str, nonce: &Nonce, now: Timestamp) -> JobRe
 fn with_pause_counted(job: &JobRecord, now: Timestamp) -> JobRecord {
     let mut next = touched(job, now);
     if let JobState::Paused { reason, since, .. } = &job.state
-        && *reason != PauseReason::Operator
+        && !matches!(reason, PauseReason::Operator | PauseReason::NoWorker)
     {
         let millis = now.as_millisecond() - since.as_millisecond();
         next.paused_ms += u64::try_from(millis).unwrap_or(0);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{AppName, BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::Credentials;
 use aws_credential_types::provider::ProvideCredentials;
 use aws_sdk_s3::config::{RequestChecksumCalculation, ResponseChecksumValidation, SharedHttpClient};
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
@@ -21,12 +22,24 @@ pub struct S3Config {
     pub endpoint: Option<String>,
     /// Instead of `AWS_REGION` or the profile's `region`.
     pub region: Option<String>,
+    /// Instead of `AWS_PROFILE`.
+    pub profile: Option<String>,
+    /// Instead of whatever the chain finds; see [`S3Config::with_keys`].
+    pub credentials: Option<Credentials>,
     /// Certificates to trust instead of the system's: a PEM file, else `AWS_CA_BUNDLE`.
     pub ca_bundle: Option<PathBuf>,
     /// How long things may take.
     pub timeouts: Timeouts,
     /// Which job the requests are for, shown in the `User-Agent`.
     pub job: Option<String>,
+}
+
+impl S3Config {
+    /// With an access key of one's own instead of the chain's.
+    #[must_use]
+    pub fn with_keys(self, id: &str, secret: &str) -> Self {
+        Self { credentials: Some(Credentials::new(id, secret, None, None, "keyrotate's configuration")), ..self }
+    }
 }
 
 /// How long things may take. A call that takes longer ends in [`crate::ErrorKind::Timeout`].
@@ -108,6 +121,12 @@ pub(super) async fn client(config: &S3Config) -> Result<(aws_sdk_s3::Client, Sto
         .app_name(app_name(config.job.as_deref()));
     if let Some(region) = &config.region {
         loader = loader.region(Region::new(region.clone()));
+    }
+    if let Some(profile) = &config.profile {
+        loader = loader.profile_name(profile);
+    }
+    if let Some(credentials) = &config.credentials {
+        loader = loader.credentials_provider(credentials.clone());
     }
     of(&loader.load().await, config).await
 }

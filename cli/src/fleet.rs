@@ -1,0 +1,192 @@
+//! What every role of a fleet reaches: the checkpoint in Redis, the tickets on RabbitMQ, the reports in a bucket.
+
+use std::sync::Arc;
+
+use keyrotate_checkpoint::redis::Weakness;
+use keyrotate_checkpoint::{Ledger, RedisBackend, RedisConfig};
+use keyrotate_config::{Config, Secret, StoreSettings};
+use keyrotate_coordinator::api::ReportsAt;
+use keyrotate_env::Env;
+use keyrotate_proto::say::chain;
+use keyrotate_queue::rabbit::{RabbitConfig, RabbitQueue};
+use keyrotate_report::root::BucketRoot;
+use keyrotate_report::store::bucket;
+use keyrotate_store::Store;
+use keyrotate_store::retry::{RetryPolicy, Retrying};
+use keyrotate_store::s3::{S3Config, S3Store};
+
+use crate::failure::Failure;
+use crate::say;
+
+/// The three.
+pub(crate) struct Fleet {
+    /// The checkpoint.
+    pub(crate) ledger: Ledger,
+    /// The tickets.
+    pub(crate) queue: Arc<RabbitQueue>,
+    /// The reports.
+    pub(crate) reports: Arc<BucketRoot>,
+    /// Where those lie.
+    pub(crate) reports_at: ReportsAt,
+}
+
+impl Fleet {
+    /// Connects to all of them; says what is wrong with any.
+    pub(crate) async fn connect(config: &Config, env: &Env) -> Result<Self, Failure> {
+        let ledger = ledger(config, env).await?;
+        let queue = Arc::new(queue(config, env)?);
+        let (reports, reports_at) = reports(config, env).await?;
+        Ok(Self { ledger, queue, reports: Arc::new(reports), reports_at })
+    }
+}
+
+async fn ledger(config: &Config, env: &Env) -> Result<Ledger, Failure> {
+    let redis = &config.redis;
+    let url = redis.url.as_ref().ok_or_else(|| missing("redis.url", "KEYROTATE_REDIS_URL"))?;
+    let text = |secret: &Option<Secret>| secret.as_ref().map(|secret| secret.expose().to_owned());
+    let settings = RedisConfig {
+        url: url.expose().to_owned(),
+        password: text(&redis.password),
+        sentinel_password: text(&redis.sentinel_password),
+        root_certificates: redis.ca_bundle.as_ref().map(std::fs::read).transpose().map_err(|e| {
+            let path = redis.ca_bundle.as_deref().unwrap_or(std::path::Path::new(""));
+            Failure::io("can't read `redis.caBundle`", path, &e)
+        })?,
+        prefix: redis.prefix.clone(),
+    };
+    let broke = |e: &dyn std::error::Error| {
+        Failure::refused(
+            format!("no checkpoint at {}: {}", settings.shown(), chain(e)),
+            "see `redis:` in the configuration",
+        )
+    };
+    let backend = RedisBackend::new(&settings, env.clone()).map_err(|e| broke(&e))?;
+    let persistence = backend.persistence().await.map_err(|e| broke(&e))?;
+    refuse_weak(&persistence.weaknesses(), redis.accept_weak_persistence, redis.accept_unknown_persistence)?;
+    Ok(Ledger::new(Arc::new(backend), env.clone()))
+}
+
+/// A server that may lose what it acknowledged is refused, unless that is accepted by name.
+fn refuse_weak(weaknesses: &[Weakness], weak: bool, unknown: bool) -> Result<(), Failure> {
+    for weakness in weaknesses {
+        let (accepted, field) = match weakness.unknown {
+            true => (unknown, "acceptUnknownPersistence"),
+            false => (weak, "acceptWeakPersistence"),
+        };
+        let what = format!("Redis: {}: {}", weakness.what, weakness.risk);
+        if !accepted {
+            return Err(Failure::refused(what, format!("{}, or accept it: `redis.{field}: true`", weakness.mend)));
+        }
+        say(&format!("warning: {what}"));
+    }
+    Ok(())
+}
+
+fn queue(config: &Config, env: &Env) -> Result<RabbitQueue, Failure> {
+    let rabbit = &config.rabbitmq;
+    let url = rabbit.url.as_ref().ok_or_else(|| missing("rabbitmq.url", "KEYROTATE_RABBITMQ_URL"))?;
+    let wrong = |e: &dyn std::error::Error| Failure::refused(chain(e), "see `rabbitmq:` in the configuration");
+    let mut url = url.expose().to_owned();
+    if let Some(password) = &rabbit.password {
+        url = with_password(&url, password.expose());
+    }
+    let mut settings = RabbitConfig::parse(&url).map_err(|e| wrong(&e))?;
+    if let Some(file) = &rabbit.ca_bundle {
+        settings = settings.with_ca(file).map_err(|e| wrong(&e))?;
+    }
+    Ok(RabbitQueue::new(settings, env.clone()))
+}
+
+/// The URL with a password behind its user's name.
+fn with_password(url: &str, password: &str) -> String {
+    let encoded: String = password
+        .bytes()
+        .map(|b| if b.is_ascii_alphanumeric() { char::from(b).to_string() } else { format!("%{b:02X}") })
+        .collect();
+    match (url.split_once("://"), url.split_once('@')) {
+        (Some((scheme, _)), Some((login, place))) => {
+            let user = login.split_once("://").map_or("", |(_, login)| login).split(':').next().unwrap_or_default();
+            format!("{scheme}://{user}:{encoded}@{place}")
+        }
+        _ => url.to_owned(),
+    }
+}
+
+async fn reports(config: &Config, env: &Env) -> Result<(BucketRoot, ReportsAt), Failure> {
+    let reports = &config.reports;
+    let bucket = reports.bucket.as_ref().ok_or_else(|| missing("reports.bucket", "KEYROTATE_REPORTS_BUCKET"))?;
+    let settings = StoreSettings {
+        endpoint: reports.endpoint.clone(),
+        region: reports.region.clone(),
+        profile: reports.profile.clone(),
+        ca_bundle: reports.ca_bundle.clone(),
+        access_key_id: reports.access_key_id.clone(),
+        secret_access_key: reports.secret_access_key.clone(),
+        ..StoreSettings::default()
+    };
+    let store = store("reports", &settings, env).await?;
+    if !reports.prefix.is_empty() && !reports.prefix.ends_with('/') {
+        return Err(Failure::usage("`reports.prefix` does not end in a slash", "write it like `keyrotate/`"));
+    }
+    let at = ReportsAt { store: store.identity().0.clone(), bucket: bucket.clone(), prefix: reports.prefix.clone() };
+    let root = BucketRoot::new(store, bucket, &reports.prefix);
+    let what = |e| format!("no reports in the bucket `{bucket}`: {}", chain(&e));
+    let proven = bucket::prove(&root.own()).await;
+    proven.map_err(|e| {
+        Failure::refused(what(e), "see `reports:` in the configuration; the store must honour If-None-Match")
+    })?;
+    Ok((root, at))
+}
+
+/// A store by its settings, its single calls retried. `name` is for the message.
+pub(crate) async fn store(name: &str, settings: &StoreSettings, env: &Env) -> Result<Arc<dyn Store>, Failure> {
+    let keys = settings.access_key_id.as_ref().zip(settings.secret_access_key.as_ref());
+    let s3 = S3Config {
+        endpoint: settings.endpoint.clone(),
+        region: settings.region.clone(),
+        profile: settings.profile.clone(),
+        ca_bundle: settings.ca_bundle.clone(),
+        ..S3Config::default()
+    };
+    let s3 = match keys {
+        Some((id, secret)) => s3.with_keys(id, secret.expose()),
+        None => s3,
+    };
+    let connected = S3Store::connect(s3).await;
+    let mend = "set its endpoint or region and its credentials in the configuration, or AWS_* as for the aws command";
+    let s3 = connected.map_err(|e| Failure::refused(format!("no store `{name}`: {}", chain(&e)), mend))?;
+    Ok(Arc::new(Retrying::new(s3, RetryPolicy::default(), env.clone())))
+}
+
+/// Tells this process from all others, of any machine and any time.
+pub(crate) fn owner(role: &str, env: &Env) -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host: String = host.trim().chars().take(16).collect();
+    format!("{host}-{}-{}-{role}", std::process::id(), env.random_hex(2))
+}
+
+fn missing(field: &str, variable: &str) -> Failure {
+    Failure::usage(format!("`{field}` is not set"), format!("set it in the configuration file, or {variable}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_takes_its_place_in_the_url() {
+        assert_eq!(with_password("amqp://u@h/v", "p@:/"), "amqp://u:p%40%3A%2F@h/v");
+        assert_eq!(with_password("amqps://u:old@h:1/v", "new"), "amqps://u:new@h:1/v");
+        assert_eq!(with_password("amqp://h", "x"), "amqp://h");
+    }
+
+    #[test]
+    fn what_may_lose_records_is_refused_unless_it_is_accepted_by_name() {
+        let weakness = |unknown| Weakness { what: "w".into(), risk: "r", mend: "m", unknown };
+        for (unknown, accepted) in [(false, (true, false)), (true, (false, true))] {
+            assert!(refuse_weak(&[weakness(unknown)], false, false).is_err());
+            assert!(refuse_weak(&[weakness(unknown)], accepted.1, accepted.0).is_err());
+            assert!(refuse_weak(&[weakness(unknown)], accepted.0, accepted.1).is_ok());
+        }
+    }
+}

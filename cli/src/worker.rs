@@ -1,0 +1,97 @@
+//! `keyrotate worker`: takes tickets and works, until it is told to stop.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use keyrotate_config::{Config, StoreSettings};
+use keyrotate_env::Env;
+use keyrotate_proto::say::chain;
+use keyrotate_queue::DEFAULT_STORE;
+use keyrotate_worker::{Permits, Site, SliceLimits, Worker, WorkerConfig};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::args::WorkerArgs;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::fleet::{self, Fleet};
+use crate::signals::Signals;
+use crate::{config, connect, say};
+
+/// Slices at a time unless the configuration says otherwise.
+const SLOTS: u32 = 2;
+/// Store calls at a time unless the configuration says otherwise.
+const PERMITS: u32 = 64;
+/// After a signal everything is committed by then, or the process ends as if it were killed: orchestrators wait 30 s.
+const LAST_WORD: Duration = Duration::from_secs(24);
+
+pub(crate) async fn work(args: WorkerArgs) -> Result<Exit, Failure> {
+    let env = Env::system();
+    let config = config::load(args.config, Vec::new())?;
+    let kms = connect::kes(&env)?;
+    let stores = served(&config)?;
+    let fleet = Fleet::connect(&config, &env).await?;
+    let permits = Permits::new(config.worker.permits.unwrap_or(PERMITS) as usize, None);
+    let slots = config.worker.slots.unwrap_or(SLOTS) as usize;
+    let mut signals = Signals::listen()?;
+    let stop = CancellationToken::new();
+    let mut working = JoinSet::new();
+    for (name, settings) in stores {
+        let site = Site {
+            store: fleet::store(&name, &settings, &env).await?,
+            kms: kms.clone(),
+            reports: fleet.reports.clone(),
+            ledger: fleet.ledger.clone(),
+            queue: fleet.queue.clone(),
+        };
+        let owner = fleet::owner(&name, &env);
+        say(&format!("worker {owner} serves store {name} ({}), {slots} slots", site.store.identity()));
+        let config = WorkerConfig {
+            owner,
+            stores: vec![name],
+            slots,
+            permits: permits.clone(),
+            limits: SliceLimits::default(),
+            probe_part: 5 << 20,
+            default_key: connect::default_key(),
+            confirmed: false,
+        };
+        let worker = Arc::new(Worker::new(site, config, env.clone()));
+        let (announcing, announced) = (Arc::clone(&worker), stop.clone());
+        tokio::spawn(async move { announcing.announce(announced).await });
+        let stop = stop.clone();
+        working.spawn(async move { worker.run(stop).await });
+    }
+    tokio::select! {
+        () = signals.recv() => say("stopping: what is in flight is finished and committed; again to end at once"),
+        Some(ended) = working.join_next() => return Err(ended_alone(ended)),
+    }
+    signals.end_at_next();
+    stop.cancel();
+    let finished = async { while working.join_next().await.is_some() {} };
+    if tokio::time::timeout(LAST_WORD, finished).await.is_err() {
+        say("some work did not end in time; its leases run out, and others go on with it");
+    }
+    Ok(Exit::Completed)
+}
+
+/// The stores to serve: those that the configuration names for this worker, else all; the environment's where it has none.
+fn served(config: &Config) -> Result<Vec<(String, StoreSettings)>, Failure> {
+    if config.stores.is_empty() && config.worker.stores.is_empty() {
+        return Ok(vec![(DEFAULT_STORE.to_owned(), StoreSettings::default())]);
+    }
+    let wanted = &config.worker.stores;
+    if let Some(unknown) = wanted.iter().find(|name| !config.stores.contains_key(name)) {
+        let what = format!("`worker.stores` names `{}`, which `stores` does not have", unknown.as_str());
+        return Err(Failure::usage(what, "add it there, or take it out here"));
+    }
+    let ours = config.stores.iter().filter(|(name, _)| wanted.is_empty() || wanted.contains(name));
+    Ok(ours.map(|(name, settings)| (name.as_str().to_owned(), settings.clone())).collect())
+}
+
+fn ended_alone(ended: Result<Result<(), keyrotate_queue::QueueError>, tokio::task::JoinError>) -> Failure {
+    match ended {
+        Ok(Err(error)) => Failure::refused(chain(&error), "see `rabbitmq:` in the configuration"),
+        _ => Failure::failed("keyrotate has a bug: a part of it ended", "start again; please report it"),
+    }
+}
