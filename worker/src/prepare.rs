@@ -79,7 +79,7 @@ impl Worker {
             None => return Ok(self.site.ledger.give_back(lease).await?),
         };
         self.site.reports.of(&job.id)?.put(KEY_SPACE, bytes).await?;
-        let must_confirm = !self.config.confirmed && names_no_key(job);
+        let must_confirm = !(self.config.confirmed || job.confirmed) && names_no_key(job);
         let asked = self.site.ledger.freeze(lease, &Prepared { frozen, must_confirm }).await;
         Ok(asked.map(drop)?)
     }
