@@ -133,6 +133,31 @@ pub struct WorkerLine {
     pub slices: u64,
 }
 
+/// The workers that live.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct WorkerList {
+    /// In the order of their names.
+    pub workers: Vec<Worker>,
+}
+
+/// A worker that lives.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Worker {
+    /// Its name, as jobs show it.
+    pub name: String,
+    /// The stores that it serves.
+    pub stores: Vec<String>,
+    /// Slices at a time.
+    pub slots: u32,
+    /// Objects that it has worked on since it began.
+    pub objects: u64,
+    /// Bytes that it has written since it began.
+    pub bytes: u64,
+    /// When it last said that it lives.
+    #[schemars(with = "String")]
+    pub seen: Timestamp,
+}
+
 /// How much of the fleet a job may take.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Limits {

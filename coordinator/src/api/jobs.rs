@@ -10,9 +10,9 @@ use axum::http::{StatusCode, Uri};
 use axum::response::IntoResponse;
 use jiff::Timestamp;
 use keyrotate_checkpoint::Refusal;
-use keyrotate_checkpoint::record::{JobLimits, JobRecord};
+use keyrotate_checkpoint::record::{JobLimits, JobRecord, WorkerRecord};
 use keyrotate_checkpoint::transition::job as transition;
-use keyrotate_proto::api::{JobDescription, JobList, JobStatus, LimitsChange};
+use keyrotate_proto::api::{JobDescription, JobList, JobStatus, LimitsChange, Worker, WorkerList};
 use keyrotate_proto::id::JobId;
 use keyrotate_proto::job::describe;
 use keyrotate_proto::state::{JobState, PauseReason};
@@ -49,6 +49,19 @@ pub(crate) async fn list(State(api): State<Arc<Api>>, caller: Extension<Caller>,
     jobs.truncate(limit);
     let next = jobs.last().filter(|_| more).map(|job| job.id.clone());
     Ok(Json(JobList { jobs: jobs.iter().map(view::brief).collect(), next }))
+}
+
+/// `GET /v1/workers`
+pub(crate) async fn workers(State(api): State<Arc<Api>>) -> Answer<Json<WorkerList>> {
+    let shown = |worker: WorkerRecord| Worker {
+        name: worker.owner,
+        stores: worker.stores.into_keys().collect(),
+        slots: worker.slots,
+        objects: worker.done.objects,
+        bytes: worker.done.bytes,
+        seen: worker.seen,
+    };
+    Ok(Json(WorkerList { workers: api.site.ledger.workers().await?.into_iter().map(shown).collect() }))
 }
 
 /// `GET /v1/jobs/{id}`

@@ -59,7 +59,7 @@ pub struct Site {
 pub struct NamedStore {
     /// Its name.
     pub name: String,
-    /// How it names itself; `None`: not known before a worker has asked it.
+    /// How it names itself; `None`: its workers say it.
     pub identity: Option<String>,
     /// Where its probe objects live.
     pub probes: ProbePlace,
@@ -214,12 +214,20 @@ fn looking(table: Table) -> Table {
     };
     let open = |path, id, summary| Operation { path, id, summary, role: None, ..NOTHING };
     let text = || json!({ "text/plain": { "schema": { "type": "string" } } });
+    let workers = Operation {
+        path: "/v1/workers",
+        id: "listWorkers",
+        summary: "The workers that live.",
+        role: Some(Role::Admin),
+        ..NOTHING
+    };
     let ready_or_not =
         Operation { problems: &[Kind::Unavailable], ..open("/readyz", "ready", "Whether the checkpoint answers.") };
     table
         .json::<body::JobList>(&list, 200, get(jobs::list))
         .json::<body::JobStatus>(&status, 200, get(jobs::status))
         .json::<body::JobDescription>(&description, 200, get(jobs::description))
+        .json::<body::WorkerList>(&workers, 200, get(jobs::workers))
         .add(&open("/healthz", "healthy", "Whether the process lives."), None, (200, text()), get(healthy))
         .add(&ready_or_not, None, (200, text()), get(ready))
 }

@@ -27,7 +27,7 @@ const ALL: &[(Kind, &str, StatusCode, &str)] = &[
     (Kind::NotAllowed, "method-not-allowed", StatusCode::METHOD_NOT_ALLOWED, "Not with this method"),
     (Kind::WrongState, "wrong-state", StatusCode::CONFLICT, "The job's state does not allow that"),
     (Kind::Overlap, "overlap", StatusCode::CONFLICT, "Another job works on some of the same keys"),
-    (Kind::NoWorker, "store-unknown-yet", StatusCode::CONFLICT, "No worker has served the store yet"),
+    (Kind::NoWorker, "store-unknown-yet", StatusCode::CONFLICT, "No worker serves the store"),
     (Kind::TooLarge, "too-large", StatusCode::PAYLOAD_TOO_LARGE, "The body is too long"),
     (Kind::MediaType, "media-type", StatusCode::UNSUPPORTED_MEDIA_TYPE, "The body is of another type"),
     (Kind::JobFile, "job-file", StatusCode::UNPROCESSABLE_ENTITY, "The job file is wrong"),

@@ -88,8 +88,8 @@ impl Api {
     async fn record(&self, asked: &SubmitQuery, caller: &Caller, parsed: &Parsed) -> Answer<JobRecord> {
         let (site, spec) = (&self.site, &parsed.spec);
         let store = self.store(asked.store.as_deref())?;
-        let Some(identity) = &store.identity else {
-            let what = format!("the account of the store `{}` is not known before a worker has served it", store.name);
+        let Some(identity) = &self.identity(store).await? else {
+            let what = format!("the account of the store `{}` is not known while no worker serves it", store.name);
             return Err(Problem::new(Kind::NoWorker, what, "start a worker for it, then submit again"));
         };
         self.not_over_reports(identity, &spec.bucket, &spec.prefix)?;
@@ -116,6 +116,15 @@ impl Api {
             limits: JobLimits { priority: asked.priority, ..JobLimits::default() },
             ..job
         })
+    }
+
+    /// How a store names itself: where its address does not say it, its workers do.
+    async fn identity(&self, store: &NamedStore) -> Answer<Option<String>> {
+        if store.identity.is_some() {
+            return Ok(store.identity.clone());
+        }
+        let workers = self.site.ledger.workers().await?;
+        Ok(workers.into_iter().find_map(|mut worker| worker.stores.remove(&store.name)))
     }
 
     fn sealer(&self) -> Answer<&Sealer> {

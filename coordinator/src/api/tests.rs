@@ -256,6 +256,22 @@ async fn of_several_stores_one_is_named() {
     let (status, body) = stand.ask("operate", "post", "/v1/jobs", JOB).await;
     assert_eq!((status, problem(&body).hint.unwrap().as_str()), (422, "known: `eu`, `aws`; name one as `store`"));
     assert_eq!(stand.ask("operate", "post", "/v1/jobs?store=aws", JOB).await.0, 409, "nobody knows its account yet");
+    let worker = keyrotate_checkpoint::record::WorkerRecord {
+        version: keyrotate_checkpoint::record::RECORD_VERSION,
+        owner: "w".into(),
+        stores: BTreeMap::from([("aws".to_owned(), "aws:aws:1234".to_owned())]),
+        slots: 2,
+        seen: stand.api.site.env.now(),
+        done: Default::default(),
+    };
+    stand.api.site.ledger.worker_lives(&worker).await.unwrap();
+    let (status, body) = stand.ask("operate", "post", "/v1/jobs?store=aws", JOB).await;
+    assert_eq!(status, 201, "{body}");
+    let id = serde_json::from_str::<Submitted>(&body).unwrap().id;
+    assert_eq!(stand.record(&id).await.store, "aws:aws:1234");
+    let (_, body) = stand.ask("admin", "get", "/v1/workers", "").await;
+    let workers: body::WorkerList = serde_json::from_str(&body).unwrap();
+    assert_eq!((workers.workers[0].name.as_str(), workers.workers[0].stores.len()), ("w", 1));
     let (status, body) = stand.ask("operate", "post", "/v1/jobs?store=eu", JOB).await;
     assert_eq!(status, 201);
     let id = serde_json::from_str::<Submitted>(&body).unwrap().id;
