@@ -365,6 +365,9 @@ pub(crate) struct DemoArgs {
     /// As which store the embedded one behaves.
     #[arg(long, value_enum, default_value_t = ModeArg::Aws)]
     pub(crate) mode: ModeArg,
+    /// By a fleet: a coordinator and three workers, with RabbitMQ and Redis of this machine, which must be installed.
+    #[arg(long)]
+    pub(crate) fleet: bool,
     /// Keep store, keys and report in this folder, to look at afterwards.
     #[arg(long, value_name = "DIR")]
     pub(crate) keep: Option<PathBuf>,

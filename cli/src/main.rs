@@ -23,6 +23,7 @@ mod summary;
 mod token;
 mod worker;
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -95,10 +96,14 @@ fn say(line: &str) {
 
 fn log_to_stderr(verbose: u8) {
     let level = match verbose {
-        0 => "keyrotate=warn,keyrotate_worker=warn,keyrotate_coordinator=warn,error",
+        // What lapin says, keyrotate says in its own words; what s3s says, it answers.
+        0 => {
+            "keyrotate=warn,keyrotate_worker=warn,keyrotate_coordinator=warn,keyrotate_queue=warn,lapin=off,s3s=off,error"
+        }
         1 => "keyrotate=debug,keyrotate_worker=debug,keyrotate_coordinator=debug,keyrotate_rewrap=debug,warn",
         _ => "trace,hyper=info,h2=info,rustls=info,aws_smithy_runtime=info",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let colours = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
 }

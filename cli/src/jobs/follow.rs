@@ -17,7 +17,7 @@ use crate::say;
 const LINE_EVERY: Duration = Duration::from_secs(5);
 
 /// Shows a job until `enough` says so, at the latest until it has ended; how it stood then.
-pub(super) async fn follow(
+pub(crate) async fn follow(
     jobs: &dyn Jobs,
     job: &JobId,
     enough: impl Fn(&JobStatus) -> bool + Send,

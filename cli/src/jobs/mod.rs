@@ -1,10 +1,10 @@
 //! Jobs, wherever they are: in a fleet behind its coordinator's API, or in the state folder of this machine, which is
 //! asked in the very words of that API.
 
-mod fleet;
+pub(crate) mod fleet;
 pub(crate) mod folder;
-mod follow;
-mod show;
+pub(crate) mod follow;
+pub(crate) mod show;
 pub(crate) mod verbs;
 
 use async_trait::async_trait;

@@ -16,7 +16,7 @@ pub(super) fn list(jobs: &[JobBrief]) -> String {
 }
 
 /// A job in a line: share, pace, bytes, time left, outcomes.
-pub(super) fn line(status: &JobStatus) -> String {
+pub(crate) fn line(status: &JobStatus) -> String {
     let mut pieces = vec![status.job.state.clone()];
     if let Some(reason) = &status.reason {
         pieces.push(format!("({reason}: {})", status.detail.as_deref().unwrap_or_default()));

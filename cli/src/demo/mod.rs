@@ -1,5 +1,7 @@
 //! `demo`: a store, a KES and a mixed bucket in this process, rotated before your eyes.
 
+mod fleet;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -23,6 +25,7 @@ use crate::local::LocalConfig;
 use crate::run::Session;
 
 const BUCKET: &str = "demo";
+const REPORTS: &str = "reports";
 const JOB: &str = "\
 keyrotate:
   apiVersion: v1
@@ -48,7 +51,15 @@ pub(crate) async fn demo(args: DemoArgs) -> Result<Exit, Failure> {
     println!("The job file says: everything under key-b.\n\n{job}");
     let file = dir.join("job.yaml");
     std::fs::write(&file, &job).map_err(|e| Failure::io("can't write", &file, &e))?;
-    let exit = rotate(&stack, &dir, &job, args.keep.is_some()).await?;
+    let exit = if args.fleet {
+        if !stack.model().buckets().iter().any(|bucket| bucket == REPORTS) {
+            let made = stack.model().create_bucket(REPORTS, BucketSettings::default());
+            made.map_err(|e| Failure::broke("the reports' bucket could not be made", &e, "try another --keep folder"))?;
+        }
+        fleet::rotate(&stack, REPORTS, &dir, &job).await?
+    } else {
+        rotate(&stack, &dir, &job, args.keep.is_some()).await?
+    };
     let after = seals(stack.model()).await?;
     println!("\n{}", changes(&before, &after));
     say_where_to_look(&args, &dir);
@@ -159,6 +170,10 @@ fn say_where_to_look(args: &DemoArgs, dir: &Path) {
         "    keyrotate devstack --dir {dir}/stack{mode}     # serves the store and prints what to export; then, say,"
     );
     println!("    aws s3api head-object --bucket {BUCKET} --key photos/000000.png");
+    if args.fleet {
+        println!("The report is in that store, too, below s3://{REPORTS}/; what each process said is in {dir}/*.log");
+        return;
+    }
     println!("The rows of the report: `zcat {dir}/state/*/{BUCKET}/jobs/*/report/*.csv.gz | head`");
 }
 
