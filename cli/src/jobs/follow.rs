@@ -67,6 +67,10 @@ impl Screen {
             bar.set_message(std::iter::once(line).chain(workers).collect::<Vec<_>>().join("\n"));
             return;
         }
+        // Whoever asked prints the end.
+        if status.is_ended() {
+            return;
+        }
         let due = self.said_at.is_none_or(|at| at.elapsed() >= LINE_EVERY);
         if due || self.said != status.job.state {
             self.said.clone_from(&status.job.state);

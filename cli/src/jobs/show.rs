@@ -46,8 +46,7 @@ pub(crate) fn line(status: &JobStatus) -> String {
 
 /// Who works on it, a line each.
 pub(super) fn workers(status: &JobStatus) -> Vec<String> {
-    let line = |name: &str, n: u64| format!("  {name}  {n} slice{}", if n == 1 { "" } else { "s" });
-    status.workers.iter().map(|worker| line(&worker.name, worker.slices)).collect()
+    status.workers.iter().map(|worker| format!("  {}  {}", worker.name, many(worker.slices, "slice"))).collect()
 }
 
 /// All that was asked, and what it means.
@@ -62,8 +61,9 @@ pub(super) fn description(described: &JobDescription) -> String {
     ];
     lines.extend(described.rules.iter().cloned());
     for pass in &described.passes {
-        let state = if pass.ended.is_some() { format!("{} versions", pass.scanned) } else { "open".to_owned() };
-        lines.push((format!("pass {}", pass.number), format!("{}, {} shards, {state}", pass.kind, pass.shards)));
+        let state = if pass.ended.is_some() { many(pass.scanned, "version") } else { "open".to_owned() };
+        let shards = many(u64::from(pass.shards), "shard");
+        lines.push((format!("pass {}", pass.number), format!("{}, {shards}, {state}", pass.kind)));
     }
     let width = lines.iter().map(|(what, _)| what.len()).max().unwrap_or(0);
     let mut text: Vec<_> = lines.iter().map(|(what, how)| format!("{what:width$}  {how}")).collect();
@@ -79,6 +79,10 @@ fn words(status: &JobStatus) -> Vec<(&'static str, u64)> {
     };
     let all = ["rotated", "current", "filtered", "skipped", "conflict", "failed"].map(of);
     all.into_iter().filter(|(_, n)| *n > 0).collect()
+}
+
+fn many(n: u64, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
 fn bytes(n: f64) -> String {
