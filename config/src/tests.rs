@@ -163,3 +163,12 @@ proptest! {
         prop_assert_eq!(loaded.sources.get("redis.url").map(ToString::to_string), source);
     }
 }
+
+#[test]
+fn the_example_of_the_readme_is_right() {
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).unwrap();
+    let blocks = readme.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let example = blocks.into_iter().find(|block| block.starts_with("listen:")).unwrap();
+    let config = read(&example.replace("sha256:…", HASH), &[]).config;
+    assert!(config.tls.is_some() && config.tokens.len() == 1 && config.stores.len() == 1);
+}
