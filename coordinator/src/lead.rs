@@ -62,7 +62,7 @@ impl Coordinator {
     }
 
     /// Gives every live job a nonce of the back-end's present run: a lead is lost with each run, so that this comes
-    /// before anything else that happens under the next.
+    /// before anything else that happens under the next. Strikes workers that are long gone.
     async fn adopt(&self) -> Result<()> {
         for job in self.ledger.live_jobs().await? {
             let adopted = self.ledger.adopt(&job.id).await?;
@@ -70,7 +70,7 @@ impl Coordinator {
                 tracing::warn!(job = %job.id, "the checkpoint was restarted; whatever was leased before is void");
             }
         }
-        Ok(())
+        Ok(self.ledger.forget_workers().await?)
     }
 }
 

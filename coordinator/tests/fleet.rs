@@ -81,7 +81,13 @@ impl World {
     }
 
     async fn submit(&self) -> JobId {
-        let text = "keyrotate: {apiVersion: v1, bucket: bucket, encryption: {key: key-b}, options: {pauseLimit: 10m}}";
+        self.submit_with("pauseLimit: 10m").await
+    }
+
+    async fn submit_with(&self, options: &str) -> JobId {
+        let text = format!(
+            "keyrotate: {{apiVersion: v1, bucket: bucket, encryption: {{key: key-b}}, options: {{{options}}}}}"
+        );
         let spec = job::parse(text.as_bytes(), "job.yaml").unwrap().spec;
         let id = JobId::new(1, [1; 10]);
         let now = self.env.now();
@@ -100,6 +106,10 @@ impl World {
     }
 
     fn worker(&self, name: &str) -> Process {
+        self.worker_at(name, Some(50.0))
+    }
+
+    fn worker_at(&self, name: &str, rate: Option<f64>) -> Process {
         let site = Site {
             store: Arc::new(self.store.clone()),
             kms: Some(Arc::new(self.kes.clone()) as Arc<dyn Kms>),
@@ -111,7 +121,7 @@ impl World {
             owner: name.into(),
             stores: vec![DEFAULT_STORE.to_owned()],
             slots: 2,
-            permits: Permits::new(6, Some(50.0)),
+            permits: Permits::new(6, rate),
             limits: SliceLimits { window_time: Duration::from_millis(200), ..SliceLimits::default() },
             probe_part: 2000,
             default_key: None,
@@ -210,4 +220,20 @@ async fn a_job_that_nobody_serves_is_paused_and_goes_on_by_itself() {
     assert_eq!(world.ledger.workers().await.unwrap(), []);
     coordinator.stop().await;
     assert!(world.ledger.lead("c2", Duration::from_secs(1)).await.unwrap().is_some(), "it did not make room");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_jobs_rate_holds_over_all_workers() {
+    let world = World::new(13, 200).await;
+    let fleet = ["w1", "w2", "w3"].map(|name| world.worker_at(name, None));
+    let coordinator = world.coordinator("c1");
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let id = world.submit_with("rate: 20").await;
+    world.until(&id, walking).await;
+    let began = world.env.now();
+    world.completed(&id, 200).await;
+    let took = world.env.now().duration_since(began).as_secs();
+    // The first of each slice goes at once.
+    assert!((8..120).contains(&took), "200 objects at 20 a second took {took} s");
+    fleet.iter().chain([&coordinator]).for_each(Process::kill);
 }

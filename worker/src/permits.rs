@@ -28,6 +28,13 @@ impl Permits {
         Self { pool: Arc::new(Semaphore::new(count.max(1))), pace }
     }
 
+    /// The same pool with a limit of objects per second of its own; where the pool has one, that one holds.
+    #[must_use]
+    pub fn paced(&self, rate: f64) -> Self {
+        let pace = Self::new(1, Some(rate)).pace;
+        Self { pool: Arc::clone(&self.pool), pace: self.pace.clone().or(pace) }
+    }
+
     /// The right to one store call at a time, until it is dropped.
     ///
     /// # Panics
