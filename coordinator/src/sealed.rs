@@ -1,7 +1,7 @@
 //! Secrets that a job's record must hold (the notify token), sealed: under a data key of the KES, else under a key
 //! file of this installation. Nothing of them is ever written in clear.
 //!
-//! AES-256-GCM under a fresh data key (KES) or the file's key, a random nonce of 96 bits each, [`AAD`] as associated
+//! AES-256-GCM under a fresh data key (KES) or the file's key, a random nonce of 96 bits each, `AAD` as associated
 //! data. A machine seals one secret per started job, far below the 2^32 that random nonces allow.
 
 use std::fs::{self, OpenOptions};
