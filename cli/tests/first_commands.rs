@@ -1,23 +1,14 @@
 //! What somebody types first: the demo as each kind of store, and the verbs that need none.
 
+mod printed;
+
 use std::process::{Command, Output};
+
+use printed::{before_and_after, text};
 
 fn keyrotate(args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_keyrotate"));
     command.args(args).env_clear().output().expect("keyrotate can be started")
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).expect("it prints UTF-8")
-}
-
-/// The last two columns of the demo's table for one kind of encryption: how many before, how many after.
-fn before_and_after(printed: &str, encryption: &str) -> (u64, u64) {
-    let line =
-        printed.lines().find(|line| line.split_whitespace().next().is_some_and(|first| first.ends_with(encryption)));
-    let line = line.unwrap_or_else(|| panic!("no line of `{encryption}` in\n{printed}"));
-    let numbers: Vec<u64> = line.split_whitespace().filter_map(|word| word.parse().ok()).collect();
-    (numbers[0], numbers[1])
 }
 
 fn the_demo_rotates_as(mode: &str) {

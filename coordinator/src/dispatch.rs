@@ -51,7 +51,7 @@ impl Coordinator {
         }
     }
 
-    /// Looks which workers live, and pauses a job that none serves; what was paused so goes on when one comes.
+    /// Pauses a job that no worker serves; what was paused so goes on when one comes.
     pub(crate) async fn pause_unserved(&mut self, job: &JobRecord) -> Result<Option<JobRecord>> {
         let unserved = self.most_out(&job.store_name) == 0;
         match &job.state {
