@@ -23,11 +23,9 @@ mod summary;
 mod token;
 mod worker;
 
-use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::Parser;
-use tracing_subscriber::EnvFilter;
 
 use crate::args::{Cli, TokenVerb, Verb};
 use crate::exit::Exit;
@@ -41,7 +39,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    log_to_stderr(cli.verbose);
+    keyrotate_telemetry::logs(cli.verbose);
     let provider = rustls::crypto::aws_lc_rs::default_provider();
     // A second installation is refused; there is none before this line.
     let _installed = provider.install_default();
@@ -92,18 +90,4 @@ async fn perform(verb: Verb) -> Result<Exit, Failure> {
 #[expect(clippy::print_stderr, reason = "talk goes to standard error")]
 fn say(line: &str) {
     eprintln!("{line}");
-}
-
-fn log_to_stderr(verbose: u8) {
-    let level = match verbose {
-        // What lapin says, keyrotate says in its own words; what s3s says, it answers.
-        0 => {
-            "keyrotate=warn,keyrotate_worker=warn,keyrotate_coordinator=warn,keyrotate_queue=warn,lapin=off,s3s=off,error"
-        }
-        1 => "keyrotate=debug,keyrotate_worker=debug,keyrotate_coordinator=debug,keyrotate_rewrap=debug,warn",
-        _ => "trace,hyper=info,h2=info,rustls=info,aws_smithy_runtime=info",
-    };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    let colours = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
 }
