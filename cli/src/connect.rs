@@ -8,6 +8,7 @@ use keyrotate_proto::say::chain;
 use keyrotate_store::Store;
 use keyrotate_store::retry::{RetryPolicy, Retrying};
 use keyrotate_store::s3::{S3Config, S3Store};
+use keyrotate_store::wrap::fenced::Fenced;
 
 use crate::failure::Failure;
 
@@ -26,7 +27,7 @@ pub(crate) async fn from_environment(env: &Env) -> Result<Connected, Failure> {
     let mend = "set AWS_ENDPOINT_URL, AWS_REGION and credentials, or a profile, as for the aws command";
     let s3 = S3Store::connect(S3Config::default()).await;
     let s3 = s3.map_err(|e| Failure::refused(format!("no store: {}", chain(&e)), mend))?;
-    let store = Arc::new(Retrying::new(s3, RetryPolicy::default(), env.clone()));
+    let store = Arc::new(Retrying::new(Fenced::new(s3), RetryPolicy::default(), env.clone()));
     Ok(Connected { store, kms: kes(env)?, default_key: default_key() })
 }
 

@@ -14,6 +14,7 @@ use keyrotate_report::store::bucket;
 use keyrotate_store::Store;
 use keyrotate_store::retry::{RetryPolicy, Retrying};
 use keyrotate_store::s3::{S3Config, S3Store};
+use keyrotate_store::wrap::fenced::Fenced;
 
 use crate::failure::Failure;
 use crate::say;
@@ -124,7 +125,7 @@ async fn reports(config: &Config, env: &Env) -> Result<(BucketRoot, ReportsAt), 
         secret_access_key: reports.secret_access_key.clone(),
         ..StoreSettings::default()
     };
-    let store = store("reports", &settings, env).await?;
+    let store = Arc::new(Retrying::new(connected("reports", &settings).await?, RetryPolicy::default(), env.clone()));
     if !reports.prefix.is_empty() && !reports.prefix.ends_with('/') {
         return Err(Failure::usage("`reports.prefix` does not end in a slash", "write it like `keyrotate/`"));
     }
@@ -138,8 +139,14 @@ async fn reports(config: &Config, env: &Env) -> Result<(BucketRoot, ReportsAt), 
     Ok((root, at))
 }
 
-/// A store by its settings, its single calls retried. `name` is for the message.
+/// A store to rotate, by its settings: its single calls are retried, and bound to the lease that they are made under.
 pub(crate) async fn store(name: &str, settings: &StoreSettings, env: &Env) -> Result<Arc<dyn Store>, Failure> {
+    let fenced = Fenced::new(connected(name, settings).await?);
+    Ok(Arc::new(Retrying::new(fenced, RetryPolicy::default(), env.clone())))
+}
+
+/// A store by its settings. `name` is for the message.
+async fn connected(name: &str, settings: &StoreSettings) -> Result<S3Store, Failure> {
     let keys = settings.access_key_id.as_ref().zip(settings.secret_access_key.as_ref());
     let s3 = S3Config {
         endpoint: settings.endpoint.clone(),
@@ -154,8 +161,7 @@ pub(crate) async fn store(name: &str, settings: &StoreSettings, env: &Env) -> Re
     };
     let connected = S3Store::connect(s3).await;
     let mend = "set its endpoint or region and its credentials in the configuration, or AWS_* as for the aws command";
-    let s3 = connected.map_err(|e| Failure::refused(format!("no store `{name}`: {}", chain(&e)), mend))?;
-    Ok(Arc::new(Retrying::new(s3, RetryPolicy::default(), env.clone())))
+    connected.map_err(|e| Failure::refused(format!("no store `{name}`: {}", chain(&e)), mend))
 }
 
 /// Tells this process from all others, of any machine and any time.

@@ -97,7 +97,7 @@ impl Local {
         let queue = Arc::new(MemoryQueue::new(4 * SLOTS));
         let reports = Arc::new(FolderRoot::new(&place.jobs));
         let site = Site {
-            store: Arc::clone(&place.store),
+            stores: Site::one_store(Arc::clone(&place.store)),
             kms: place.kms.clone(),
             reports: reports.clone(),
             ledger: ledger.clone(),
@@ -106,7 +106,6 @@ impl Local {
         let config = place.config.clone();
         let worker_config = WorkerConfig {
             owner: format!("process {}", std::process::id()),
-            stores: vec![keyrotate_queue::DEFAULT_STORE.to_owned()],
             slots: SLOTS,
             permits: Permits::new(config.permits, config.rate),
             limits: SliceLimits::default(),

@@ -1,14 +1,14 @@
 //! `keyrotate worker`: takes tickets and works, until it is told to stop.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use keyrotate_config::{Config, StoreSettings};
 use keyrotate_env::Env;
 use keyrotate_proto::say::chain;
-use keyrotate_queue::DEFAULT_STORE;
+use keyrotate_queue::{DEFAULT_STORE, QueueError};
 use keyrotate_worker::{Permits, Site, SliceLimits, Worker, WorkerConfig};
-use tokio::task::JoinSet;
+use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::WorkerArgs;
@@ -33,42 +33,51 @@ pub(crate) async fn work(args: WorkerArgs) -> Result<Exit, Failure> {
     let fleet = Fleet::connect(&config, &env).await?;
     let permits = Permits::new(config.worker.permits.unwrap_or(PERMITS) as usize, None);
     let slots = config.worker.slots.unwrap_or(SLOTS) as usize;
+    let owner = fleet::owner("worker", &env);
+    let mut connected = BTreeMap::new();
+    for (name, settings) in stores {
+        let store = fleet::store(&name, &settings, &env).await?;
+        say(&format!("worker {owner} serves store {name} ({}), {slots} slots", store.identity()));
+        connected.insert(name, store);
+    }
+    let site = Site {
+        stores: connected,
+        kms,
+        reports: fleet.reports.clone(),
+        ledger: fleet.ledger.clone(),
+        queue: fleet.queue.clone(),
+    };
+    let config = WorkerConfig {
+        owner,
+        slots,
+        permits,
+        limits: SliceLimits::default(),
+        probe_part: 5 << 20,
+        default_key: connect::default_key(),
+        confirmed: false,
+    };
+    until_told(Worker::new(site, config, env)).await
+}
+
+/// Works until a signal comes, then ends what is in flight.
+async fn until_told(worker: Worker) -> Result<Exit, Failure> {
     let mut signals = Signals::listen()?;
     let stop = CancellationToken::new();
-    let mut working = JoinSet::new();
-    for (name, settings) in stores {
-        let site = Site {
-            store: fleet::store(&name, &settings, &env).await?,
-            kms: kms.clone(),
-            reports: fleet.reports.clone(),
-            ledger: fleet.ledger.clone(),
-            queue: fleet.queue.clone(),
-        };
-        let owner = fleet::owner(&name, &env);
-        say(&format!("worker {owner} serves store {name} ({}), {slots} slots", site.store.identity()));
-        let config = WorkerConfig {
-            owner,
-            stores: vec![name],
-            slots,
-            permits: permits.clone(),
-            limits: SliceLimits::default(),
-            probe_part: 5 << 20,
-            default_key: connect::default_key(),
-            confirmed: false,
-        };
-        let worker = Arc::new(Worker::new(site, config, env.clone()));
-        let (announcing, announced) = (Arc::clone(&worker), stop.clone());
-        tokio::spawn(async move { announcing.announce(announced).await });
+    let announcing = tokio::spawn({
+        let (worker, stop) = (worker.clone(), stop.clone());
+        async move { worker.announce(stop).await }
+    });
+    let mut working = tokio::spawn({
         let stop = stop.clone();
-        working.spawn(async move { worker.run(stop).await });
-    }
+        async move { worker.run(stop).await }
+    });
     tokio::select! {
         () = signals.recv() => say("stopping: what is in flight is finished and committed; again to end at once"),
-        Some(ended) = working.join_next() => return Err(ended_alone(ended)),
+        ended = &mut working => return Err(ended_alone(ended)),
     }
     signals.end_at_next();
     stop.cancel();
-    let finished = async { while working.join_next().await.is_some() {} };
+    let finished = async { (working.await, announcing.await) };
     if tokio::time::timeout(LAST_WORD, finished).await.is_err() {
         say("some work did not end in time; its leases run out, and others go on with it");
     }
@@ -89,7 +98,7 @@ fn served(config: &Config) -> Result<Vec<(String, StoreSettings)>, Failure> {
     Ok(ours.map(|(name, settings)| (name.as_str().to_owned(), settings.clone())).collect())
 }
 
-fn ended_alone(ended: Result<Result<(), keyrotate_queue::QueueError>, tokio::task::JoinError>) -> Failure {
+fn ended_alone(ended: Result<Result<(), QueueError>, JoinError>) -> Failure {
     match ended {
         Ok(Err(error)) => Failure::refused(chain(&error), "see `rabbitmq:` in the configuration"),
         _ => Failure::failed("keyrotate has a bug: a part of it ended", "start again; please report it"),

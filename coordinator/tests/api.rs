@@ -55,7 +55,7 @@ async fn fleet(dir: &tempfile::TempDir) -> Router {
     let queue = Arc::new(MemoryQueue::new(64));
     let identity = store.identity().0.clone();
     let site = WorkSite {
-        store: Arc::new(store),
+        stores: WorkSite::one_store(Arc::new(store)),
         kms: Some(Arc::new(kes)),
         reports: reports.clone(),
         ledger: ledger.clone(),
@@ -63,7 +63,6 @@ async fn fleet(dir: &tempfile::TempDir) -> Router {
     };
     let config = WorkerConfig {
         owner: "w1".into(),
-        stores: vec![DEFAULT_STORE.to_owned()],
         slots: 2,
         permits: Permits::new(6, Some(20.0)),
         limits: SliceLimits { window_rows: 5, ..SliceLimits::default() },

@@ -18,7 +18,7 @@ use keyrotate_proto::job;
 use keyrotate_proto::key::KeyName;
 use keyrotate_proto::outcome::Outcome;
 use keyrotate_proto::state::{JobState, PassKind, PauseReason};
-use keyrotate_queue::{DEFAULT_STORE, MemoryQueue};
+use keyrotate_queue::MemoryQueue;
 use keyrotate_report::root::BucketRoot;
 use keyrotate_store::{Body, Guard, InPlace, NewObject, ObjectAt, PutRequest, Sse, Store};
 use keyrotate_worker::{Permits, Site, SliceLimits, Worker, WorkerConfig};
@@ -111,7 +111,7 @@ impl World {
 
     fn worker_at(&self, name: &str, rate: Option<f64>) -> Process {
         let site = Site {
-            store: Arc::new(self.store.clone()),
+            stores: Site::one_store(Arc::new(self.store.clone())),
             kms: Some(Arc::new(self.kes.clone()) as Arc<dyn Kms>),
             reports: self.reports.clone(),
             ledger: self.ledger.clone(),
@@ -119,7 +119,6 @@ impl World {
         };
         let config = WorkerConfig {
             owner: name.into(),
-            stores: vec![DEFAULT_STORE.to_owned()],
             slots: 2,
             permits: Permits::new(6, rate),
             limits: SliceLimits { window_time: Duration::from_millis(200), ..SliceLimits::default() },

@@ -150,7 +150,7 @@ impl World {
     async fn begin(&self, store: Faulty<StoreModel>) -> (JoinHandle<()>, JoinHandle<()>) {
         let (queue, root) = (Arc::new(MemoryQueue::new(64)), Arc::new(OneReport(Arc::clone(&self.report))));
         let site = Site {
-            store: Arc::new(store),
+            stores: Site::one_store(Arc::new(store)),
             kms: Some(Arc::new(self.kes.clone())),
             reports: root.clone(),
             ledger: self.ledger.clone(),
@@ -160,7 +160,6 @@ impl World {
             SliceLimits { window_rows: self.window, window_time: Duration::from_millis(200), ..SliceLimits::default() };
         let config = WorkerConfig {
             owner: "worker".into(),
-            stores: vec![keyrotate_queue::DEFAULT_STORE.to_owned()],
             slots: self.slots,
             permits: keyrotate_worker::Permits::new(6, None),
             limits,

@@ -64,7 +64,6 @@ fn at(n: usize) -> ObjectAt {
 fn config() -> WorkerConfig {
     WorkerConfig {
         owner: "worker".into(),
-        stores: vec![keyrotate_queue::DEFAULT_STORE.to_owned()],
         slots: 2,
         permits: Permits::new(PERMITS, None),
         limits: SliceLimits::default(),
@@ -94,7 +93,8 @@ async fn a_store_that_forgets_the_call_destroys_no_more_than_was_in_flight() {
     store.faults().add(Rule::when(users, Action::AsPut).behind(30));
     let (queue, root) = (Arc::new(MemoryQueue::new(64)), Arc::new(OneReport(Arc::default())));
     let (kms, reports) = (Some(Arc::new(kes) as Arc<dyn Kms>), root.clone());
-    let site = Site { store: Arc::new(store), kms, reports, ledger: ledger.clone(), queue: queue.clone() };
+    let site =
+        Site { stores: Site::one_store(Arc::new(store)), kms, reports, ledger: ledger.clone(), queue: queue.clone() };
     let settings = CoordinatorConfig { shards: 4, ..Default::default() };
     let stop = CancellationToken::new();
     let coordinator = tokio::spawn(Coordinator::new(ledger.clone(), queue, root, settings).run(stop.clone()));

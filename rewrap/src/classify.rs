@@ -58,6 +58,7 @@ pub(crate) fn classify(error: &StoreError, doing: Doing) -> Meaning {
         (ErrorKind::Server | ErrorKind::Cut | ErrorKind::NotImplemented | ErrorKind::Refused, _) => {
             failed(FailReason::Store)
         }
+        (ErrorKind::LeaseOver, _) => Meaning::Halt(Halt::LeaseOver),
     }
 }
 
@@ -81,6 +82,7 @@ pub(crate) fn halt(error: &StoreError) -> Halt {
         ErrorKind::Denied => PauseReason::Denied,
         ErrorKind::Kms => PauseReason::KmsDown,
         ErrorKind::KmsKeyNotFound => PauseReason::TargetKeyGone,
+        ErrorKind::LeaseOver => return Halt::LeaseOver,
         _ => PauseReason::StoreDown,
     };
     Halt::Pause { reason, detail: error.to_string() }
@@ -94,6 +96,7 @@ mod tests {
         match classify(&StoreError::new("PutObject", kind, "m"), doing) {
             Meaning::Halt(Halt::Pause { reason, .. }) => format!("pause/{}", reason.as_str()),
             Meaning::Halt(Halt::Stop { reason, .. }) => format!("stop/{}", reason.as_str()),
+            Meaning::Halt(Halt::LeaseOver) => "lease-over".into(),
             Meaning::Outcome(o) => format!("{}/{}", o.word(), o.reason()),
             Meaning::Changed => "changed".into(),
         }
@@ -123,6 +126,7 @@ mod tests {
             (ErrorKind::Untrusted, "pause/store-down", "pause/store-down"),
             (ErrorKind::Cut, "failed/store", "failed/store"),
             (ErrorKind::Nonsense, "failed/unreadable", "failed/unreadable"),
+            (ErrorKind::LeaseOver, "lease-over", "lease-over"),
         ];
         for (kind, reading, writing) in table {
             assert_eq!(word(kind, Doing::Reading), reading, "{kind:?} while reading");

@@ -21,6 +21,8 @@ pub enum Halt {
         /// What was seen.
         detail: String,
     },
+    /// The lease that the work was done under is over, or nearly. That says nothing about the job either.
+    LeaseOver,
 }
 
 impl fmt::Display for Halt {
@@ -28,6 +30,7 @@ impl fmt::Display for Halt {
         match self {
             Self::Pause { reason, detail } => write!(f, "paused ({}): {detail}", reason.as_str()),
             Self::Stop { reason, detail } => write!(f, "stopped ({}): {detail}", reason.as_str()),
+            Self::LeaseOver => f.write_str("the lease is over"),
         }
     }
 }

@@ -156,7 +156,7 @@ impl Interrupted {
     /// After the write. What stops the job says that it came out wrong: then it is no write that anybody may count.
     pub(crate) fn after(halt: Halt, plan: &Plan, expected: &Expected) -> Self {
         let made = match halt {
-            Halt::Pause { .. } => Intent::made(presumed(plan, expected), false).map(Box::new),
+            Halt::Pause { .. } | Halt::LeaseOver => Intent::made(presumed(plan, expected), false).map(Box::new),
             Halt::Stop { .. } => None,
         };
         Self { halt, made }

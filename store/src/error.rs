@@ -48,6 +48,9 @@ pub enum ErrorKind {
     Cut,
     /// The answer makes no sense: HTML, broken XML.
     Nonsense,
+    /// The lease that the write was made under is over, or nearly: it was not sent, or its answer is not waited for.
+    /// Who made it has nothing more to say about the object; see [`crate::wrap::fenced`].
+    LeaseOver,
 }
 
 impl ErrorKind {

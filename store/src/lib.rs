@@ -4,6 +4,8 @@
 pub mod error;
 pub mod retry;
 pub mod s3;
+#[cfg(test)]
+mod scripted;
 pub mod types;
 pub mod wrap;
 

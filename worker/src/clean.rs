@@ -18,8 +18,9 @@ use keyrotate_report::leftovers::{self, Named};
 use keyrotate_report::rows::PassRows;
 use keyrotate_rewrap::probe;
 use keyrotate_store::Upload;
+use tokio_util::sync::CancellationToken;
 
-use crate::Worker;
+use crate::desk::Desk;
 use crate::held::held;
 use crate::pass::{SliceError, parts_of};
 
@@ -49,11 +50,11 @@ struct Attempts {
     ids: BTreeSet<String>,
 }
 
-impl Worker {
+impl Desk {
     /// Works on the one shard of a `clean` pass.
-    pub(crate) async fn clean(&self, mut lease: HeldLease) -> Result<(), SliceError> {
+    pub(crate) async fn clean(&self, mut lease: HeldLease, stop: &CancellationToken) -> Result<(), SliceError> {
         let job = lease.job().clone();
-        let Some(done) = held(&self.site.ledger, &mut lease, self.clean_up(&job)).await? else {
+        let Some(done) = held(&self.site.ledger, &self.env, &mut lease, stop, self.clean_up(&job)).await? else {
             return Ok(self.site.ledger.give_back(lease).await?);
         };
         done?;
@@ -82,7 +83,7 @@ impl Worker {
     /// Removes probes that killed processes of jobs left which are `gone`, from one place: a bucket and a prefix.
     pub(crate) async fn sweep(&self, (bucket, prefix): (&str, &str), gone: &BTreeSet<JobId>) {
         let _permit = self.permits.call().await;
-        let swept = probe::sweep(self.site.store.as_ref(), bucket, prefix, gone, &self.env).await;
+        let swept = probe::sweep(self.store.as_ref(), bucket, prefix, gone, &self.env).await;
         if let Err(error) = swept {
             tracing::warn!(error = &error as &dyn std::error::Error, "probes of ours could not be looked for");
         }
@@ -108,7 +109,7 @@ impl Worker {
     async fn end_one<'a>(&self, bucket: &str, named: &'a Named) -> Option<&'a Named> {
         let upload = Upload { bucket: bucket.to_owned(), key: named.0.clone(), id: named.1.clone() };
         let _permit = self.permits.call().await;
-        let ended = self.site.store.abort_upload(&upload).await;
+        let ended = self.store.abort_upload(&upload).await;
         if let Err(error) = &ended {
             tracing::warn!(error = error as &dyn std::error::Error, "an upload of ours could not be ended");
         }
@@ -118,7 +119,7 @@ impl Worker {
     /// Uploads on a key of ours whose id was never put down: perhaps ours, perhaps a user's. They are listed, not ended.
     async fn open_uploads(&self, bucket: &str, key: &str) -> Vec<Named> {
         let _permit = self.permits.call().await;
-        let open = self.site.store.uploads(bucket, key).await.unwrap_or_default();
+        let open = self.store.uploads(bucket, key).await.unwrap_or_default();
         open.into_iter().filter(|upload| upload.key == key).map(|upload| (upload.key, upload.id)).collect()
     }
 }

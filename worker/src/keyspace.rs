@@ -8,7 +8,7 @@ use keyrotate_proto::estimate::Estimate;
 use keyrotate_proto::position::KeyRange;
 use keyrotate_store::{ListFrom, ListPage, ListRequest, StoreError};
 
-use crate::Worker;
+use crate::desk::Desk;
 use crate::source::from_key;
 
 /// Questions about one key space at most; one key is answered to each.
@@ -23,7 +23,7 @@ const STRETCHES: usize = 32;
 /// Keys on one page.
 const PAGE: u32 = 1000;
 
-impl Worker {
+impl Desk {
     /// Asks until the planner has no more questions.
     pub(crate) async fn ask_key_space(&self, job: &JobRecord) -> Result<KeySpace, StoreError> {
         let scope = job.scope();
@@ -95,6 +95,6 @@ impl Worker {
 
     async fn list(&self, job: &JobRecord, from: ListFrom, limit: u32) -> Result<ListPage, StoreError> {
         let (bucket, prefix) = (job.spec.bucket.clone(), job.spec.prefix.clone());
-        self.site.store.list(ListRequest { bucket, prefix, versions: false, from, limit, with_facts: false }).await
+        self.store.list(ListRequest { bucket, prefix, versions: false, from, limit, with_facts: false }).await
     }
 }

@@ -3,7 +3,7 @@
 
 mod books;
 mod clean;
-mod deadline;
+mod desk;
 mod held;
 mod intents;
 mod keyspace;
@@ -20,23 +20,21 @@ mod slice;
 mod source;
 mod window;
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use keyrotate_checkpoint::record::JobRecord;
 use keyrotate_checkpoint::{HeldLease, LeaseRefusal, Ledger, LedgerError};
 use keyrotate_env::Env;
 use keyrotate_kms::Kms;
-use keyrotate_proto::id::{JobId, Nonce};
 use keyrotate_proto::ticket::{TICKET_VERSION, Ticket};
-use keyrotate_queue::{Delivery, Queue, QueueError};
+use keyrotate_queue::{DEFAULT_STORE, Delivery, Queue, QueueError};
 use keyrotate_report::ReportRoot;
-use keyrotate_rewrap::{Halt, Rewrapper};
 use keyrotate_store::Store;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+use crate::desk::Desk;
 
 pub use clean::{Unended, unended};
 pub use meter::{Meter, Seen};
@@ -47,8 +45,8 @@ pub use slice::SliceLimits;
 /// What a worker reaches.
 #[derive(Clone, Debug)]
 pub struct Site {
-    /// The store whose objects are rotated.
-    pub store: Arc<dyn Store>,
+    /// The stores whose objects are rotated, by the fleet's names of them: it gets only their tickets.
+    pub stores: BTreeMap<String, Arc<dyn Store>>,
     /// The KES, where one is configured; else the store's own KMS alone proves the key.
     pub kms: Option<Arc<dyn Kms>>,
     /// Where parts and intents go.
@@ -59,16 +57,22 @@ pub struct Site {
     pub queue: Arc<dyn Queue>,
 }
 
+impl Site {
+    /// One store, where no configuration gives it a name.
+    #[must_use]
+    pub fn one_store(store: Arc<dyn Store>) -> BTreeMap<String, Arc<dyn Store>> {
+        BTreeMap::from([(DEFAULT_STORE.to_owned(), store)])
+    }
+}
+
 /// How a worker works.
 #[derive(Clone, Debug)]
 pub struct WorkerConfig {
     /// Its name in leases.
     pub owner: String,
-    /// Names of the stores that it serves: it gets only their tickets.
-    pub stores: Vec<String>,
-    /// Slices at a time.
+    /// Slices at a time, over all stores.
     pub slots: usize,
-    /// Store calls at a time, over all slots; several workers of one process share them.
+    /// Store calls at a time, over all slots.
     pub permits: Permits,
     /// Windows, slices and leases.
     pub limits: SliceLimits,
@@ -83,28 +87,26 @@ pub struct WorkerConfig {
 /// How long a worker waits before it asks a checkpoint again that did not answer.
 const ASK_AGAIN: std::time::Duration = std::time::Duration::from_secs(1);
 
-/// One for each job, and for each nonce of it.
-type Rewrappers = HashMap<JobId, (Nonce, Arc<Rewrapper>)>;
-
 /// Takes tickets and works.
 #[derive(Clone, Debug)]
 pub struct Worker {
     site: Site,
     config: Arc<WorkerConfig>,
-    env: Env,
-    permits: Permits,
     meter: Arc<Meter>,
-    rewrappers: Arc<Mutex<Rewrappers>>,
-    sang: Arc<Mutex<HashMap<JobId, Instant>>>,
+    desks: Arc<BTreeMap<String, Desk>>,
 }
 
 impl Worker {
     /// A worker that has not begun.
     #[must_use]
     pub fn new(site: Site, config: WorkerConfig, env: Env) -> Self {
-        let permits = config.permits.clone();
-        let (rewrappers, sang) = Default::default();
-        Self { site, config: Arc::new(config), env, permits, meter: Arc::default(), rewrappers, sang }
+        let (config, meter) = (Arc::new(config), Arc::<Meter>::default());
+        let desk = |(name, store): (&String, &Arc<dyn Store>)| {
+            let (site, config, meter) = (site.clone(), Arc::clone(&config), Arc::clone(&meter));
+            (name.clone(), Desk::new(Arc::clone(store), config.permits.clone(), site, config, env.clone(), meter))
+        };
+        let desks = Arc::new(site.stores.iter().map(desk).collect());
+        Self { site, config, meter, desks }
     }
 
     /// What it has done so far, for a progress bar.
@@ -118,7 +120,8 @@ impl Worker {
     /// # Errors
     /// When the queue can't be consumed from.
     pub async fn run(&self, stop: CancellationToken) -> Result<(), QueueError> {
-        let mut consumer = self.site.queue.consume(self.config.slots, &self.config.stores).await?;
+        let stores: Vec<_> = self.desks.keys().cloned().collect();
+        let mut consumer = self.site.queue.consume(self.config.slots, &stores).await?;
         let slots = Arc::new(Semaphore::new(self.config.slots));
         let mut slices = JoinSet::new();
         loop {
@@ -153,7 +156,14 @@ impl Worker {
         match self.lease(&ticket, delivery.redelivered(), &stop).await {
             Ok(lease) => {
                 tracing::debug!(shard = %lease.shard(), epoch = %lease.epoch(), "leased");
-                self.work_on(lease, stop).await;
+                let Some(desk) = self.desks.get(&lease.job().store_name) else {
+                    let reason =
+                        format!("its job is on the store `{}`, which is not served here", lease.job().store_name);
+                    forget(self.site.ledger.give_back(lease).await);
+                    acknowledge(delivery.reject(&reason).await);
+                    return;
+                };
+                desk.work_on(lease, stop).await;
                 acknowledge(delivery.ack().await);
             }
             Err(LeaseRefusal::Failed(LedgerError::Lost(record))) => {
@@ -196,53 +206,19 @@ impl Worker {
             }
         }
     }
-
-    /// The rules and gates of a job, one for all its slices: so that "the first twenty one at a time" means the
-    /// job's, not each slice's, and that what stops one slice stops the writes of all. A job that was resumed after it
-    /// failed has a new nonce, and begins anew with both.
-    fn rewrapper(&self, job: &JobRecord) -> Option<Arc<Rewrapper>> {
-        let frozen = job.frozen.clone()?;
-        let mut known = self.rewrappers.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, made)) = known.get(&job.id).filter(|(nonce, _)| *nonce == job.nonce) {
-            return Some(Arc::clone(made));
-        }
-        let rules = keyrotate_rewrap::Rules {
-            spec: job.spec.clone(),
-            started: job.started,
-            frozen,
-            own_keys: keyrotate_rewrap::probe::names(&self.probe_settings(job)),
-        };
-        let made = Arc::new(Rewrapper::new(Arc::clone(&self.site.store), rules, self.env.clone()));
-        known.insert(job.id.clone(), (job.nonce.clone(), Arc::clone(&made)));
-        Some(made)
-    }
-
-    /// No write of the job begins in this process any more.
-    fn stop_writes(&self, job: &JobId, halt: &Halt) {
-        let known = self.rewrappers.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, rewrapper)) = known.get(job) {
-            rewrapper.stop_writes(halt);
-        }
-    }
-
-    async fn work_on(&self, lease: HeldLease, stop: CancellationToken) {
-        use keyrotate_proto::state::PassKind;
-        let shard = lease.shard().clone();
-        let done = match lease.kind() {
-            PassKind::Prepare => self.prepare(lease).await,
-            PassKind::Walk | PassKind::Retry | PassKind::Verify => self.slice(lease, stop).await,
-            PassKind::Clean => self.clean(lease).await,
-        };
-        if let Err(error) = done {
-            tracing::warn!(%shard, error = &error as &dyn std::error::Error, "a slice ended without its last word");
-        }
-    }
 }
 
 /// An acknowledgement that does not arrive means a duplicate ticket, which is harmless.
 fn acknowledge(answer: Result<(), QueueError>) {
     if let Err(error) = answer {
         tracing::debug!(error = &error as &dyn std::error::Error, "a ticket could not be acknowledged");
+    }
+}
+
+/// A lease that could not be given back runs out.
+fn forget(answer: Result<(), LedgerError>) {
+    if let Err(error) = answer {
+        tracing::debug!(error = &error as &dyn std::error::Error, "a lease could not be given back");
     }
 }
 

@@ -16,12 +16,11 @@ use crate::window::Done;
 /// Why an item has no outcome.
 #[derive(Debug)]
 pub(crate) enum Unfinished {
-    /// What was seen says nothing about the object but about the job; and what was written before that.
+    /// What was seen says nothing about the object but about the job, or the lease is over; and what was written before
+    /// that.
     Halted(Halt, Option<Box<Intent>>),
     /// Its intent could not be put down, so it was not written.
     Report(ReportError),
-    /// The lease is nearly over, so it was not written.
-    LeaseOver,
 }
 
 impl From<Halt> for Unfinished {
@@ -114,9 +113,6 @@ async fn write(tools: &Tools, mut plan: Box<Plan>) -> Result<Settled, Unfinished
         let before = intent.upload.clone();
         tools.gate.record(intent).await.map_err(Unfinished::Report)?;
         let permit = tools.permits.call().await;
-        if !tools.deadline.allows_write(&tools.env) {
-            return Err(Unfinished::LeaseOver);
-        }
         tools.rewrapper.open(&mut plan).await?;
         drop(permit);
         plan.tell_of_parts(Arc::clone(&tools.part_added));
@@ -125,9 +121,6 @@ async fn write(tools: &Tools, mut plan: Box<Plan>) -> Result<Settled, Unfinished
         }
     }
     let _permit = tools.permits.call().await;
-    if !tools.deadline.allows_write(&tools.env) {
-        return Err(Unfinished::LeaseOver);
-    }
     Ok(tools.rewrapper.write(plan).await?)
 }
 

@@ -15,15 +15,16 @@ use keyrotate_report::chain::ShardParts;
 use keyrotate_report::rows::{LastRows, PassRows};
 use keyrotate_report::{ReportError, ReportStore};
 use keyrotate_rewrap::Halt;
+use keyrotate_store::wrap::fenced::Deadline;
 use tokio_util::sync::CancellationToken;
 
+use crate::Permits;
 use crate::books::Books;
-use crate::deadline::Deadline;
+use crate::desk::Desk;
 use crate::intents::{self, IntentGate};
 use crate::quarantine;
 use crate::slice::{Slice, SliceEnd, Tools};
 use crate::source::{Gap, Listing, Retry, Scope, Source, SourceError, Verify, gaps};
-use crate::{Permits, Worker};
 
 /// A slice could not say its last word.
 #[derive(Debug, thiserror::Error)]
@@ -36,7 +37,7 @@ pub enum SliceError {
     Report(#[from] ReportError),
 }
 
-impl Worker {
+impl Desk {
     /// Works on a shard until its lease is to be given back, and gives it back.
     pub(crate) async fn slice(&self, lease: HeldLease, stop: CancellationToken) -> Result<(), SliceError> {
         let (record, job, kind) = (lease.record().clone(), lease.job().clone(), lease.kind());
@@ -64,7 +65,7 @@ impl Worker {
         };
         let tools = Tools {
             ledger: self.site.ledger.clone(),
-            store: Arc::clone(&self.site.store),
+            store: Arc::clone(&self.store),
             touched: AtomicBool::new(false),
             left_intents,
             sets_aside,
@@ -73,9 +74,8 @@ impl Worker {
             permits,
             meter: Arc::clone(&self.meter),
             part_added: Arc::default(),
-            deadline: Deadline::new(lease.deadline()),
+            deadline: Deadline::new(self.env.clone(), lease.deadline(), lease.ttl()),
             limits: self.config.limits.clone(),
-            env: self.env.clone(),
             stop,
         };
         let (end, lease) = Slice::new(Arc::new(tools), lease, books).run(source).await;
@@ -142,6 +142,7 @@ impl Worker {
         let change = |job: &JobRecord, now| match halt {
             Halt::Pause { reason, detail } => transition::pause(job, *reason, detail, now),
             Halt::Stop { reason, detail } => transition::fail(job, *reason, detail, now),
+            Halt::LeaseOver => Ok(job.clone()),
         };
         match self.site.ledger.update_job(job, change).await {
             Err(LedgerError::Refused(_)) | Ok(_) => Ok(()),
@@ -211,7 +212,7 @@ impl Worker {
             versions: frozen.is_some_and(|frozen| frozen.versioning.has_versions()),
             with_facts: frozen.is_some_and(|frozen| frozen.listing_facts),
         };
-        Listing::new(Arc::clone(&self.site.store), scope, range.clone(), from, covered)
+        Listing::new(Arc::clone(&self.store), scope, range.clone(), from, covered)
     }
 
     /// Passes with rows before this one, with their shards.

@@ -22,8 +22,9 @@ use keyrotate_rewrap::Halt;
 use keyrotate_rewrap::probe::{self, ProbeSettings, Refusal};
 use keyrotate_store::{ErrorKind, HeadRequest, ListFrom, ObjectAt, StoreError};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
-use crate::Worker;
+use crate::desk::Desk;
 use crate::held::held;
 use crate::pass::{SliceError, last_rows};
 use crate::source::SourceError;
@@ -56,23 +57,29 @@ impl From<StoreError> for Unready {
     }
 }
 
-impl Worker {
+impl Desk {
     /// Works on the one shard of a `prepare` pass.
-    pub(crate) async fn prepare(&self, lease: HeldLease) -> Result<(), SliceError> {
+    pub(crate) async fn prepare(&self, lease: HeldLease, stop: &CancellationToken) -> Result<(), SliceError> {
         let job = lease.job().clone();
         match &job.state {
-            JobState::Live { phase: Phase::Preparing } => self.first_prepare(lease, &job).await,
+            JobState::Live { phase: Phase::Preparing } => self.first_prepare(lease, &job, stop).await,
             JobState::Paused { phase, reason, .. } => {
                 let (phase, reason) = (*phase, *reason);
-                self.probe_pause(lease, &job, phase, reason).await
+                self.probe_pause(lease, &job, (phase, reason), stop).await
             }
-            _ => self.sing(lease, &job).await,
+            _ => self.sing(lease, &job, stop).await,
         }
     }
 
     /// Preflight and probes; ends with the target frozen in the job record.
-    async fn first_prepare(&self, mut lease: HeldLease, job: &JobRecord) -> Result<(), SliceError> {
-        let (frozen, bytes) = match held(&self.site.ledger, &mut lease, self.find_out(job)).await? {
+    async fn first_prepare(
+        &self,
+        mut lease: HeldLease,
+        job: &JobRecord,
+        stop: &CancellationToken,
+    ) -> Result<(), SliceError> {
+        let found = held(&self.site.ledger, &self.env, &mut lease, stop, self.find_out(job)).await?;
+        let (frozen, bytes) = match found {
             Some(Ok(found)) => found,
             Some(Err(Unready::Refused(refusal))) => return self.refused(lease, job, refusal).await,
             Some(Err(Unready::Unlisted(error))) => return self.after_listing_failed(lease, job, &error).await,
@@ -98,7 +105,7 @@ impl Worker {
     }
 
     async fn probe(&self, job: &JobRecord) -> Result<Frozen, Refusal> {
-        let (store, kms) = (self.site.store.as_ref(), self.site.kms.as_deref());
+        let (store, kms) = (self.store.as_ref(), self.site.kms.as_deref());
         // Without the list of them, what ended jobs left is only swept when it is old.
         let mut jobs = self.site.ledger.jobs().await.unwrap_or_default();
         jobs.retain(|job| job.state.is_ended());
@@ -143,8 +150,8 @@ impl Worker {
         &self,
         mut lease: HeldLease,
         job: &JobRecord,
-        phase: Phase,
-        reason: PauseReason,
+        (phase, reason): (Phase, PauseReason),
+        stop: &CancellationToken,
     ) -> Result<(), SliceError> {
         let look = async {
             match &job.frozen {
@@ -155,7 +162,7 @@ impl Worker {
                 }),
             }
         };
-        let Some(still) = held(&self.site.ledger, &mut lease, look).await? else {
+        let Some(still) = held(&self.site.ledger, &self.env, &mut lease, stop, look).await? else {
             return Ok(self.site.ledger.give_back(lease).await?);
         };
         if let Some(halt) = still {
@@ -175,7 +182,7 @@ impl Worker {
     /// Tries what the reason is about: a pause that is lifted unproven comes back at once.
     async fn mended(&self, job: &JobRecord, frozen: &Frozen, reason: PauseReason) -> Result<(), Halt> {
         self.canary(job, frozen).await?;
-        let (store, settings) = (self.site.store.as_ref(), self.probe_settings(job));
+        let (store, settings) = (self.store.as_ref(), self.probe_settings(job));
         let (bucket, _) = job.probe_place();
         match reason {
             PauseReason::KmsDown | PauseReason::TargetKeyGone => {
@@ -202,7 +209,7 @@ impl Worker {
             Err(error) => return halt(&error),
         };
         let Some(first) = page.entries.first() else { return Ok(()) };
-        let head = self.site.store.head(HeadRequest::of(&ObjectAt::current(&job.spec.bucket, &first.key))).await;
+        let head = self.store.head(HeadRequest::of(&ObjectAt::current(&job.spec.bucket, &first.key))).await;
         match head {
             Err(error) if error.kind == ErrorKind::Denied => halt(&error),
             _ => Ok(()),
@@ -213,7 +220,7 @@ impl Worker {
     /// was deleted and made anew under its name shows in no HEAD, and in no KES where the store has a KMS of its own.
     async fn touch_done(&self, job: &JobRecord, frozen: &Frozen) -> Result<(), Halt> {
         match self.some_done(job, frozen).await {
-            Ok(Some(at)) => probe::touch(self.site.store.as_ref(), &at).await,
+            Ok(Some(at)) => probe::touch(self.store.as_ref(), &at).await,
             Ok(None) => Ok(()),
             Err(error) => Err(unreadable(&error)),
         }
@@ -240,13 +247,13 @@ impl Worker {
     }
 
     /// The canary of a running job.
-    async fn sing(&self, mut lease: HeldLease, job: &JobRecord) -> Result<(), SliceError> {
+    async fn sing(&self, mut lease: HeldLease, job: &JobRecord, stop: &CancellationToken) -> Result<(), SliceError> {
         let opens = async {
             let Some(frozen) = &job.frozen else { return Ok(()) };
             self.canary(job, frozen).await?;
             self.touch_done(job, frozen).await
         };
-        let Some(opened) = held(&self.site.ledger, &mut lease, opens).await? else {
+        let Some(opened) = held(&self.site.ledger, &self.env, &mut lease, stop, opens).await? else {
             return Ok(self.site.ledger.give_back(lease).await?);
         };
         if let Err(halt) = opened {

@@ -30,8 +30,8 @@ impl Worker {
     }
 
     fn presence(&self) -> WorkerRecord {
-        let identity = self.site.store.identity();
-        let stores: BTreeMap<_, _> = self.config.stores.iter().map(|name| (name.clone(), identity.0.clone())).collect();
+        let stores: BTreeMap<_, _> =
+            self.site.stores.iter().map(|(name, store)| (name.clone(), store.identity().0.clone())).collect();
         let seen = self.meter.read();
         WorkerRecord {
             version: RECORD_VERSION,

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use futures::future::OptionFuture;
 use keyrotate_checkpoint::{HeldLease, Ledger, LedgerError, Signal};
-use keyrotate_env::Env;
 use keyrotate_proto::intent::Intent;
 use keyrotate_proto::outcome::{Counts, FailReason, Outcome};
 use keyrotate_proto::position::Position;
@@ -16,13 +15,13 @@ use keyrotate_proto::state::PauseReason;
 use keyrotate_report::ReportError;
 use keyrotate_rewrap::{Halt, Rewrapper, Settled};
 use keyrotate_store::Store;
+use keyrotate_store::wrap::fenced::Deadline;
 use tokio::sync::{Mutex, Notify, mpsc};
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::books::Books;
-use crate::deadline::Deadline;
 use crate::intents::{IntentGate, LeftIntents};
 use crate::low_water::{LowWater, Ordinal};
 use crate::meter::Meter;
@@ -75,7 +74,6 @@ pub(crate) struct Tools {
     pub(crate) sets_aside: bool,
     pub(crate) deadline: Deadline,
     pub(crate) limits: SliceLimits,
-    pub(crate) env: Env,
     pub(crate) stop: CancellationToken,
 }
 
@@ -97,6 +95,15 @@ pub(crate) enum SliceEnd {
     LeaseOver,
     /// The lease is not ours any more, or the checkpoint can't be reached: nothing more may be written.
     Lost(LedgerError),
+}
+
+impl From<Halt> for SliceEnd {
+    fn from(halt: Halt) -> Self {
+        match halt {
+            Halt::LeaseOver => Self::LeaseOver,
+            other => Self::Halted(other),
+        }
+    }
 }
 
 /// One slice at work.
@@ -244,7 +251,7 @@ impl Slice {
                 continue;
             }
             let tools = Arc::clone(&self.tools);
-            self.tasks.spawn(async move { (ordinal, work(&tools, item.task).await) });
+            self.tasks.spawn(async move { (ordinal, tools.deadline.bounds(work(&tools, item.task)).await) });
         }
     }
 
@@ -256,10 +263,9 @@ impl Slice {
             }
             Some((_, Err(Unfinished::Halted(halt, made)))) => {
                 self.made.extend(made.map(|intent| *intent));
-                self.end_with(SliceEnd::Halted(halt));
+                self.end_with(halt.into());
             }
             Some((_, Err(Unfinished::Report(error)))) => self.end_with(SliceEnd::Report(error)),
-            Some((_, Err(Unfinished::LeaseOver))) => self.end_with(SliceEnd::LeaseOver),
             None => {}
         }
     }
@@ -303,7 +309,11 @@ impl Slice {
         self.closed_last = last;
         self.window_since = Instant::now();
         let (tools, lease) = (Arc::clone(&self.tools), Arc::clone(&self.lease));
-        self.closing = Some(tokio::spawn(window::close(tools, lease, books, to, done, last)));
+        let deadline = tools.deadline.clone();
+        self.closing =
+            Some(tokio::spawn(
+                async move { deadline.bounds(window::close(tools, lease, books, to, done, last)).await },
+            ));
     }
 
     /// Rows of a job that is denied everything are not kept, for they say nothing about the objects; and until it is

@@ -65,9 +65,9 @@ pub(crate) async fn close(
     let mut replaced = Counts::default();
     done.iter().for_each(|done| replaced.add(&done.replaced));
     let unread = made(&done);
-    let rows = read_back(&tools, done).await.map_err(|halt| Broken { end: SliceEnd::Halted(halt), made: unread })?;
+    let rows = read_back(&tools, done).await.map_err(|halt| Broken { end: halt.into(), made: unread })?;
     let broken = |end: SliceEnd| Broken { end, made: rows.iter().filter_map(made_by).collect() };
-    touch_first(&tools, &books, &rows).await.map_err(|halt| broken(SliceEnd::Halted(halt)))?;
+    touch_first(&tools, &books, &rows).await.map_err(|halt| broken(halt.into()))?;
     let entered = books.enter(to, &rows, &replaced, last).await;
     let commit = entered.map_err(|error| broken(SliceEnd::Report(error)))?;
     let mut lease = lease.lock().await;

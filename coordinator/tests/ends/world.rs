@@ -96,7 +96,7 @@ impl World {
     pub(crate) async fn work(&self, only: Option<&JobId>, done: impl AsyncFn() -> bool) {
         let queue = Arc::new(MemoryQueue::new(64));
         let site = Site {
-            store: Arc::new(self.store.clone()),
+            stores: Site::one_store(Arc::new(self.store.clone())),
             kms: self.with_kes.then(|| Arc::new(self.kes.clone()) as Arc<dyn Kms>),
             reports: self.reports.clone(),
             ledger: self.ledger.clone(),
@@ -104,7 +104,6 @@ impl World {
         };
         let config = WorkerConfig {
             owner: "worker".into(),
-            stores: vec![keyrotate_queue::DEFAULT_STORE.to_owned()],
             slots: 2,
             permits: keyrotate_worker::Permits::new(6, None),
             limits: SliceLimits { window_time: Duration::from_millis(200), ..SliceLimits::default() },

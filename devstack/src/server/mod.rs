@@ -41,6 +41,8 @@ use crate::model::StoreModel;
 
 /// How long a shutdown waits for requests under way.
 const DRAIN: Duration = Duration::from_secs(3);
+/// How long a signature is good for, as everywhere.
+const SIGNATURE_LIVES: jiff::SignedDuration = jiff::SignedDuration::from_mins(15);
 /// How long headers are given to leave before a cut behind them.
 const FLUSH: Duration = Duration::from_millis(20);
 
@@ -79,7 +81,7 @@ impl S3Server {
         let mut builder = S3ServiceBuilder::new(NoOperations);
         builder.set_auth(SimpleAuth::from_single(config.access_key, config.secret_key));
         builder.set_route(face);
-        let door = Door { service: builder.build(), faults: faults.clone() };
+        let door = Door { service: builder.build(), faults: faults.clone(), env: Env::system() };
         let (stop, stopped) = watch::channel(false);
         let serving = tokio::spawn(serve(listener, door, stopped));
         Ok(Self { addr, faults, stop, serving })
@@ -171,6 +173,7 @@ async fn connection(stream: TcpStream, door: Door, mut stopped: watch::Receiver<
 struct Door {
     service: S3Service,
     faults: Faults,
+    env: Env,
 }
 
 /// The connection is to be cut.
@@ -182,6 +185,10 @@ impl Door {
     async fn pass(&self, request: Request<Incoming>) -> Result<Reply, Cut> {
         let target = Target::read(request.method(), request.uri(), request.headers());
         let (operation, key) = target.map_or(("Unknown", String::new()), |target| (target.operation, target.key));
+        if is_stale(request.headers(), &self.env) {
+            let message = "The difference between the request time and the server's time is too large.";
+            return Ok(refused(403, "RequestTimeTooSkewed", message, request.uri().path()));
+        }
         let (delay, fault) = self.faults.meet(operation, &key);
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;
@@ -212,6 +219,14 @@ impl Door {
         }
         Ok(if fault == Some(Fault::CutBody) { cut_in_body(reply) } else { reply })
     }
+}
+
+/// Whether a request was signed so long ago, or so far ahead, that no S3 takes it.
+fn is_stale(headers: &http::HeaderMap, env: &Env) -> bool {
+    let signed = headers.get("x-amz-date").and_then(|date| date.to_str().ok());
+    let signed = signed.and_then(|date| jiff::civil::DateTime::strptime("%Y%m%dT%H%M%SZ", date).ok());
+    let signed = signed.and_then(|date| date.to_zoned(jiff::tz::TimeZone::UTC).ok());
+    signed.is_some_and(|signed| env.now().duration_since(signed.timestamp()).abs() > SIGNATURE_LIVES)
 }
 
 /// A request's body that tells whether it was read to its end.

@@ -103,7 +103,8 @@ fn usual_answer(kind: ErrorKind) -> (u16, &'static str) {
         | ErrorKind::Unreachable
         | ErrorKind::Untrusted
         | ErrorKind::Cut
-        | ErrorKind::Nonsense => (500, "InternalError"),
+        | ErrorKind::Nonsense
+        | ErrorKind::LeaseOver => (500, "InternalError"),
     }
 }
 

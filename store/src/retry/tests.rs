@@ -1,129 +1,13 @@
 //! Retries against a store that answers what a script says, on paused time.
 
-use std::collections::VecDeque;
-use std::sync::Mutex;
-
 use bytes::Bytes;
 use futures::stream;
 use jiff::Timestamp;
 
 use super::*;
-use crate::Sse;
+use crate::scripted::Scripted;
 
-/// Answers HEAD, PUT and DELETE as told, then well; everything else is not part of these tests.
-#[derive(Debug)]
-struct Scripted {
-    identity: StoreIdentity,
-    script: Mutex<VecDeque<ErrorKind>>,
-    times: Mutex<Vec<Instant>>,
-    bodies: Mutex<Vec<Bytes>>,
-}
-
-impl Scripted {
-    fn answering(script: impl IntoIterator<Item = ErrorKind>) -> Self {
-        Self {
-            identity: StoreIdentity("test".into()),
-            script: Mutex::new(script.into_iter().collect()),
-            times: Mutex::default(),
-            bodies: Mutex::default(),
-        }
-    }
-
-    fn next(&self) -> Result<()> {
-        self.times.lock().unwrap().push(Instant::now());
-        match self.script.lock().unwrap().pop_front() {
-            Some(kind) => Err(StoreError::new("Scripted", kind, "as told")),
-            None => Ok(()),
-        }
-    }
-
-    fn sent(&self) -> usize {
-        self.times.lock().unwrap().len()
-    }
-
-    fn waits(&self) -> Vec<Duration> {
-        self.times.lock().unwrap().windows(2).map(|pair| pair[1] - pair[0]).collect()
-    }
-}
-
-fn object() -> Object {
-    Object {
-        size: 0,
-        etag: "e".into(),
-        last_modified: Timestamp::UNIX_EPOCH,
-        version: None,
-        sse: Sse::None,
-        headers: crate::Headers::default(),
-        tag_count: None,
-        storage_class: None,
-        lock: crate::Lock::default(),
-        checksums: Vec::new(),
-        parts: None,
-        server_date: None,
-    }
-}
-
-#[async_trait]
-impl Store for Scripted {
-    fn identity(&self) -> &StoreIdentity {
-        &self.identity
-    }
-    async fn head(&self, _: HeadRequest) -> Result<Object> {
-        self.next().map(|()| object())
-    }
-    async fn put(&self, _: PutRequest, body: Body) -> Result<Written> {
-        let body = body.collect().await?;
-        self.bodies.lock().unwrap().push(body);
-        self.next().map(|()| Written::default())
-    }
-    async fn delete(&self, _: &ObjectAt) -> Result<()> {
-        self.next()
-    }
-    async fn list(&self, _: ListRequest) -> Result<ListPage> {
-        unreachable!()
-    }
-    async fn get(&self, _: GetRequest) -> Result<(Object, Body)> {
-        unreachable!()
-    }
-    async fn tags(&self, _: &ObjectAt) -> Result<Tags> {
-        unreachable!()
-    }
-    async fn acl(&self, _: &ObjectAt) -> Result<Acl> {
-        unreachable!()
-    }
-    async fn copy(&self, _: CopyRequest) -> Result<Written> {
-        unreachable!()
-    }
-    async fn update_encryption(&self, _: &ObjectAt, _: &str, _: Option<bool>) -> Result<()> {
-        unreachable!()
-    }
-    async fn create_upload(&self, _: &ObjectAt, _: &NewObject, _: &InPlace) -> Result<String> {
-        unreachable!()
-    }
-    async fn upload_part_copy(&self, _: PartCopyRequest) -> Result<Part> {
-        unreachable!()
-    }
-    async fn upload_part(&self, _: &Upload, _: u32, _: Body) -> Result<Part> {
-        unreachable!()
-    }
-    async fn parts(&self, _: &Upload) -> Result<Vec<Part>> {
-        unreachable!()
-    }
-    async fn complete_upload(&self, _: &Upload, _: &[Part], _: &Guard, _: &InPlace) -> Result<Written> {
-        unreachable!()
-    }
-    async fn abort_upload(&self, _: &Upload) -> Result<()> {
-        unreachable!()
-    }
-    async fn uploads(&self, _: &str, _: &str) -> Result<Vec<Upload>> {
-        unreachable!()
-    }
-    async fn bucket(&self, _: &str) -> Result<BucketFacts> {
-        unreachable!()
-    }
-}
-
-const EVERY_KIND: [ErrorKind; 18] = [
+const EVERY_KIND: [ErrorKind; 19] = [
     ErrorKind::NotFound,
     ErrorKind::NoSuchBucket,
     ErrorKind::Precondition,
@@ -142,6 +26,7 @@ const EVERY_KIND: [ErrorKind; 18] = [
     ErrorKind::Unreachable,
     ErrorKind::Cut,
     ErrorKind::Nonsense,
+    ErrorKind::LeaseOver,
 ];
 
 fn store(script: impl IntoIterator<Item = ErrorKind>, policy: RetryPolicy) -> Retrying<Scripted> {
@@ -173,7 +58,7 @@ async fn a_write_is_sent_again_only_where_it_had_no_effect() {
         let harmless = matches!(kind, ErrorKind::Throttled | ErrorKind::Unreachable);
         let ended = store.put(put(), Bytes::from_static(b"body").into()).await;
         assert_eq!(ended.is_ok(), harmless, "{kind:?}");
-        let bodies = store.inner.bodies.lock().unwrap().clone();
+        let bodies = store.inner.bodies();
         assert_eq!(bodies, vec![Bytes::from_static(b"body"); 1 + usize::from(harmless)], "{kind:?}");
     }
 }
@@ -237,7 +122,7 @@ async fn one_budget_bounds_the_retries_of_all_calls_and_successes_refill_it() {
     for _ in 0..10 {
         store.head(HeadRequest::of(&at())).await.unwrap();
     }
-    store.inner.script.lock().unwrap().push_back(ErrorKind::Server);
+    store.inner.then(ErrorKind::Server);
     store.head(HeadRequest::of(&at())).await.unwrap();
     assert_eq!(store.pressure().retried(), 4);
 }

@@ -1,7 +1,7 @@
 //! From the environment to a client: the standard AWS chain, with the time-outs and the trust that keyrotate wants.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
@@ -9,11 +9,14 @@ use aws_config::{AppName, BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::ProvideCredentials;
 use aws_sdk_s3::config::{RequestChecksumCalculation, ResponseChecksumValidation, SharedHttpClient};
+use aws_smithy_async::time::TimeSource;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
 use aws_types::service_config::ServiceConfigKey;
+use keyrotate_env::Env;
 
 use crate::StoreIdentity;
+use crate::wrap::fenced::signed_at;
 
 /// How to reach a store. The default is the standard AWS chain: environment, profile files, instance credentials.
 #[derive(Clone, Debug, Default)]
@@ -140,7 +143,8 @@ async fn of(sdk: &SdkConfig, config: &S3Config) -> Result<(aws_sdk_s3::Client, S
     let credentials = credentials.provide_credentials().await.map_err(ConnectError::Credentials)?;
     let mut builder = aws_sdk_s3::config::Builder::from(sdk)
         .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
-        .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
+        .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
+        .time_source(SigningClock(Env::system()));
     let identity = match endpoint {
         Some(endpoint) => {
             let identity = normalised(&endpoint)?;
@@ -198,6 +202,17 @@ fn usable(pem: &[u8]) -> bool {
     let mut roots = rustls::RootCertStore::empty();
     let certificates: std::result::Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     certificates.is_ok_and(|all| !all.is_empty() && all.into_iter().all(|one| roots.add(one).is_ok()))
+}
+
+/// What requests are signed with: the present, and in a write under a lease the time at which it was asked for, so that
+/// what a frozen process sends late is as old as it is.
+#[derive(Debug)]
+struct SigningClock(Env);
+
+impl TimeSource for SigningClock {
+    fn now(&self) -> SystemTime {
+        signed_at().unwrap_or_else(|| self.0.now()).into()
+    }
 }
 
 /// The endpoint for S3: `AWS_ENDPOINT_URL_S3`, a profile's `services` section, then the general one.

@@ -1,3 +1,4 @@
 //! Stores around a store.
 
 pub mod counting;
+pub mod fenced;

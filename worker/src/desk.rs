@@ -1,0 +1,89 @@
+//! Where a worker works on the shards of one store.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use keyrotate_checkpoint::HeldLease;
+use keyrotate_checkpoint::record::JobRecord;
+use keyrotate_env::Env;
+use keyrotate_proto::id::{JobId, Nonce};
+use keyrotate_proto::state::PassKind;
+use keyrotate_rewrap::{Halt, Rewrapper, Rules, probe};
+use keyrotate_store::Store;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::{Meter, Permits, Site, WorkerConfig};
+
+/// One for each job, and for each nonce of it.
+type Rewrappers = HashMap<JobId, (Nonce, Arc<Rewrapper>)>;
+
+/// One store of a worker, and what is known of the jobs on it.
+#[derive(Debug)]
+pub(crate) struct Desk {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) permits: Permits,
+    pub(crate) site: Site,
+    pub(crate) config: Arc<WorkerConfig>,
+    pub(crate) env: Env,
+    pub(crate) meter: Arc<Meter>,
+    /// When each job's canary was last opened.
+    pub(crate) sang: Mutex<HashMap<JobId, Instant>>,
+    rewrappers: Mutex<Rewrappers>,
+}
+
+impl Desk {
+    /// A desk at which nothing has been worked on.
+    pub(crate) fn new(
+        store: Arc<dyn Store>,
+        permits: Permits,
+        site: Site,
+        config: Arc<WorkerConfig>,
+        env: Env,
+        meter: Arc<Meter>,
+    ) -> Self {
+        let (sang, rewrappers) = Default::default();
+        Self { store, permits, site, config, env, meter, sang, rewrappers }
+    }
+
+    /// Works on a shard until its lease is to be given back, and gives it back.
+    pub(crate) async fn work_on(&self, lease: HeldLease, stop: CancellationToken) {
+        let shard = lease.shard().clone();
+        let done = match lease.kind() {
+            PassKind::Prepare => self.prepare(lease, &stop).await,
+            PassKind::Walk | PassKind::Retry | PassKind::Verify => self.slice(lease, stop).await,
+            PassKind::Clean => self.clean(lease, &stop).await,
+        };
+        if let Err(error) = done {
+            tracing::warn!(%shard, error = &error as &dyn std::error::Error, "a slice ended without its last word");
+        }
+    }
+
+    /// The rules and gates of a job, one for all its slices: so that "the first twenty one at a time" means this
+    /// process's, not each slice's, and that what stops one slice stops the writes of all. A job that was resumed after
+    /// it failed has a new nonce, and begins anew with both.
+    pub(crate) fn rewrapper(&self, job: &JobRecord) -> Option<Arc<Rewrapper>> {
+        let frozen = job.frozen.clone()?;
+        let mut known = self.rewrappers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, made)) = known.get(&job.id).filter(|(nonce, _)| *nonce == job.nonce) {
+            return Some(Arc::clone(made));
+        }
+        let rules = Rules {
+            spec: job.spec.clone(),
+            started: job.started,
+            frozen,
+            own_keys: probe::names(&self.probe_settings(job)),
+        };
+        let made = Arc::new(Rewrapper::new(Arc::clone(&self.store), rules, self.env.clone()));
+        known.insert(job.id.clone(), (job.nonce.clone(), Arc::clone(&made)));
+        Some(made)
+    }
+
+    /// No write of the job begins in this process any more.
+    pub(crate) fn stop_writes(&self, job: &JobId, halt: &Halt) {
+        let known = self.rewrappers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, rewrapper)) = known.get(job) {
+            rewrapper.stop_writes(halt);
+        }
+    }
+}
