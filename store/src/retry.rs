@@ -3,10 +3,14 @@
 //! Reads are sent again after anything that may pass. Writes are sent again only where the first one certainly had no
 //! effect (throttled, never left this machine) and their body can be read once more; a write that ended ambiguously is
 //! given back, because only who wrote can look at the object and decide. All retries of a store draw on one budget that
-//! successes refill, so that an outage costs a little more than the calls themselves and not a multiple of them.
+//! successes refill, so that an outage costs a little more than the calls themselves and not a multiple of them. What
+//! the store asks to send later is sent later, for as long as one call may take: it draws on no budget, for whoever
+//! governs how many calls are in flight makes them fewer.
 //!
 //! The intervals are those of the `backoff` crate, without its jitter and its clock: randomness comes from [`Env`] and
 //! time is tokio's, so that a seed replays.
+
+mod heads;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -20,6 +24,8 @@ use backoff::backoff::Backoff;
 use keyrotate_env::Env;
 use tokio::time::Instant;
 
+pub use heads::HeadTimes;
+
 use crate::{
     Acl, Body, BucketFacts, CopyRequest, ErrorKind, GetRequest, Guard, HeadRequest, InPlace, ListPage, ListRequest,
     NewObject, Object, ObjectAt, Part, PartCopyRequest, PutRequest, Result, Store, StoreError, StoreIdentity, Tags,
@@ -29,7 +35,7 @@ use crate::{
 /// Bounds of the tries of one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryPolicy {
-    /// How often a call is sent at most, the first time included.
+    /// How often a call is sent at most, the first time included and those that were throttled left out.
     pub tries: u32,
     /// No new try begins later than this after the first one began.
     pub total: Duration,
@@ -60,6 +66,7 @@ pub struct Pressure {
     throttled: AtomicU64,
     unreached: AtomicU64,
     retried: AtomicU64,
+    heads: heads::Heads,
 }
 
 impl Pressure {
@@ -85,6 +92,12 @@ impl Pressure {
     #[must_use]
     pub fn retried(&self) -> u64 {
         self.retried.load(Ordering::Relaxed)
+    }
+
+    /// How long HEADs took that ended well.
+    #[must_use]
+    pub fn head_times(&self) -> HeadTimes {
+        self.heads.read()
     }
 
     fn note<T>(&self, ended: &Result<T>) {
@@ -126,8 +139,8 @@ impl<S> Retrying<S> {
     async fn run<'a, T>(&self, effect: Effect, mut call: impl FnMut() -> Option<Call<'a, T>>) -> Result<T> {
         let began = Instant::now();
         let mut waits = self.policy.waits();
-        let mut last = None;
-        for tried in 1.. {
+        let (mut last, mut tried) = (None, 0);
+        loop {
             let Some(call) = call() else { break };
             let ended = call.await;
             self.pressure.note(&ended);
@@ -140,8 +153,14 @@ impl<S> Retrying<S> {
             };
             let wait = self.wait(&mut waits);
             let late = began.elapsed() + wait > self.policy.total;
-            if !effect.allows(error.kind) || tried >= self.policy.tries || late || !self.budget.take() {
+            if !effect.allows(error.kind) || late {
                 return Err(error);
+            }
+            if error.kind != ErrorKind::Throttled {
+                tried += 1;
+                if tried >= self.policy.tries || !self.budget.take() {
+                    return Err(error);
+                }
             }
             self.pressure.retried.fetch_add(1, Ordering::Relaxed);
             last = Some(error);
@@ -218,6 +237,18 @@ impl Budget {
     }
 }
 
+impl<S: Store> Retrying<S> {
+    /// One HEAD; how long it takes tells how busy the store is.
+    async fn timed_head(&self, request: HeadRequest) -> Result<Object> {
+        let began = Instant::now();
+        let ended = self.inner.head(request).await;
+        if ended.is_ok() {
+            self.pressure.heads.note(began.elapsed());
+        }
+        ended
+    }
+}
+
 #[async_trait]
 impl<S: Store> Store for Retrying<S> {
     fn identity(&self) -> &StoreIdentity {
@@ -229,7 +260,7 @@ impl<S: Store> Store for Retrying<S> {
     }
 
     async fn head(&self, request: HeadRequest) -> Result<Object> {
-        self.run(Effect::Repeatable, || Some(self.inner.head(request.clone()))).await
+        self.run(Effect::Repeatable, || Some(Box::pin(self.timed_head(request.clone())))).await
     }
 
     async fn get(&self, request: GetRequest) -> Result<(Object, Body)> {

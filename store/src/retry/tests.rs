@@ -82,17 +82,17 @@ async fn deleting_is_repeated_only_for_an_exact_version() {
 
 #[tokio::test(start_paused = true)]
 async fn tries_and_time_are_bounded_and_waits_grow_with_jitter() {
-    let many = || std::iter::repeat_n(ErrorKind::Throttled, 1000);
+    let many = |kind| std::iter::repeat_n(kind, 1000);
     let policy = RetryPolicy { tries: 5, ..RetryPolicy::default() };
-    let tries = store(many(), policy);
+    let tries = store(many(ErrorKind::Unreachable), policy);
     tries.head(HeadRequest::of(&at())).await.unwrap_err();
     assert_eq!(tries.inner.sent(), 5);
     for (n, wait) in tries.inner.waits().into_iter().enumerate() {
         let interval = Duration::from_millis(100 << n);
         assert!(wait >= interval / 2 && wait <= interval + Duration::from_millis(2), "wait {n}: {wait:?}");
     }
-    let policy = RetryPolicy { tries: u32::MAX, total: Duration::from_secs(30), ..RetryPolicy::default() };
-    let time = store(many(), policy);
+    let policy = RetryPolicy { tries: 1, total: Duration::from_secs(30), budget: 0, ..RetryPolicy::default() };
+    let time = store(many(ErrorKind::Throttled), policy);
     let began = Instant::now();
     time.head(HeadRequest::of(&at())).await.unwrap_err();
     assert!(began.elapsed() <= Duration::from_secs(30) && began.elapsed() >= Duration::from_secs(15));
@@ -133,5 +133,6 @@ async fn pressure_tells_throttling_from_other_trouble() {
     let store = store(script, RetryPolicy::default());
     store.head(HeadRequest::of(&at())).await.unwrap();
     let pressure = store.pressure();
+    assert_eq!(pressure.head_times().within(0.5, 0), Some(Duration::from_micros(100)), "one HEAD ended well");
     assert_eq!((pressure.answered(), pressure.throttled(), pressure.unreached(), pressure.retried()), (1, 2, 1, 3));
 }
