@@ -483,6 +483,32 @@ pub struct WorkerRecord {
     pub done: WorkDone,
 }
 
+/// Name of the record of how often a store asked its workers for less.
+#[must_use]
+pub fn pace_key(store: &str) -> RecordKey {
+    RecordKey(format!("pace/{store}"))
+}
+
+/// A store asked for less: whoever was asked writes it down, and all who serve the store read it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PaceRecord {
+    /// [`RECORD_VERSION`] of the writer.
+    pub version: u32,
+    /// How often so far.
+    pub slowed: u64,
+    /// Who was asked last.
+    pub by: String,
+    /// When, by the back-end's time.
+    #[serde(with = "millis")]
+    pub at: Timestamp,
+}
+
+impl Record for PaceRecord {
+    fn version(&self) -> u32 {
+        self.version
+    }
+}
+
 /// What a worker has done since it began.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

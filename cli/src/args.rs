@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use keyrotate_checkpoint::record::PROBE_PREFIX;
-use keyrotate_config::StoreName;
 use keyrotate_config::token::{Role, Scope, TokenName};
+use keyrotate_config::{Calls, StoreName};
 
 /// Rotates the encryption key of every object in a bucket, on any S3-compatible store.
 #[derive(Debug, Parser)]
@@ -79,9 +79,9 @@ pub(crate) struct RunArgs {
     pub(crate) file: PathBuf,
     #[command(flatten)]
     pub(crate) state: StateArgs,
-    /// Store calls in flight.
-    #[arg(long, value_name = "N", default_value_t = PERMITS, value_parser = clap::value_parser!(u16).range(1..=4096))]
-    pub(crate) permits: u16,
+    /// Store calls in flight; `auto`: as many as do good.
+    #[arg(long, value_name = "N", default_value_t)]
+    pub(crate) permits: Calls,
     /// Objects per second at most.
     #[arg(long, value_name = "OBJECTS/S", value_parser = rate)]
     pub(crate) rate: Option<f64>,
@@ -398,9 +398,6 @@ pub(crate) struct DevstackArgs {
     #[arg(long, value_name = "NAME")]
     pub(crate) bucket: Vec<String>,
 }
-
-/// Store calls in flight unless the command line says otherwise.
-pub(crate) const PERMITS: u16 = 64;
 
 /// More than nothing: a rate of 0 would be read as no limit at all by some and as a standstill by others.
 fn rate(text: &str) -> Result<f64, String> {

@@ -75,7 +75,7 @@ async fn end_dead(folder: &BucketFolder, job: &JobId, _lock: Lock) -> Result<boo
     };
     let jobs = folder.path().join("jobs");
     match connect::from_environment(&env).await {
-        Ok(connected) if connected.store.identity().0 == record.store => {
+        Ok(connected) if connected.store.store.identity().0 == record.store => {
             let config = LocalConfig::default();
             let place = Place { store: connected.store, kms: connected.kms, jobs: jobs.clone(), config };
             local::cancel_dead(&ledger, job, &place, &env).await?;

@@ -5,17 +5,17 @@ use std::sync::Arc;
 use keyrotate_env::Env;
 use keyrotate_kms::{KesClient, KesConfig, Kms};
 use keyrotate_proto::say::chain;
-use keyrotate_store::Store;
 use keyrotate_store::retry::{RetryPolicy, Retrying};
 use keyrotate_store::s3::{S3Config, S3Store};
 use keyrotate_store::wrap::fenced::Fenced;
+use keyrotate_worker::Served;
 
 use crate::failure::Failure;
 
 /// A store, a KES if one is configured, and what the environment calls the default key.
 pub(crate) struct Connected {
     /// The store, its single calls retried.
-    pub(crate) store: Arc<dyn Store>,
+    pub(crate) store: Served,
     /// The KES.
     pub(crate) kms: Option<Arc<dyn Kms>>,
     /// `MINIO_KMS_KES_KEY_NAME`.
@@ -27,8 +27,8 @@ pub(crate) async fn from_environment(env: &Env) -> Result<Connected, Failure> {
     let mend = "set AWS_ENDPOINT_URL, AWS_REGION and credentials, or a profile, as for the aws command";
     let s3 = S3Store::connect(S3Config::default()).await;
     let s3 = s3.map_err(|e| Failure::refused(format!("no store: {}", chain(&e)), mend))?;
-    let store = Arc::new(Retrying::new(Fenced::new(s3), RetryPolicy::default(), env.clone()));
-    Ok(Connected { store, kms: kes(env)?, default_key: default_key() })
+    let store = Retrying::new(Fenced::new(s3), RetryPolicy::default(), env.clone());
+    Ok(Connected { store: store.into(), kms: kes(env)?, default_key: default_key() })
 }
 
 /// What the environment calls the default key.

@@ -15,6 +15,7 @@ use keyrotate_store::Store;
 use keyrotate_store::retry::{RetryPolicy, Retrying};
 use keyrotate_store::s3::{S3Config, S3Store};
 use keyrotate_store::wrap::fenced::Fenced;
+use keyrotate_worker::Served;
 
 use crate::failure::Failure;
 use crate::say;
@@ -140,9 +141,9 @@ async fn reports(config: &Config, env: &Env) -> Result<(BucketRoot, ReportsAt), 
 }
 
 /// A store to rotate, by its settings: its single calls are retried, and bound to the lease that they are made under.
-pub(crate) async fn store(name: &str, settings: &StoreSettings, env: &Env) -> Result<Arc<dyn Store>, Failure> {
+pub(crate) async fn store(name: &str, settings: &StoreSettings, env: &Env) -> Result<Served, Failure> {
     let fenced = Fenced::new(connected(name, settings).await?);
-    Ok(Arc::new(Retrying::new(fenced, RetryPolicy::default(), env.clone())))
+    Ok(Retrying::new(fenced, RetryPolicy::default(), env.clone()).into())
 }
 
 /// A store by its settings. `name` is for the message.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use keyrotate_checkpoint::record::{JobRecord, ProbePlace};
 use keyrotate_checkpoint::transition::job as transition;
 use keyrotate_checkpoint::{FileBackend, Ledger, LedgerError};
+use keyrotate_config::Calls;
 use keyrotate_coordinator::{Coordinator, CoordinatorConfig, TicketsOut, Totals, totals};
 use keyrotate_env::Env;
 use keyrotate_kms::Kms;
@@ -18,12 +19,10 @@ use keyrotate_queue::MemoryQueue;
 use keyrotate_report::ReportRoot;
 use keyrotate_report::leftovers;
 use keyrotate_report::root::FolderRoot;
-use keyrotate_store::Store;
-use keyrotate_worker::{Meter, Permits, Site, SliceLimits, Worker, WorkerConfig};
+use keyrotate_worker::{Meter, Permits, Served, Site, SliceLimits, Worker, WorkerConfig};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::args::PERMITS;
 use crate::failure::Failure;
 use crate::state::BucketFolder;
 
@@ -31,10 +30,10 @@ use crate::state::BucketFolder;
 const SLOTS: usize = 8;
 
 /// How a local job works.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct LocalConfig {
     /// Store calls at a time.
-    pub(crate) permits: usize,
+    pub(crate) permits: Calls,
     /// Objects per second at most.
     pub(crate) rate: Option<f64>,
     /// Whether the target is taken without asking.
@@ -45,23 +44,11 @@ pub(crate) struct LocalConfig {
     pub(crate) default_key: Option<String>,
 }
 
-impl Default for LocalConfig {
-    fn default() -> Self {
-        Self {
-            permits: usize::from(PERMITS),
-            rate: None,
-            confirmed: false,
-            probes: ProbePlace::default(),
-            default_key: None,
-        }
-    }
-}
-
 /// What a local job reaches, and how it works.
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
     /// The store.
-    pub(crate) store: Arc<dyn Store>,
+    pub(crate) store: Served,
     /// The KES.
     pub(crate) kms: Option<Arc<dyn Kms>>,
     /// The folder of the jobs' folders.
@@ -81,6 +68,14 @@ pub(crate) struct Local {
     coordinator: JoinHandle<()>,
 }
 
+/// So many permits, and a bound of objects per second.
+pub(crate) fn permits(calls: Calls, rate: Option<f64>) -> Permits {
+    match calls {
+        Calls::AtMost(calls) => Permits::new(usize::from(calls), rate),
+        Calls::Auto => Permits::auto(rate),
+    }
+}
+
 /// Opens the checkpoint of a bucket's folder, whose lock the caller holds.
 pub(crate) async fn open_ledger(folder: &BucketFolder, env: &Env) -> Result<Ledger, Failure> {
     let path = folder.checkpoint();
@@ -97,7 +92,7 @@ impl Local {
         let queue = Arc::new(MemoryQueue::new(4 * SLOTS));
         let reports = Arc::new(FolderRoot::new(&place.jobs));
         let site = Site {
-            stores: Site::one_store(Arc::clone(&place.store)),
+            stores: Site::one_store(place.store.clone()),
             kms: place.kms.clone(),
             reports: reports.clone(),
             ledger: ledger.clone(),
@@ -107,7 +102,7 @@ impl Local {
         let worker_config = WorkerConfig {
             owner: format!("process {}", std::process::id()),
             slots: SLOTS,
-            permits: Permits::new(config.permits, config.rate),
+            permits: permits(config.permits, config.rate),
             limits: SliceLimits::default(),
             probe_part: 5 << 20,
             default_key: config.default_key,

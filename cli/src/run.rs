@@ -14,7 +14,7 @@ use keyrotate_proto::job::Parsed;
 use keyrotate_proto::say::chain;
 use keyrotate_proto::spec::Target;
 use keyrotate_proto::state::JobState;
-use keyrotate_store::Store;
+use keyrotate_worker::Served;
 
 use crate::args::{Output, RunArgs};
 use crate::choose::{self, Wish};
@@ -44,7 +44,7 @@ pub(crate) async fn run(args: RunArgs) -> Result<Exit, Failure> {
     let connected = connect::from_environment(&env).await?;
     let root = state::root(&args.state)?;
     let config = LocalConfig {
-        permits: usize::from(args.permits),
+        permits: args.permits,
         rate: args.rate.or(parsed.spec.options.rate),
         confirmed: args.yes,
         probes: ProbePlace { prefix: args.probe_prefix.clone(), bucket: args.probe_bucket.clone() },
@@ -59,7 +59,7 @@ pub(crate) async fn run(args: RunArgs) -> Result<Exit, Failure> {
         output: args.output,
         stays: true,
     };
-    session.run(&parsed, Arc::clone(&connected.store), connected.kms, &env).await
+    session.run(&parsed, connected.store, connected.kms, &env).await
 }
 
 fn wish(args: &RunArgs) -> Result<Wish, Failure> {
@@ -92,19 +92,20 @@ impl Session {
     pub(crate) async fn run(
         self,
         parsed: &Parsed,
-        store: Arc<dyn Store>,
+        served: Served,
         kms: Option<Arc<dyn Kms>>,
         env: &Env,
     ) -> Result<Exit, Failure> {
-        let folder = BucketFolder::of(&self.root, store.identity(), &parsed.spec.bucket);
+        let folder = BucketFolder::of(&self.root, served.store.identity(), &parsed.spec.bucket);
         let holder = Holder { pid: std::process::id(), what: self.what.clone(), since: env.now() };
         let _lock = folder.lock(&holder)?;
         let ledger = local::open_ledger(&folder, env).await?;
         let control = control::serve(folder.path(), crate::jobs::folder::router(&folder, &ledger, env));
         let _control = control.map_err(|e| Failure::io("can't open the control socket in", folder.path(), &e))?;
         let jobs = folder.path().join("jobs");
-        let place = Place { store: Arc::clone(&store), kms: kms.clone(), jobs, config: self.config.clone() };
-        let (job, line) = choose::settle(&ledger, store.identity(), parsed, &self.wish, &place, env).await?;
+        let identity = served.store.identity().clone();
+        let place = Place { store: served, kms: kms.clone(), jobs, config: self.config.clone() };
+        let (job, line) = choose::settle(&ledger, &identity, parsed, &self.wish, &place, env).await?;
         self.keep_token(&ledger, &job, parsed, kms.clone(), env).await?;
         let mut progress = Progress::new();
         progress.line(&line);

@@ -7,7 +7,7 @@ use keyrotate_config::{Config, StoreSettings};
 use keyrotate_env::Env;
 use keyrotate_proto::say::chain;
 use keyrotate_queue::{DEFAULT_STORE, QueueError};
-use keyrotate_worker::{Permits, Site, SliceLimits, Worker, WorkerConfig};
+use keyrotate_worker::{Site, SliceLimits, Worker, WorkerConfig};
 use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
@@ -15,13 +15,12 @@ use crate::args::WorkerArgs;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::fleet::{self, Fleet};
+use crate::local::permits;
 use crate::signals::Signals;
 use crate::{config, connect, say};
 
 /// Slices at a time unless the configuration says otherwise.
 const SLOTS: u32 = 2;
-/// Store calls at a time unless the configuration says otherwise.
-const PERMITS: u32 = 64;
 /// After a signal everything is committed by then, or the process ends as if it were killed: orchestrators wait 30 s.
 const LAST_WORD: Duration = Duration::from_secs(24);
 
@@ -31,14 +30,14 @@ pub(crate) async fn work(args: WorkerArgs) -> Result<Exit, Failure> {
     let kms = connect::kes(&env)?;
     let stores = served(&config)?;
     let fleet = Fleet::connect(&config, &env).await?;
-    let permits = Permits::new(config.worker.permits.unwrap_or(PERMITS) as usize, None);
+    let permits = permits(config.worker.permits, None);
     let slots = config.worker.slots.unwrap_or(SLOTS) as usize;
     let owner = fleet::owner("worker", &env);
     let mut connected = BTreeMap::new();
     for (name, settings) in stores {
-        let store = fleet::store(&name, &settings, &env).await?;
-        say(&format!("worker {owner} serves store {name} ({}), {slots} slots", store.identity()));
-        connected.insert(name, store);
+        let served = fleet::store(&name, &settings, &env).await?;
+        say(&format!("worker {owner} serves store {name} ({}), {slots} slots", served.store.identity()));
+        connected.insert(name, served);
     }
     let site = Site {
         stores: connected,

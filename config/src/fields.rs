@@ -62,7 +62,7 @@ pub(crate) const STORE: Known = &[
     ("probeBucket", Shape::Text),
 ];
 
-const WORKER: Known = &[("slots", Shape::Count), ("permits", Shape::Count), ("stores", Shape::List(&Shape::Text))];
+const WORKER: Known = &[("slots", Shape::Count), ("permits", Shape::Text), ("stores", Shape::List(&Shape::Text))];
 
 /// Whether a field, by the last piece of its path, is a secret or may hold one.
 pub(crate) fn is_secret(path: &str) -> bool {

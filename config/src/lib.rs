@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use keyrotate_proto::job::Problem;
 use keyrotate_proto::job::settings::{self, Settings};
@@ -211,9 +212,59 @@ pub struct WorkerSettings {
     /// Slices at a time.
     pub slots: Option<u32>,
     /// Store calls at a time.
-    pub permits: Option<u32>,
+    pub permits: Calls,
     /// The stores that it serves; none given: all.
     pub stores: Vec<StoreName>,
+}
+
+/// Store calls at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum Calls {
+    /// So many.
+    AtMost(u16),
+    /// As many as do good.
+    Auto,
+}
+
+impl Calls {
+    /// More than that do good nowhere.
+    const MOST: u16 = 4096;
+}
+
+impl Default for Calls {
+    fn default() -> Self {
+        Self::AtMost(64)
+    }
+}
+
+impl FromStr for Calls {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.parse() {
+            _ if text == "auto" => Ok(Self::Auto),
+            Ok(calls @ 1..=Self::MOST) => Ok(Self::AtMost(calls)),
+            _ => Err(format!("`{}` is neither `auto` nor a number from 1 to {}", text.escape_debug(), Self::MOST)),
+        }
+    }
+}
+
+impl TryFrom<String> for Calls {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl fmt::Display for Calls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AtMost(calls) => calls.fmt(f),
+            Self::Auto => f.write_str("auto"),
+        }
+    }
 }
 
 /// Name of a store: it is part of names of queues.

@@ -62,6 +62,19 @@ fn a_whole_file_is_read() {
 }
 
 #[test]
+fn permits_are_a_number_or_found_out() {
+    for (text, calls) in [("8", Calls::AtMost(8)), ("auto", Calls::Auto), ("'4096'", Calls::AtMost(4096))] {
+        assert_eq!(read(&format!("worker: {{permits: {text}}}"), &[]).config.worker.permits, calls);
+    }
+    assert_eq!(read("", &[("KEYROTATE_WORKER_PERMITS", "auto")]).config.worker.permits, Calls::Auto);
+    assert_eq!(read("", &[]).config.worker.permits.to_string(), "64");
+    for wrong in ["0", "4097", "many", "-1", "1.5"] {
+        let said = error(&format!("worker: {{permits: {wrong}}}"), &[]);
+        assert!(said.contains(&format!("`{wrong}` is neither `auto` nor a number from 1 to 4096")), "{said}");
+    }
+}
+
+#[test]
 fn without_anything_the_defaults_hold() {
     let (_dir, given) = given(None, &[]);
     let Loaded { config, sources, .. } = load(&given).unwrap();

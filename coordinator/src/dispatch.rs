@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use jiff::Timestamp;
 use keyrotate_checkpoint::record::{JobRecord, ShardRecord, ShardState};
 use keyrotate_checkpoint::transition::{job as transition, may_lease};
+use keyrotate_proto::id::JobId;
 use keyrotate_proto::state::{JobState, PauseReason, Phase};
 use keyrotate_proto::ticket::{TICKET_VERSION, Ticket};
 use keyrotate_queue::Route;
@@ -19,21 +20,32 @@ impl Coordinator {
     pub(crate) async fn dispatch(&mut self, jobs: &[JobRecord]) -> Result<()> {
         let now = self.ledger.now().await?;
         let mut out: HashMap<&str, usize> = HashMap::new();
+        // Shards that are worked on or soon will be.
+        let mut busy: HashMap<&JobId, usize> = HashMap::new();
         let mut waiting = Vec::new();
         for job in jobs {
             for shard in self.leasable(job, now).await? {
                 if shard.wants_ticket(job, now) {
                     waiting.push((job, shard));
-                } else if shard.state == ShardState::Waiting {
+                    continue;
+                }
+                if shard.state == ShardState::Waiting {
                     *out.entry(job.store_name.as_str()).or_default() += 1;
+                }
+                if !shard.state.is_over() {
+                    *busy.entry(&job.id).or_default() += 1;
                 }
             }
         }
         waiting.sort_by_key(|(job, shard)| (Reverse(job.limits.priority), spread(shard)));
         for (job, shard) in waiting {
             let out = out.entry(job.store_name.as_str()).or_default();
-            if *out < self.most_out(&job.store_name) {
+            let busy = busy.entry(&job.id).or_default();
+            // Each slice takes one permit of its job at least.
+            let may_more = job.limits.permits.is_none_or(|permits| *busy < permits as usize);
+            if may_more && *out < self.most_out(&job.store_name) {
                 *out += 1;
+                *busy += 1;
                 self.publish(job, &shard).await?;
             }
         }

@@ -13,7 +13,8 @@ use keyrotate_store::Store;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Meter, Permits, Site, WorkerConfig};
+use crate::governor::Governor;
+use crate::{Meter, Permits, Served, Site, WorkerConfig};
 
 /// One for each job, and for each nonce of it.
 type Rewrappers = HashMap<JobId, (Nonce, Arc<Rewrapper>)>;
@@ -23,6 +24,7 @@ type Rewrappers = HashMap<JobId, (Nonce, Arc<Rewrapper>)>;
 pub(crate) struct Desk {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) permits: Permits,
+    pub(crate) governor: Governor,
     pub(crate) site: Site,
     pub(crate) config: Arc<WorkerConfig>,
     pub(crate) env: Env,
@@ -34,16 +36,12 @@ pub(crate) struct Desk {
 
 impl Desk {
     /// A desk at which nothing has been worked on.
-    pub(crate) fn new(
-        store: Arc<dyn Store>,
-        permits: Permits,
-        site: Site,
-        config: Arc<WorkerConfig>,
-        env: Env,
-        meter: Arc<Meter>,
-    ) -> Self {
+    pub(crate) fn new(served: &Served, site: Site, config: Arc<WorkerConfig>, env: Env, meter: Arc<Meter>) -> Self {
         let (sang, rewrappers) = Default::default();
-        Self { store, permits, site, config, env, meter, sang, rewrappers }
+        let (store, pressure) = (Arc::clone(&served.store), Arc::clone(&served.pressure));
+        let governor = Governor::new(config.permits.count(), config.permits.is_auto(), pressure);
+        let permits = config.permits.of_store(governor.pool());
+        Self { store, permits, governor, site, config, env, meter, sang, rewrappers }
     }
 
     /// Works on a shard until its lease is to be given back, and gives it back.

@@ -1,9 +1,11 @@
 //! Takes tickets, leases shards and works on them. Stateless: whatever it knows can be read again from the
 //! checkpoint, the report store and the objects.
 
+mod auto;
 mod books;
 mod clean;
 mod desk;
+mod governor;
 mod held;
 mod intents;
 mod keyspace;
@@ -16,6 +18,7 @@ mod permits;
 mod prepare;
 mod presence;
 mod quarantine;
+mod share;
 mod slice;
 mod source;
 mod window;
@@ -30,6 +33,7 @@ use keyrotate_proto::ticket::{TICKET_VERSION, Ticket};
 use keyrotate_queue::{DEFAULT_STORE, Delivery, Queue, QueueError};
 use keyrotate_report::ReportRoot;
 use keyrotate_store::Store;
+use keyrotate_store::retry::{Pressure, Retrying};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -39,14 +43,14 @@ use crate::desk::Desk;
 pub use clean::{Unended, unended};
 pub use meter::{Meter, Seen};
 pub use pass::SliceError;
-pub use permits::Permits;
+pub use permits::{Permit, Permits};
 pub use slice::SliceLimits;
 
 /// What a worker reaches.
 #[derive(Clone, Debug)]
 pub struct Site {
     /// The stores whose objects are rotated, by the fleet's names of them: it gets only their tickets.
-    pub stores: BTreeMap<String, Arc<dyn Store>>,
+    pub stores: BTreeMap<String, Served>,
     /// The KES, where one is configured; else the store's own KMS alone proves the key.
     pub kms: Option<Arc<dyn Kms>>,
     /// Where parts and intents go.
@@ -60,8 +64,30 @@ pub struct Site {
 impl Site {
     /// One store, where no configuration gives it a name.
     #[must_use]
-    pub fn one_store(store: Arc<dyn Store>) -> BTreeMap<String, Arc<dyn Store>> {
-        BTreeMap::from([(DEFAULT_STORE.to_owned(), store)])
+    pub fn one_store(store: impl Into<Served>) -> BTreeMap<String, Served> {
+        BTreeMap::from([(DEFAULT_STORE.to_owned(), store.into())])
+    }
+}
+
+/// A store, and what becomes of the calls to it: where it asks for less it gets less.
+#[derive(Clone, Debug)]
+pub struct Served {
+    /// The store.
+    pub store: Arc<dyn Store>,
+    /// What becomes of the calls.
+    pub pressure: Arc<Pressure>,
+}
+
+impl<S: Store + 'static> From<Retrying<S>> for Served {
+    fn from(store: Retrying<S>) -> Self {
+        Self { pressure: store.pressure(), store: Arc::new(store) }
+    }
+}
+
+/// One of which nothing is known.
+impl<S: Store + 'static> From<Arc<S>> for Served {
+    fn from(store: Arc<S>) -> Self {
+        Self { store, pressure: Arc::default() }
     }
 }
 
@@ -101,9 +127,9 @@ impl Worker {
     #[must_use]
     pub fn new(site: Site, config: WorkerConfig, env: Env) -> Self {
         let (config, meter) = (Arc::new(config), Arc::<Meter>::default());
-        let desk = |(name, store): (&String, &Arc<dyn Store>)| {
+        let desk = |(name, served): (&String, &Served)| {
             let (site, config, meter) = (site.clone(), Arc::clone(&config), Arc::clone(&meter));
-            (name.clone(), Desk::new(Arc::clone(store), config.permits.clone(), site, config, env.clone(), meter))
+            (name.clone(), Desk::new(served, site, config, env.clone(), meter))
         };
         let desks = Arc::new(site.stores.iter().map(desk).collect());
         Self { site, config, meter, desks }
@@ -115,6 +141,12 @@ impl Worker {
         Arc::clone(&self.meter)
     }
 
+    /// How many calls each store gets at a time, at present.
+    #[must_use]
+    pub fn calls_at_a_time(&self) -> BTreeMap<String, usize> {
+        self.desks.iter().map(|(name, desk)| (name.clone(), desk.governor.level())).collect()
+    }
+
     /// Works until `stop`: then it takes no more tickets, finishes what is in flight, commits, and comes back.
     ///
     /// # Errors
@@ -124,6 +156,9 @@ impl Worker {
         let mut consumer = self.site.queue.consume(self.config.slots, &stores).await?;
         let slots = Arc::new(Semaphore::new(self.config.slots));
         let mut slices = JoinSet::new();
+        // It works for as long as this does.
+        let mut governing = JoinSet::new();
+        governing.spawn(self.clone().govern());
         loop {
             let slot = Arc::clone(&slots).acquire_owned();
             let delivery = tokio::select! {
@@ -143,6 +178,15 @@ impl Worker {
             settle(joined);
         }
         Ok(())
+    }
+
+    /// Sees to it that each store gets as many calls at a time as it can do with.
+    async fn govern(self) {
+        let mut seconds = tokio::time::interval(governor::EVERY);
+        loop {
+            seconds.tick().await;
+            self.desks.values().for_each(|desk| desk.governor.look());
+        }
     }
 
     /// One ticket, from the lease to the acknowledgement.

@@ -9,6 +9,7 @@ use keyrotate_report::ReportError;
 use keyrotate_rewrap::{Halt, Interrupted, Look, Plan, Settled, TakenOver};
 use keyrotate_store::{Entry, ObjectAt};
 
+use crate::permits::Permit;
 use crate::slice::Tools;
 use crate::source::Task;
 use crate::window::Done;
@@ -19,6 +20,8 @@ pub(crate) enum Unfinished {
     /// What was seen says nothing about the object but about the job, or the lease is over; and what was written before
     /// that.
     Halted(Halt, Option<Box<Intent>>),
+    /// The slice ended while it waited for its turn, so it was not looked at, or not written.
+    NotItsTurn,
     /// Its intent could not be put down, so it was not written.
     Report(ReportError),
 }
@@ -38,7 +41,7 @@ impl From<Interrupted> for Unfinished {
 /// Looks, puts the intent down where one is needed, acts.
 pub(crate) async fn work(tools: &Tools, task: Task) -> Result<Done, Unfinished> {
     let replaced = task.replaces();
-    let permit = tools.permits.object().await;
+    let permit = turn(tools, tools.permits.object()).await?;
     let (look, doubt) = match task {
         Task::Look(entry) if is_of_a_lost_window(tools, &entry).await? => return Ok(Done { settled: None, replaced }),
         Task::Look(entry) => (look(tools, &entry).await?, None),
@@ -112,7 +115,7 @@ async fn write(tools: &Tools, mut plan: Box<Plan>) -> Result<Settled, Unfinished
     if let Some(intent) = plan.intent() {
         let before = intent.upload.clone();
         tools.gate.record(intent).await.map_err(Unfinished::Report)?;
-        let permit = tools.permits.call().await;
+        let permit = turn(tools, tools.permits.call()).await?;
         tools.rewrapper.open(&mut plan).await?;
         drop(permit);
         plan.tell_of_parts(Arc::clone(&tools.part_added));
@@ -120,8 +123,17 @@ async fn write(tools: &Tools, mut plan: Box<Plan>) -> Result<Settled, Unfinished
             tools.gate.record(intent).await.map_err(Unfinished::Report)?;
         }
     }
-    let _permit = tools.permits.call().await;
+    let _permit = turn(tools, tools.permits.call()).await?;
     Ok(tools.rewrapper.write(plan).await?)
+}
+
+/// Waits for a permit for as long as the slice goes on: what has to wait when it ends is left to the next one.
+async fn turn(tools: &Tools, permit: impl Future<Output = Permit>) -> Result<Permit, Unfinished> {
+    tokio::select! {
+        biased;
+        () = tools.ending.cancelled() => Err(Unfinished::NotItsTurn),
+        permit = permit => Ok(permit),
+    }
 }
 
 /// Whether a second look, by HEAD, found what the row says: then the listing was the odd one, and the row stands.

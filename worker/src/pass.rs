@@ -18,11 +18,11 @@ use keyrotate_rewrap::Halt;
 use keyrotate_store::wrap::fenced::Deadline;
 use tokio_util::sync::CancellationToken;
 
-use crate::Permits;
 use crate::books::Books;
 use crate::desk::Desk;
 use crate::intents::{self, IntentGate};
 use crate::quarantine;
+use crate::share::Allotment;
 use crate::slice::{Slice, SliceEnd, Tools};
 use crate::source::{Gap, Listing, Retry, Scope, Source, SourceError, Verify, gaps};
 
@@ -49,7 +49,10 @@ impl Desk {
             self.halt(&job.id, &halt).await?;
             return Ok(self.site.ledger.give_back(lease).await?);
         }
-        let permits = self.permits_for(&job).await?;
+        let allotment = Allotment::new(&self.site.ledger, &job, lease.shard(), self.config.slots);
+        if !allotment.renew(&job.limits).await? {
+            return Ok(self.site.ledger.give_back(lease).await?);
+        }
         let read = async {
             let covered = Covered::read(&reports, &record).await?;
             let books = Books::open(Arc::clone(&reports), job.spec.bucket.clone(), &record, covered.rows).await?;
@@ -71,26 +74,17 @@ impl Desk {
             sets_aside,
             gate: IntentGate::open(reports, record.shard.clone(), record.epoch.clone()),
             rewrapper,
-            permits,
+            permits: self.permits.of_slice(allotment.share()),
+            allotment,
             meter: Arc::clone(&self.meter),
             part_added: Arc::default(),
             deadline: Deadline::new(self.env.clone(), lease.deadline(), lease.ttl()),
             limits: self.config.limits.clone(),
             stop,
+            ending: CancellationToken::new(),
         };
         let (end, lease) = Slice::new(Arc::new(tools), lease, books).run(source).await;
         self.after(lease, &job.id, end).await
-    }
-
-    /// A job's rate is shared by all slots that may work on it, so that all slices together never go faster. A worker that
-    /// comes while a slice is at work is heard of with the next slice.
-    async fn permits_for(&self, job: &JobRecord) -> Result<Permits, SliceError> {
-        let Some(rate) = job.limits.rate.or(job.spec.options.rate) else { return Ok(self.permits.clone()) };
-        let workers = self.site.ledger.workers().await?;
-        let serving = workers.iter().filter(|worker| worker.stores.contains_key(&job.store_name));
-        let slots = serving.map(|worker| worker.slots as usize).sum::<usize>().max(self.config.slots);
-        #[expect(clippy::cast_precision_loss, reason = "nobody has that many slots")]
-        Ok(self.permits.paced(rate / slots as f64))
     }
 
     async fn after(&self, lease: HeldLease, job: &JobId, end: SliceEnd) -> Result<(), SliceError> {

@@ -1,88 +1,288 @@
-//! One pool of permits for all store calls of a worker, and an optional limit of objects per second.
+//! How many store calls of a worker are in flight, and how many objects per second are begun with.
+//!
+//! A call needs a permit of each pool that bounds it: its slice's share of what the job may take, what its store takes
+//! at present, and the process's; in this order, so that nobody who holds a wide one waits for a narrow one.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
+
+/// More calls than any process makes.
+const UNBOUNDED: usize = 1 << 20;
+
+/// So many at a time at most, where nobody says how many.
+const MOST: usize = 512;
+
+/// A pace may make up for so much lost time: timers are no finer than this.
+const CATCH_UP: Duration = Duration::from_millis(20);
 
 /// Store calls in flight, shared by all slots of a worker. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Permits {
-    pool: Arc<Semaphore>,
+    process: Arc<Pool>,
+    auto: bool,
+    store: Option<Arc<Pool>>,
+    share: Option<Arc<Share>>,
     pace: Option<Arc<Pace>>,
 }
 
+/// The right to one store call at a time, until it is dropped.
 #[derive(Debug)]
-struct Pace {
-    gap: Duration,
-    next: Mutex<Option<Instant>>,
+#[must_use]
+pub struct Permit {
+    _share: Option<Taken>,
+    _store: Option<Taken>,
+    _process: Taken,
 }
 
 impl Permits {
     /// `count` store calls at a time; at most `rate` objects per second where given.
     #[must_use]
     pub fn new(count: usize, rate: Option<f64>) -> Self {
-        let gap = rate.filter(|rate| *rate > 0.0).map(|rate| Duration::from_secs_f64(1.0 / rate.max(1e-6)));
-        let pace = gap.map(|gap| Arc::new(Pace { gap, next: Mutex::new(None) }));
-        Self { pool: Arc::new(Semaphore::new(count.max(1))), pace }
+        let pace = rate.map(|rate| Arc::new(Pace::new(Some(rate))));
+        Self { process: Arc::new(Pool::new(count)), auto: false, store: None, share: None, pace }
     }
 
-    /// The same pool with a limit of objects per second of its own; where the pool has one, that one holds.
+    /// As many store calls at a time as do good: more, while more come back for it and none takes much longer.
     #[must_use]
-    pub fn paced(&self, rate: f64) -> Self {
-        let pace = Self::new(1, Some(rate)).pace;
-        Self { pool: Arc::clone(&self.pool), pace: self.pace.clone().or(pace) }
+    pub fn auto(rate: Option<f64>) -> Self {
+        Self { auto: true, ..Self::new(MOST, rate) }
+    }
+
+    /// Whether nobody said how many.
+    pub(crate) fn is_auto(&self) -> bool {
+        self.auto
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.process.size()
+    }
+
+    /// Calls to one store, of which `pool` bounds how many it gets at a time.
+    pub(crate) fn of_store(&self, pool: Arc<Pool>) -> Self {
+        Self { store: Some(pool), ..self.clone() }
+    }
+
+    /// Calls of one slice.
+    pub(crate) fn of_slice(&self, share: Arc<Share>) -> Self {
+        Self { share: Some(share), ..self.clone() }
     }
 
     /// The right to one store call at a time, until it is dropped.
-    ///
-    /// # Panics
-    /// Never: the pool is never closed.
-    pub async fn call(&self) -> OwnedSemaphorePermit {
-        #[expect(clippy::expect_used, reason = "the semaphore is never closed")]
-        Arc::clone(&self.pool).acquire_owned().await.expect("never closed")
+    pub async fn call(&self) -> Permit {
+        loop {
+            let share = taken(self.share.as_ref().map(|share| &share.calls)).await;
+            let store = taken(self.store.as_ref()).await;
+            let process = self.process.take().await;
+            // One that became smaller while a wider one was waited for takes back what it gave.
+            if !share.as_ref().is_some_and(Taken::is_owed) && !store.as_ref().is_some_and(Taken::is_owed) {
+                return Permit { _share: share, _store: store, _process: process };
+            }
+        }
     }
 
-    /// The right to begin with one more object: waits for the rate, then for a permit.
-    pub async fn object(&self) -> OwnedSemaphorePermit {
-        if let Some(pace) = &self.pace {
-            pace.wait().await;
+    /// The right to begin with one more object: waits for the rate, then for a permit. The process's own rate holds
+    /// before that of a job.
+    pub async fn object(&self) -> Permit {
+        match (&self.pace, &self.share) {
+            (Some(pace), _) => pace.wait().await,
+            (None, Some(share)) => share.pace.wait().await,
+            (None, None) => {}
         }
         self.call().await
     }
 }
 
-impl Pace {
-    async fn wait(&self) {
-        let due = {
-            let mut next = self.next.lock().await;
-            let now = Instant::now();
-            let due = next.map_or(now, |next| next.max(now));
-            *next = Some(due + self.gap);
-            due
-        };
-        tokio::time::sleep_until(due).await;
+/// What one slice may take of what its job may take; may change at any time.
+#[derive(Debug)]
+pub(crate) struct Share {
+    calls: Arc<Pool>,
+    pace: Pace,
+}
+
+impl Share {
+    /// Without limits.
+    pub(crate) fn unlimited() -> Self {
+        Self { calls: Arc::new(Pool::new(UNBOUNDED)), pace: Pace::new(None) }
     }
+
+    /// From now on so many calls at a time and objects per second; `None`: no limit.
+    pub(crate) fn set(&self, calls: Option<usize>, rate: Option<f64>) {
+        self.calls.resize(calls.unwrap_or(UNBOUNDED));
+        self.pace.set(rate);
+    }
+}
+
+/// A number of calls at a time that may be changed while they are made.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    free: Arc<Semaphore>,
+    size: Mutex<Size>,
+}
+
+#[derive(Debug)]
+struct Size {
+    now: usize,
+    /// So many of those that are taken are not given back, for the pool became smaller.
+    owed: usize,
+}
+
+/// One of a pool.
+#[derive(Debug)]
+struct Taken {
+    pool: Arc<Pool>,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Pool {
+    /// `size` calls at a time, at least one.
+    pub(crate) fn new(size: usize) -> Self {
+        let size = size.max(1);
+        Self { free: Arc::new(Semaphore::new(size)), size: Mutex::new(Size { now: size, owed: 0 }) }
+    }
+
+    /// From now on `size` at a time, at least one. Calls under way are not disturbed.
+    pub(crate) fn resize(&self, to: usize) {
+        let to = to.max(1);
+        let mut size = self.size.lock().unwrap_or_else(PoisonError::into_inner);
+        if to >= size.now {
+            let more = to - size.now;
+            let forgiven = more.min(size.owed);
+            size.owed -= forgiven;
+            self.free.add_permits(more - forgiven);
+        } else {
+            let fewer = size.now - to;
+            size.owed += fewer - self.free.forget_permits(fewer);
+        }
+        size.now = to;
+    }
+
+    pub(crate) fn size(&self) -> usize {
+        self.size.lock().unwrap_or_else(PoisonError::into_inner).now
+    }
+
+    /// Whether nobody would get one at once.
+    pub(crate) fn is_exhausted(&self) -> bool {
+        self.free.available_permits() == 0
+    }
+
+    async fn take(self: &Arc<Self>) -> Taken {
+        let permit = Arc::clone(&self.free).acquire_owned().await;
+        // Never closed, so there always is one.
+        Taken { pool: Arc::clone(self), permit: permit.ok() }
+    }
+}
+
+async fn taken(pool: Option<&Arc<Pool>>) -> Option<Taken> {
+    match pool {
+        Some(pool) => Some(pool.take().await),
+        None => None,
+    }
+}
+
+impl Taken {
+    /// Whether its pool would not have given it now.
+    fn is_owed(&self) -> bool {
+        self.pool.size.lock().unwrap_or_else(PoisonError::into_inner).owed > 0
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        let mut size = self.pool.size.lock().unwrap_or_else(PoisonError::into_inner);
+        if size.owed > 0
+            && let Some(permit) = self.permit.take()
+        {
+            size.owed -= 1;
+            permit.forget();
+        }
+    }
+}
+
+/// Objects per second, which may change while many wait for their turn.
+#[derive(Debug)]
+struct Pace {
+    gap: watch::Sender<Option<Duration>>,
+    /// When the last one went. Whoever holds it has the turn.
+    last: tokio::sync::Mutex<Option<Instant>>,
+}
+
+impl Pace {
+    fn new(rate: Option<f64>) -> Self {
+        Self { gap: watch::Sender::new(gap_of(rate)), last: tokio::sync::Mutex::new(None) }
+    }
+
+    fn set(&self, rate: Option<f64>) {
+        self.gap.send_if_modified(|gap| std::mem::replace(gap, gap_of(rate)) != *gap);
+    }
+
+    async fn wait(&self) {
+        if self.gap.borrow().is_none() {
+            return;
+        }
+        let mut last = self.last.lock().await;
+        let mut changed = self.gap.subscribe();
+        loop {
+            let Some(gap) = *changed.borrow_and_update() else { return };
+            let now = Instant::now();
+            let earliest = now.checked_sub(CATCH_UP).unwrap_or(now);
+            let due = last.map_or(now, |last| (last + gap).max(earliest));
+            tokio::select! {
+                () = tokio::time::sleep_until(due) => {
+                    *last = Some(due);
+                    return;
+                }
+                _ = changed.changed() => {}
+            }
+        }
+    }
+}
+
+fn gap_of(rate: Option<f64>) -> Option<Duration> {
+    rate.filter(|rate| *rate > 0.0).map(|rate| Duration::from_secs_f64(1.0 / rate.max(1e-6)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn the_rate_is_kept_by_many_at_once() {
-        let permits = Permits::new(8, Some(100.0));
+    async fn time_of(permits: &Permits, objects: usize) -> f64 {
         let start = Instant::now();
-        let all = (0..201).map(|_| {
-            let permits = permits.clone();
-            tokio::spawn(async move { drop(permits.object().await) })
-        });
-        for task in all.collect::<Vec<_>>() {
+        let one = || {
+            tokio::spawn({
+                let permits = permits.clone();
+                async move { drop(permits.object().await) }
+            })
+        };
+        for task in (0..objects).map(|_| one()).collect::<Vec<_>>() {
             task.await.unwrap();
         }
-        let took = start.elapsed().as_secs_f64();
-        assert!((1.99..2.1).contains(&took), "201 objects at 100/s took {took} s");
+        start.elapsed().as_secs_f64()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_rate_is_kept_by_many_at_once() {
+        for (rate, objects) in [(100.0, 201), (5000.0, 10_001)] {
+            let took = time_of(&Permits::new(8, Some(rate)), objects).await;
+            assert!((1.95..2.1).contains(&took), "{objects} objects at {rate}/s took {took} s");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slices_rate_holds_at_once_when_it_changes() {
+        let share = Arc::new(Share::unlimited());
+        let permits = Permits::new(8, None).of_slice(Arc::clone(&share));
+        assert!(time_of(&permits, 500).await < 0.1);
+        share.set(None, Some(0.01));
+        let changed = async {
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            share.set(None, Some(100.0));
+        };
+        let (took, ()) = tokio::join!(time_of(&permits, 101), changed);
+        assert!((10.9..11.1).contains(&took), "{took} s");
     }
 
     #[tokio::test]
@@ -92,5 +292,71 @@ mod tests {
         assert!(tokio::time::timeout(Duration::from_millis(5), permits.call()).await.is_err());
         drop(held);
         drop(permits.call().await);
+    }
+
+    #[tokio::test]
+    async fn the_narrowest_pool_holds() {
+        let (pool, share) = (Arc::new(Pool::new(3)), Arc::new(Share::unlimited()));
+        let permits = Permits::new(4, None).of_store(Arc::clone(&pool)).of_slice(Arc::clone(&share));
+        let most = async || {
+            let mut held = Vec::new();
+            while let Ok(permit) = tokio::time::timeout(Duration::from_millis(5), permits.call()).await {
+                held.push(permit);
+            }
+            held.len()
+        };
+        assert_eq!(most().await, 3);
+        pool.resize(9);
+        assert_eq!(most().await, 4);
+        share.set(Some(2), None);
+        assert_eq!(most().await, 2);
+        share.set(None, None);
+        assert_eq!(most().await, 4);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_share_that_becomes_smaller_holds_at_once_for_those_who_wait() {
+        let share = Arc::new(Share::unlimited());
+        let permits = Permits::new(4, None).of_slice(Arc::clone(&share));
+        let calls = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        for _ in 0..100 {
+            let (permits, calls) = (permits.clone(), Arc::clone(&calls));
+            tokio::spawn(async move {
+                let _permit = permits.call().await;
+                calls.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            });
+        }
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        share.set(Some(1), None);
+        let before = calls.load(std::sync::atomic::Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        let since = calls.load(std::sync::atomic::Ordering::Relaxed) - before;
+        assert!((9..=11).contains(&since), "{since} calls of a second within ten, one at a time");
+    }
+
+    /// Whatever is resized and taken in between, as many are taken as the size says, once all that was is given back.
+    #[tokio::test]
+    async fn a_pool_is_as_large_as_it_was_last_made() {
+        let mut rng = fastrand_like(7);
+        let pool = Arc::new(Pool::new(5));
+        let mut held = Vec::new();
+        for _ in 0..2000 {
+            match rng() % 3 {
+                0 => pool.resize(usize::try_from(rng() % 9).unwrap()),
+                1 if !pool.is_exhausted() => held.push(pool.take().await),
+                _ => drop(held.pop()),
+            }
+            let taken = held.len() + pool.free.available_permits();
+            assert!(taken >= pool.size(), "{taken} of {}", pool.size());
+            assert!(pool.is_exhausted() || taken == pool.size(), "{taken} of {}", pool.size());
+        }
+        held.clear();
+        assert_eq!(pool.free.available_permits(), pool.size());
+    }
+
+    fn fastrand_like(seed: u64) -> impl FnMut() -> u64 {
+        let env = keyrotate_env::Env::seeded(seed, jiff::Timestamp::UNIX_EPOCH);
+        move || env.random_u64()
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use keyrotate_checkpoint::record::{RECORD_VERSION, WorkDone, WorkerRecord};
+use keyrotate_checkpoint::record::{PaceRecord, RECORD_VERSION, WorkDone, WorkerRecord};
 use tokio_util::sync::CancellationToken;
 
 use crate::Worker;
@@ -15,9 +15,18 @@ const EVERY: Duration = Duration::from_secs(2);
 impl Worker {
     /// Says so until `stop`, then that it is gone.
     pub async fn announce(&self, stop: CancellationToken) {
+        let mut heard = None;
         loop {
-            if let Err(error) = self.site.ledger.worker_lives(&self.presence()).await {
-                tracing::warn!(error = &error as &dyn std::error::Error, "the checkpoint does not hear that we live");
+            let slowed = self.desks.iter().filter(|(_, desk)| desk.governor.must_tell());
+            let slowed = slowed.map(|(name, _)| name.clone()).collect();
+            match self.site.ledger.worker_lives(&self.presence(), &slowed).await {
+                Ok(paces) => self.hear(&mut heard, paces),
+                Err(error) => {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "the checkpoint does not hear that we live"
+                    );
+                }
             }
             tokio::select! {
                 () = stop.cancelled() => break,
@@ -29,9 +38,24 @@ impl Worker {
         }
     }
 
+    /// What stores asked other workers for since it was last heard of.
+    fn hear(&self, heard: &mut Option<BTreeMap<String, u64>>, paces: BTreeMap<String, PaceRecord>) {
+        let first = heard.is_none();
+        let heard = heard.get_or_insert_default();
+        for (store, pace) in paces {
+            let before = heard.insert(store.clone(), pace.slowed).unwrap_or(if first { pace.slowed } else { 0 });
+            let ours = u64::from(pace.by == self.config.owner && pace.slowed > before);
+            if pace.slowed.saturating_sub(before) > ours
+                && let Some(desk) = self.desks.get(&store)
+            {
+                desk.governor.hear();
+            }
+        }
+    }
+
     fn presence(&self) -> WorkerRecord {
         let stores: BTreeMap<_, _> =
-            self.site.stores.iter().map(|(name, store)| (name.clone(), store.identity().0.clone())).collect();
+            self.site.stores.iter().map(|(name, served)| (name.clone(), served.store.identity().0.clone())).collect();
         let seen = self.meter.read();
         WorkerRecord {
             version: RECORD_VERSION,

@@ -28,6 +28,7 @@ use crate::meter::Meter;
 use crate::object::{Unfinished, settle_listed, work};
 use crate::permits::Permits;
 use crate::quarantine::set_aside;
+use crate::share::Allotment;
 use crate::source::{Item, Source, SourceError, Task};
 use crate::window::{self, Broken, Closed, Done};
 
@@ -65,6 +66,7 @@ pub(crate) struct Tools {
     pub(crate) touched: AtomicBool,
     pub(crate) rewrapper: Arc<Rewrapper>,
     pub(crate) permits: Permits,
+    pub(crate) allotment: Allotment,
     pub(crate) meter: Arc<Meter>,
     /// Hears of each part that was added to an upload.
     pub(crate) part_added: Arc<Notify>,
@@ -75,6 +77,8 @@ pub(crate) struct Tools {
     pub(crate) deadline: Deadline,
     pub(crate) limits: SliceLimits,
     pub(crate) stop: CancellationToken,
+    /// The slice ends: nothing begins any more.
+    pub(crate) ending: CancellationToken,
 }
 
 /// How a slice ended. The lease is given back or finished by the caller, or lost.
@@ -197,6 +201,9 @@ impl Slice {
 
     async fn drive(&mut self, mut pages: mpsc::Receiver<Result<Vec<Item>, SourceError>>) -> SliceEnd {
         loop {
+            if self.ending.is_some() {
+                self.tools.ending.cancel();
+            }
             self.fill();
             self.close_window();
             if let Some(end) = self.over() {
@@ -265,6 +272,7 @@ impl Slice {
                 self.made.extend(made.map(|intent| *intent));
                 self.end_with(halt.into());
             }
+            Some((_, Err(Unfinished::NotItsTurn))) => {}
             Some((_, Err(Unfinished::Report(error)))) => self.end_with(SliceEnd::Report(error)),
             None => {}
         }
@@ -359,8 +367,15 @@ impl Slice {
             if got_on {
                 lease.note_progress();
             }
-            let signal = tools.ledger.renew(&mut lease).await?;
+            let mut signal = tools.ledger.renew(&mut lease).await?;
             tools.deadline.extend(lease.deadline());
+            drop(lease);
+            match tools.allotment.renew(&signal.limits).await {
+                Ok(goes_on) => signal.yield_now |= !goes_on,
+                Err(error) => {
+                    tracing::debug!(error = &error as &dyn std::error::Error, "the job's limits stay as they were");
+                }
+            }
             Ok(signal)
         }));
     }

@@ -10,7 +10,7 @@ use keyrotate_proto::ticket::Ticket;
 use super::transact::{Change, View};
 use super::{Commit, Ledger, LedgerError, Prepared};
 use crate::backend::RecordKey;
-use crate::record::{JobRecord, ShardRecord, ShardState, job_key, shard_key};
+use crate::record::{JobLimits, JobRecord, ShardRecord, ShardState, job_key, shard_key};
 use crate::transition::shard::{self, End, Fence, LeaseAsk};
 use crate::transition::{self, Refusal, may_lease};
 
@@ -85,7 +85,7 @@ impl HeldLease {
 }
 
 /// What the answer to a renewal or commit tells its holder.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Signal {
     /// Where the job stands.
     pub job_state: JobState,
@@ -98,6 +98,8 @@ pub struct Signal {
     pub split_asked: bool,
     /// Something urgent waits: give back after this window.
     pub yield_now: bool,
+    /// How much of the fleet the job may take now.
+    pub limits: JobLimits,
 }
 
 /// A lease was not given.
@@ -350,6 +352,7 @@ impl HeldLease {
             end: step.shard.range.end.clone(),
             split_asked: step.shard.split_asked,
             yield_now: false,
+            limits: step.job.limits,
         };
         self.record = step.shard;
         signal

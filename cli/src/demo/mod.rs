@@ -107,7 +107,7 @@ async fn rotate(stack: &DevStack, dir: &Path, text: &str, keeps: bool) -> Result
         output: Output::Text,
         stays: keeps,
     };
-    let store: Arc<dyn Store> = Arc::new(stack.model().clone());
+    let store = Arc::new(stack.model().clone()).into();
     session.run(&parsed, store, Some(Arc::new(stack.kes().clone())), &Env::system()).await
 }
 

@@ -1,6 +1,6 @@
 //! Every route, asked in process: roles, scopes, limits, problems, and that the document says what happens.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
@@ -264,7 +264,7 @@ async fn of_several_stores_one_is_named() {
         seen: stand.api.site.env.now(),
         done: Default::default(),
     };
-    stand.api.site.ledger.worker_lives(&worker).await.unwrap();
+    stand.api.site.ledger.worker_lives(&worker, &BTreeSet::new()).await.unwrap();
     let (status, body) = stand.ask("operate", "post", "/v1/jobs?store=aws", JOB).await;
     assert_eq!(status, 201, "{body}");
     let id = serde_json::from_str::<Submitted>(&body).unwrap().id;

@@ -1,0 +1,194 @@
+//! Coordinators and workers in one process, and what outlives them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use keyrotate_checkpoint::record::JobRecord;
+use keyrotate_checkpoint::{Ledger, MemoryBackend};
+use keyrotate_coordinator::{Coordinator, CoordinatorConfig, TicketsOut};
+use keyrotate_devstack::kes::KesModel;
+use keyrotate_devstack::model::{BucketSettings, Faults, Faulty, Mode, StoreModel};
+use keyrotate_env::Env;
+use keyrotate_kms::Kms;
+use keyrotate_proto::id::{JobId, Nonce};
+use keyrotate_proto::job;
+use keyrotate_proto::key::KeyName;
+use keyrotate_proto::outcome::Outcome;
+use keyrotate_proto::state::JobState;
+use keyrotate_queue::{DEFAULT_STORE, MemoryQueue};
+use keyrotate_report::root::BucketRoot;
+use keyrotate_store::retry::{RetryPolicy, Retrying};
+use keyrotate_store::wrap::fenced::Fenced;
+use keyrotate_store::{Body, Guard, InPlace, NewObject, ObjectAt, PutRequest, Sse, Store};
+use keyrotate_worker::{Permits, Served, Site, SliceLimits, Worker, WorkerConfig};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+pub(crate) struct World {
+    pub(crate) env: Env,
+    pub(crate) store: StoreModel,
+    pub(crate) kes: KesModel,
+    pub(crate) backend: Arc<MemoryBackend>,
+    pub(crate) ledger: Ledger,
+    queue: Arc<MemoryQueue>,
+    reports: Arc<BucketRoot>,
+}
+
+/// A coordinator or a worker; aborted, it is killed.
+pub(crate) struct Process {
+    tasks: Vec<JoinHandle<()>>,
+    stop: CancellationToken,
+    /// What happens to the calls of a worker.
+    pub(crate) faults: Faults,
+    worker: Option<Arc<Worker>>,
+}
+
+impl Process {
+    pub(crate) fn kill(&self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+
+    pub(crate) async fn stop(self) {
+        self.stop.cancel();
+        for task in self.tasks {
+            task.await.unwrap();
+        }
+    }
+
+    /// How many calls this worker makes at a time at most, at present.
+    pub(crate) fn level(&self) -> usize {
+        self.worker.as_ref().unwrap().calls_at_a_time()[DEFAULT_STORE]
+    }
+}
+
+impl World {
+    pub(crate) async fn new(seed: u64, objects: usize) -> Self {
+        let env = Env::seeded(seed, Timestamp::from_second(1_800_000_000).unwrap());
+        let kes = KesModel::new(env.clone());
+        for key in ["key-a", "key-b"] {
+            kes.create_key(key).await.unwrap();
+        }
+        let mode = Mode { min_part: 2000, ..Mode::aws() };
+        let store = StoreModel::new(mode, Arc::new(kes.clone()), env.clone());
+        for (bucket, n) in
+            ["bucket", "other-bucket"].into_iter().flat_map(|bucket| (0..objects).map(move |n| (bucket, n)))
+        {
+            if n == 0 {
+                store.create_bucket(bucket, BucketSettings::plain()).unwrap();
+            }
+            let sse = Sse::Kms { key: Some(KeyName("key-a".into())), context: None, bucket_key: None };
+            let new = NewObject { sse, ..NewObject::default() };
+            let at = ObjectAt::current(bucket, format!("{n:05}"));
+            let request = PutRequest { at, new, guard: Guard::None, place: InPlace::default() };
+            store.put(request, Body::Bytes(b"a body"[..].into())).await.unwrap();
+        }
+        let backend = Arc::new(MemoryBackend::new(env.clone()));
+        let ledger = Ledger::new(backend.clone(), env.clone());
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        // Another store, with a KMS of its own.
+        let theirs = StoreModel::new(Mode::aws(), Arc::new(KesModel::new(env.clone())), env.clone());
+        theirs.create_bucket("reports", BucketSettings::plain()).unwrap();
+        let reports = Arc::new(BucketRoot::new(Arc::new(theirs), "reports", "keyrotate/"));
+        let queue = Arc::new(MemoryQueue::new(64));
+        Self { env, store, kes, backend, ledger, queue, reports }
+    }
+
+    pub(crate) async fn submit(&self) -> JobId {
+        self.submit_with("pauseLimit: 10m").await
+    }
+
+    pub(crate) async fn submit_with(&self, options: &str) -> JobId {
+        self.submit_to("bucket", DEFAULT_STORE, options).await
+    }
+
+    /// A job on a bucket that the fleet knows to be in this store.
+    pub(crate) async fn submit_to(&self, bucket: &str, store_name: &str, options: &str) -> JobId {
+        let text = format!(
+            "keyrotate: {{apiVersion: v1, bucket: {bucket}, encryption: {{key: key-b}}, options: {{{options}}}}}"
+        );
+        let spec = job::parse(text.as_bytes(), "job.yaml").unwrap().spec;
+        let id = JobId::new(1, [u8::try_from(bucket.len()).unwrap(); 10]);
+        let now = self.env.now();
+        let mut record = JobRecord::new(id.clone(), spec, "model".into(), Nonce("n".into()), "me".into(), now);
+        record.store_name = store_name.to_owned();
+        self.ledger.begin_job(record).await.unwrap();
+        id
+    }
+
+    pub(crate) fn coordinator(&self, name: &str) -> Process {
+        let config = CoordinatorConfig { shards: 8, tickets_out: TicketsOut::TwiceTheSlots, ..Default::default() };
+        let coordinator = Coordinator::new(self.ledger.clone(), self.queue.clone(), self.reports.clone(), config);
+        let (name, stop) = (name.to_owned(), CancellationToken::new());
+        let stopped = stop.clone();
+        let task = tokio::spawn(async move { coordinator.run_among_others(&name, stopped).await });
+        Process { tasks: vec![task], stop, faults: Faults::default(), worker: None }
+    }
+
+    pub(crate) fn worker(&self, name: &str) -> Process {
+        self.worker_at(name, Some(50.0))
+    }
+
+    pub(crate) fn worker_at(&self, name: &str, rate: Option<f64>) -> Process {
+        self.worker_of(name, &[DEFAULT_STORE], Permits::new(6, rate))
+    }
+
+    /// A worker that serves these stores, which are all the same one.
+    pub(crate) fn worker_of(&self, name: &str, stores: &[&str], permits: Permits) -> Process {
+        let faulty = Faulty::new(self.store.clone());
+        let faults = faulty.faults().clone();
+        let store = Retrying::new(Fenced::new(faulty), RetryPolicy::default(), self.env.clone());
+        let served = Served::from(store);
+        let site = Site {
+            stores: stores.iter().map(|name| ((*name).to_owned(), served.clone())).collect(),
+            kms: Some(Arc::new(self.kes.clone()) as Arc<dyn Kms>),
+            reports: self.reports.clone(),
+            ledger: self.ledger.clone(),
+            queue: self.queue.clone(),
+        };
+        let config = WorkerConfig {
+            owner: name.into(),
+            slots: 2,
+            permits,
+            limits: SliceLimits { window_time: Duration::from_millis(200), ..SliceLimits::default() },
+            probe_part: 2000,
+            default_key: None,
+            confirmed: true,
+        };
+        let worker = Arc::new(Worker::new(site, config, self.env.clone()));
+        let stop = CancellationToken::new();
+        let (announcing, stopped) = (Arc::clone(&worker), stop.clone());
+        let announce = tokio::spawn(async move { announcing.announce(stopped).await });
+        let stopped = stop.clone();
+        let (working, stopped) = (Arc::clone(&worker), stopped);
+        let work = tokio::spawn(async move { working.run(stopped).await.unwrap() });
+        Process { tasks: vec![announce, work], stop, faults, worker: Some(worker) }
+    }
+
+    pub(crate) async fn job(&self, id: &JobId) -> JobRecord {
+        self.ledger.job(id).await.unwrap()
+    }
+
+    pub(crate) async fn until(&self, id: &JobId, what: impl Fn(&JobRecord) -> bool) -> JobRecord {
+        for _ in 0..36_000 {
+            let job = self.job(id).await;
+            if what(&job) {
+                return job;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("it never came to that: {:?}", self.job(id).await);
+    }
+
+    pub(crate) async fn completed(&self, id: &JobId, objects: u64) {
+        let job = self.until(id, |job| job.state.is_ended()).await;
+        assert_eq!(job.state, JobState::Completed);
+        let counts = job.result.unwrap().counts;
+        assert_eq!(counts.scanned(), objects, "{counts:?}");
+        let right = |(outcome, n): (&Outcome, &u64)| match outcome {
+            Outcome::Rotated(_) | Outcome::Current => *n,
+            _ => 0,
+        };
+        assert_eq!(counts.by_outcome.iter().map(right).sum::<u64>(), objects);
+    }
+}
