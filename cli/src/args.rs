@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use keyrotate_checkpoint::record::PROBE_PREFIX;
 use keyrotate_config::token::{Role, Scope, TokenName};
 use keyrotate_config::{Calls, StoreName};
+use keyrotate_telemetry::LogFormat;
 
 /// Rotates the encryption key of every object in a bucket, on any S3-compatible store.
 #[derive(Debug, Parser)]
@@ -16,6 +17,10 @@ pub(crate) struct Cli {
     /// More log lines on standard error: -v for debug, -vv for trace (or RUST_LOG).
     #[arg(short, long, action = clap::ArgAction::Count, global = true)]
     pub(crate) verbose: u8,
+    /// Log lines for people, or one JSON object on each: `text`, `json`.
+    #[arg(long, value_name = "FORMAT", global = true, env = "KEYROTATE_LOG_FORMAT", hide_env_values = true)]
+    #[arg(default_value = "text", hide_default_value = true, hide_short_help = true)]
+    pub(crate) log_format: LogFormat,
     #[command(subcommand)]
     pub(crate) verb: Verb,
 }

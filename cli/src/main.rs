@@ -26,6 +26,7 @@ mod worker;
 use std::process::ExitCode;
 
 use clap::Parser;
+use keyrotate_telemetry::Settings;
 
 use crate::args::{Cli, TokenVerb, Verb};
 use crate::exit::Exit;
@@ -39,10 +40,11 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    keyrotate_telemetry::logs(cli.verbose);
     let provider = rustls::crypto::aws_lc_rs::default_provider();
     // A second installation is refused; there is none before this line.
     let _installed = provider.install_default();
+    let (verbose, format, service) = (cli.verbose, cli.log_format, service(&cli.verb));
+    let telemetry = keyrotate_telemetry::start(Settings { verbose, format, service });
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let ended = match runtime {
         Ok(runtime) => {
@@ -53,12 +55,23 @@ fn main() -> ExitCode {
         }
         Err(error) => Err(Failure::refused(format!("can't start: {error}"), "check the limits of this process")),
     };
+    telemetry.end();
     match ended {
         Ok(exit) => exit.into(),
         Err(failure) => {
             say(&format!("keyrotate: {failure}"));
             failure.exit().into()
         }
+    }
+}
+
+/// What a role calls itself in traces; verbs that only ask send none.
+fn service(verb: &Verb) -> Option<&'static str> {
+    match verb {
+        Verb::Run(_) => Some("keyrotate"),
+        Verb::Coordinator(_) => Some("keyrotate-coordinator"),
+        Verb::Worker(_) => Some("keyrotate-worker"),
+        _ => None,
     }
 }
 

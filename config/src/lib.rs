@@ -425,7 +425,7 @@ fn strange_variables(given: &Given, layers: &Layers) -> Vec<String> {
         })
         .collect();
     let known = layer::variables();
-    let others = ["KEYROTATE_STATE", "KEYROTATE_CONFIG", "XDG_CONFIG_HOME", "HOME"];
+    let others = ["KEYROTATE_STATE", "KEYROTATE_LOG_FORMAT", "KEYROTATE_CONFIG", "XDG_CONFIG_HOME", "HOME"];
     let strange =
         given.variables.keys().filter(|name| !used.contains(&name.as_str()) && !others.contains(&name.as_str()));
     let near = |name: &String| settings::nearest(name, known.iter().map(String::as_str)).map(str::to_owned);

@@ -1,21 +1,125 @@
-//! Logs, on standard error.
+//! Logs, on standard error: for people or as JSON, each line with what it is about.
 
+use std::fmt::{self, Write as _};
 use std::io::IsTerminal as _;
+use std::str::FromStr;
 
-use tracing_subscriber::EnvFilter;
+use tracing::{Event, Subscriber};
+use tracing_subscriber::fmt::format::{DefaultFields, Format, JsonFields, Writer};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::{EnvFilter, Layer};
 
-/// Logs to standard error from now on: what went wrong; with `verbose` 1 what is done, from 2 on everything. `RUST_LOG`
-/// says it more finely.
-pub fn logs(verbose: u8) {
+use crate::about::About;
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object on each line.
+    Json,
+}
+
+impl FromStr for LogFormat {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            _ => Err(format!("`{}` is no format of logs: `text` or `json`", text.escape_debug())),
+        }
+    }
+}
+
+type Boxed<S> = Box<dyn Layer<S> + Send + Sync>;
+
+/// The layer that writes them.
+pub(crate) fn layer<S: Subscriber + for<'a> LookupSpan<'a>>(verbose: u8, format: LogFormat) -> Boxed<S> {
     let level = match verbose {
         // What lapin says, keyrotate says in its own words; what s3s says, it answers.
         0 => {
-            "keyrotate=warn,keyrotate_worker=warn,keyrotate_coordinator=warn,keyrotate_queue=warn,lapin=off,s3s=off,error"
+            "keyrotate=warn,keyrotate_worker=warn,keyrotate_coordinator=warn,keyrotate_queue=warn,keyrotate_telemetry=warn,lapin=off,s3s=off,error"
         }
         1 => "keyrotate=debug,keyrotate_worker=debug,keyrotate_coordinator=debug,keyrotate_rewrap=debug,warn",
         _ => "trace,hyper=info,h2=info,rustls=info,aws_smithy_runtime=info",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    let colours = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
+    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => {
+            let inner = Format::default().with_ansi(std::io::stderr().is_terminal());
+            let layer = layer.fmt_fields(DefaultFields::new()).event_format(Lines { inner, format });
+            Box::new(layer.with_filter(filter))
+        }
+        LogFormat::Json => {
+            let inner = Format::default().json().flatten_event(true).with_span_list(false);
+            let layer = layer.fmt_fields(JsonFields::new()).event_format(Lines { inner, format });
+            Box::new(layer.with_filter(filter))
+        }
+    }
+}
+
+/// Lines as `inner` makes them, with what they are about at their end.
+struct Lines<F> {
+    inner: F,
+    format: LogFormat,
+}
+
+impl<S, N, F> FormatEvent<S, N> for Lines<F>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+    F: FormatEvent<S, N>,
+{
+    fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let mut line = String::new();
+        self.inner.format_event(context, Writer::new(&mut line), event)?;
+        writer.write_str(&with(&line, &About::of(event), self.format)?)
+    }
+}
+
+/// A line with something more at its end. The values are ids: there is nothing to escape.
+fn with(line: &str, about: &About, format: LogFormat) -> Result<String, fmt::Error> {
+    let line = line.trim_end_matches('\n');
+    let mut more = String::new();
+    match format {
+        LogFormat::Text => {
+            more.push_str(line);
+            for (name, value) in about.fields() {
+                write!(more, " {name}={value}")?;
+            }
+        }
+        LogFormat::Json => {
+            more.push_str(line.strip_suffix('}').unwrap_or(line));
+            for (name, value) in about.fields() {
+                write!(more, ",\"{name}\":\"{value}\"")?;
+            }
+            more.push('}');
+        }
+    }
+    more.push('\n');
+    Ok(more)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_ends_with_what_it_is_about() {
+        let about = About { job: Some("j1".into()), trace_id: Some("ab".into()), span_id: None };
+        assert_eq!(with("WARN x\n", &about, LogFormat::Text).unwrap(), "WARN x job=j1 trace_id=ab\n");
+        let json = with("{\"level\":\"WARN\"}\n", &about, LogFormat::Json).unwrap();
+        assert_eq!(json, "{\"level\":\"WARN\",\"job\":\"j1\",\"trace_id\":\"ab\"}\n");
+        assert_eq!(with("{\"a\":{}}\n", &About::default(), LogFormat::Json).unwrap(), "{\"a\":{}}\n");
+    }
+
+    #[test]
+    fn formats_have_names() {
+        assert_eq!("json".parse(), Ok(LogFormat::Json));
+        assert!("xml".parse::<LogFormat>().unwrap_err().contains("`text` or `json`"));
+    }
 }

@@ -113,6 +113,7 @@ metrics! {
     kes_errors: Many<Counter> = counters(KES_ERRORS);
     redis_call: Many<Histogram> = histograms(REDIS_CALL);
     retries: Many<Counter> = counters(RETRIES);
+    spans_lost: Counter = counter(SPANS_LOST);
     objects: Many<Counter> = counters(OBJECTS);
     verified: Counter = counter(VERIFIED);
     rotated_bytes: Counter = counter(ROTATED_BYTES);

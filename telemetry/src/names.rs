@@ -169,6 +169,8 @@ names! {
         "Duration of calls to the checkpoint in Redis";
     RETRIES = Counter [Coordinator, Worker] "keyrotate_retries_total" {"target": These(&["store", "kes"])}
         "Tries of a call beyond its first";
+    SPANS_LOST = Counter [Coordinator, Worker] "keyrotate_spans_lost_total" {}
+        "Spans that the collector of traces did not take; those that found the queue to it full are not counted";
     OBJECTS = Counter [Worker] "keyrotate_objects_total" {"outcome": These(OUTCOME_WORDS)}
         "Object versions with an outcome; those of a window that was lost are counted again by whoever takes it over";
     VERIFIED = Counter [Worker] "keyrotate_verified_total" {}
