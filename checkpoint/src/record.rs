@@ -90,6 +90,9 @@ pub struct JobRecord {
     /// How much of the fleet it may take; may change while it runs.
     #[serde(default)]
     pub limits: JobLimits,
+    /// W3C trace context of its submit, empty without traces.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub traceparent: String,
 }
 
 /// How much of the fleet a job may take.
@@ -137,6 +140,7 @@ impl JobRecord {
             store_name: default_store(),
             confirmed: false,
             limits: JobLimits::default(),
+            traceparent: String::new(),
         }
     }
 

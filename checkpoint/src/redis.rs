@@ -20,6 +20,8 @@ use ::redis::{RedisError, Script, ScriptInvocation};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use keyrotate_env::Env;
+use keyrotate_telemetry::{Instrument as _, metrics, spans};
+use tokio::time::Instant;
 
 use self::bell::Bells;
 pub use self::config::RedisConfig;
@@ -89,10 +91,17 @@ impl RedisBackend {
     /// Runs a script; after an error that leaves the connection in doubt the next call gets a new one.
     async fn run<T: ::redis::FromRedisValue>(
         &self,
+        operation: &'static str,
         link: &Link,
         invocation: &ScriptInvocation<'_>,
     ) -> Result<T, RedisError> {
-        let answer = invocation.invoke_async(&mut link.connection.clone()).await;
+        let (span, began) = (spans::redis_call(operation), Instant::now());
+        let answer = invocation.invoke_async(&mut link.connection.clone()).instrument(span.clone()).await;
+        let result = if answer.is_ok() { "ok" } else { "error" };
+        metrics().redis_call.with(&[operation, result]).observe(began.elapsed().as_secs_f64());
+        if answer.is_err() {
+            spans::failed(&span, "redis");
+        }
         self.over(link, answer).await
     }
 
@@ -125,7 +134,7 @@ impl Backend for RedisBackend {
             invocation.key(self.name(key));
         }
         let (stamp, values): (String, Vec<Option<Vec<u8>>>) =
-            self.run(&link, &invocation).await.map_err(link::unavailable)?;
+            self.run("read", &link, &invocation).await.map_err(link::unavailable)?;
         let records = values.into_iter().map(|value| value.map(stored).transpose()).collect::<Result<_, _>>()?;
         Ok(Snapshot { now: self.time(&stamp)?, run: link.run.to_string(), records })
     }
@@ -150,7 +159,7 @@ impl Backend for RedisBackend {
             let value = value.as_ref().map(|bytes| [&revision, bytes.as_slice()].concat()).unwrap_or_default();
             invocation.key(self.name(key)).arg(value);
         }
-        let answer = self.run(&link, &invocation).await;
+        let answer = self.run("swap", &link, &invocation).await;
         let (word, stamp): (String, String) = answer.map_err(swap_failed)?;
         let now = self.time(&stamp)?;
         match word.as_str() {
@@ -170,7 +179,7 @@ impl Backend for RedisBackend {
         let to = [b"(", prefix.as_bytes(), b"\xff"].concat();
         let mut invocation = self.scan.key(&self.index);
         invocation.arg(from).arg(to).arg(limit).arg(&self.records);
-        let found: Vec<(String, Vec<u8>)> = self.run(&link, &invocation).await.map_err(link::unavailable)?;
+        let found: Vec<(String, Vec<u8>)> = self.run("scan", &link, &invocation).await.map_err(link::unavailable)?;
         let listed = |(name, value)| {
             let Stored { revision, bytes } = stored(value)?;
             Ok(Listed { key: RecordKey(name), revision, bytes })

@@ -10,6 +10,7 @@ use keyrotate_proto::say::chain;
 use keyrotate_proto::spec::JobSpec;
 use keyrotate_proto::state::JobState;
 use keyrotate_store::StoreIdentity;
+use keyrotate_telemetry::{Instrument as _, spans};
 
 use crate::failure::Failure;
 use crate::files::check_at_start;
@@ -128,8 +129,12 @@ async fn begin(
     let nonce = Nonce(env.random_hex(4));
     let mut job = JobRecord::new(id.clone(), spec.clone(), store.0.clone(), nonce, user, now);
     job.probes = probes.clone();
+    // The root of the job's trace.
+    let span = spans::submit();
+    span.record("job", tracing::field::display(&id));
+    job.traceparent = spans::traceparent(&span);
     let refused = |e: keyrotate_checkpoint::LedgerError| Failure::refused(chain(&e), "wait for that job, or cancel it");
-    ledger.begin_job(job).await.map_err(refused)?;
+    ledger.begin_job(job).instrument(span).await.map_err(refused)?;
     Ok((id.clone(), format!("job {id} begins")))
 }
 

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use keyrotate_env::Env;
 use keyrotate_kms::{KesClient, KesConfig, Kms};
 use keyrotate_proto::say::chain;
+use keyrotate_queue::DEFAULT_STORE;
 use keyrotate_store::retry::{RetryPolicy, Retrying};
 use keyrotate_store::s3::{S3Config, S3Store};
 use keyrotate_store::wrap::fenced::Fenced;
+use keyrotate_store::wrap::measured::Measured;
 use keyrotate_worker::Served;
 
 use crate::failure::Failure;
@@ -27,7 +29,8 @@ pub(crate) async fn from_environment(env: &Env) -> Result<Connected, Failure> {
     let mend = "set AWS_ENDPOINT_URL, AWS_REGION and credentials, or a profile, as for the aws command";
     let s3 = S3Store::connect(S3Config::default()).await;
     let s3 = s3.map_err(|e| Failure::refused(format!("no store: {}", chain(&e)), mend))?;
-    let store = Retrying::new(Fenced::new(s3), RetryPolicy::default(), env.clone());
+    let fenced = Fenced::new(Measured::new(DEFAULT_STORE, s3));
+    let store = Retrying::new(fenced, RetryPolicy::default(), env.clone());
     Ok(Connected { store: store.into(), kms: kes(env)?, default_key: default_key() })
 }
 

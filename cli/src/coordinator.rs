@@ -1,5 +1,7 @@
 //! `coordinator`: a fleet's API, and one of those that may lead it.
 
+use std::sync::Arc;
+
 use keyrotate_checkpoint::record::ProbePlace;
 use keyrotate_config::{Config, Given, StoreSettings};
 use keyrotate_coordinator::api::server::Server;
@@ -8,7 +10,9 @@ use keyrotate_coordinator::sealed::Sealer;
 use keyrotate_coordinator::{Coordinator, CoordinatorConfig, TicketsOut};
 use keyrotate_env::Env;
 use keyrotate_proto::say::chain;
+use keyrotate_queue::RabbitQueue;
 use keyrotate_store::s3::identity_of_endpoint;
+use keyrotate_telemetry::{Role, metrics};
 use tokio_util::sync::CancellationToken;
 
 use crate::args::CoordinatorArgs;
@@ -16,7 +20,10 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::fleet::{self, Fleet};
 use crate::signals::Signals;
-use crate::{config, connect, say};
+use crate::{config, connect, say, watch};
+
+/// How often the dead letters are counted.
+const COUNT_EVERY: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// Serves until it is told to stop.
 pub(crate) async fn serve(args: CoordinatorArgs) -> Result<Exit, Failure> {
@@ -42,10 +49,12 @@ pub(crate) async fn serve(args: CoordinatorArgs) -> Result<Exit, Failure> {
         stores: stores(&config)?,
         env: env.clone(),
     };
+    watch::serve(&config, Role::Coordinator, &fleet.ledger).await?;
     let server = Server::start(site, &config, given).await;
     let server = server.map_err(|e| Failure::refused(chain(&e), e.remedy()))?;
     let owner = fleet::owner("coordinator", &env);
     say(&format!("keyrotate coordinator {owner} at {}", server.url()));
+    tokio::spawn(count_dead_letters(Arc::clone(&fleet.queue)));
     let settings = CoordinatorConfig { tickets_out: TicketsOut::TwiceTheSlots, ..CoordinatorConfig::default() };
     let coordinator = Coordinator::new(fleet.ledger, fleet.queue, fleet.reports, settings);
     let stop = CancellationToken::new();
@@ -63,6 +72,23 @@ pub(crate) async fn serve(args: CoordinatorArgs) -> Result<Exit, Failure> {
     server.shutdown().await;
     let _ended = leading.await;
     Ok(Exit::Completed)
+}
+
+/// Asks the broker now and then how many dead letters lie there.
+async fn count_dead_letters(queue: Arc<RabbitQueue>) {
+    loop {
+        match queue.count_dead_letters().await {
+            Ok(count) => drop(metrics().dead_letters.with(&[]).set(i64::from(count))),
+            Err(error) => {
+                metrics().dead_letters.clear();
+                tracing::debug!(
+                    error = &error as &dyn std::error::Error,
+                    "nobody knows how many dead letters there are"
+                );
+            }
+        }
+        tokio::time::sleep(COUNT_EVERY).await;
+    }
 }
 
 /// The stores of the configuration; without one, the environment's, called `default`.

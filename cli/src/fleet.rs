@@ -15,6 +15,7 @@ use keyrotate_store::Store;
 use keyrotate_store::retry::{RetryPolicy, Retrying};
 use keyrotate_store::s3::{S3Config, S3Store};
 use keyrotate_store::wrap::fenced::Fenced;
+use keyrotate_store::wrap::measured::Measured;
 use keyrotate_worker::Served;
 
 use crate::failure::Failure;
@@ -147,7 +148,7 @@ pub(crate) async fn store(name: &str, settings: &StoreSettings, env: &Env) -> Re
 }
 
 /// A store by its settings. `name` is for the message.
-async fn connected(name: &str, settings: &StoreSettings) -> Result<S3Store, Failure> {
+async fn connected(name: &str, settings: &StoreSettings) -> Result<Measured<S3Store>, Failure> {
     let keys = settings.access_key_id.as_ref().zip(settings.secret_access_key.as_ref());
     let s3 = S3Config {
         endpoint: settings.endpoint.clone(),
@@ -162,7 +163,8 @@ async fn connected(name: &str, settings: &StoreSettings) -> Result<S3Store, Fail
     };
     let connected = S3Store::connect(s3).await;
     let mend = "set its endpoint or region and its credentials in the configuration, or AWS_* as for the aws command";
-    connected.map_err(|e| Failure::refused(format!("no store `{name}`: {}", chain(&e)), mend))
+    let s3 = connected.map_err(|e| Failure::refused(format!("no store `{name}`: {}", chain(&e)), mend))?;
+    Ok(Measured::new(name, s3))
 }
 
 /// Tells this process from all others, of any machine and any time.

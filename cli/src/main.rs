@@ -21,6 +21,7 @@ mod signals;
 mod state;
 mod summary;
 mod token;
+mod watch;
 mod worker;
 
 use std::process::ExitCode;

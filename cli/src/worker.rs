@@ -7,6 +7,7 @@ use keyrotate_config::{Config, StoreSettings};
 use keyrotate_env::Env;
 use keyrotate_proto::say::chain;
 use keyrotate_queue::{DEFAULT_STORE, QueueError};
+use keyrotate_telemetry::{Role, metrics};
 use keyrotate_worker::{Site, SliceLimits, Worker, WorkerConfig};
 use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
@@ -17,7 +18,7 @@ use crate::failure::Failure;
 use crate::fleet::{self, Fleet};
 use crate::local::permits;
 use crate::signals::Signals;
-use crate::{config, connect, say};
+use crate::{config, connect, say, watch};
 
 /// Slices at a time unless the configuration says otherwise.
 const SLOTS: u32 = 2;
@@ -33,6 +34,14 @@ pub(crate) async fn work(args: WorkerArgs) -> Result<Exit, Failure> {
     let permits = permits(config.worker.permits, None);
     let slots = config.worker.slots.unwrap_or(SLOTS) as usize;
     let owner = fleet::owner("worker", &env);
+    watch::serve(&config, Role::Worker, &fleet.ledger).await?;
+    metrics().slots.set(i64::try_from(slots).unwrap_or(i64::MAX));
+    let shown = permits.clone();
+    metrics().at_scrape(move |metrics| {
+        let number = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        metrics.permits.set(number(shown.count()));
+        metrics.permits_in_use.set(number(shown.in_use()));
+    });
     let mut connected = BTreeMap::new();
     for (name, settings) in stores {
         let served = fleet::store(&name, &settings, &env).await?;

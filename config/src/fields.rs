@@ -8,6 +8,7 @@ pub(crate) const FIELDS: Known = &[
     ("token", Shape::Text),
     ("caBundle", Shape::Text),
     ("listen", Shape::Text),
+    ("metricsListen", Shape::Text),
     ("tls", Shape::Map(&[("cert", Shape::Text), ("key", Shape::Text)])),
     ("tokens", Shape::List(&Shape::Map(TOKEN))),
     ("limits", Shape::Map(&[("body", Shape::Count), ("rate", Shape::Count), ("openJobs", Shape::Count)])),

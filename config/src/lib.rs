@@ -37,6 +37,9 @@ pub struct Config {
     pub ca_bundle: Option<PathBuf>,
     /// Where the coordinator listens.
     pub listen: Listen,
+    /// Where a coordinator or a worker answers `/healthz`, `/readyz` and `/metrics`, in the clear and to everybody who
+    /// reaches it; absent: nowhere. A coordinator shows its metrics beside its API, too, to holders of tokens.
+    pub metrics_listen: Option<Listen>,
     /// Certificate and key of the coordinator.
     pub tls: Option<Tls>,
     /// Who may talk to the coordinator.

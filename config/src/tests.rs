@@ -32,7 +32,7 @@ fn error(text: &str, variables: &[(&str, &str)]) -> String {
 #[test]
 fn a_whole_file_is_read() {
     let text = format!(
-        "url: https://k.example\ntoken: kr_x\ncaBundle: /ca\nlisten: '[::]:1'\ntls: {{cert: c, key: k}}\n\
+        "url: https://k.example\ntoken: kr_x\ncaBundle: /ca\nlisten: '[::]:1'\nmetricsListen: '[::]:2'\ntls: {{cert: c, key: k}}\n\
          tokens:\n- {{name: ci, role: operate, hash: '{HASH}', scopes: [b, c/x/], expires: 2030-01-01T00:00:00Z}}\n\
          limits: {{body: 1, rate: 2, openJobs: 3}}\nsecrets: {{kesKey: s, keyFile: f}}\n\
          rabbitmq: {{url: amqp://q, password: p, caBundle: c, management: http://m}}\n\
@@ -51,6 +51,7 @@ fn a_whole_file_is_read() {
     assert_eq!(config.stores.values().next().unwrap().probe_bucket.as_deref(), Some("b"));
     assert_eq!(config.limits, Limits { body: 1, rate: 2, open_jobs: 3 });
     assert_eq!(config.worker.stores[0].as_str(), "eu");
+    assert_eq!(config.metrics_listen, Some(Listen(([0; 16], 2).into())));
     assert_eq!(sources["url"], Source::File { line: 1 });
     // 1 of each field but those inside `tokens`, whose list is one value.
     assert_eq!(sources.len(), layer::variables().len() + fields::STORE.len());

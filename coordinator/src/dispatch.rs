@@ -10,9 +10,10 @@ use keyrotate_proto::id::JobId;
 use keyrotate_proto::state::{JobState, PauseReason, Phase};
 use keyrotate_proto::ticket::{TICKET_VERSION, Ticket};
 use keyrotate_queue::Route;
+use keyrotate_telemetry::{Instrument as _, metrics, spans};
 use tokio::time::Instant;
 
-use crate::{Coordinator, Result, TicketsOut};
+use crate::{Coordinator, Result, TicketsOut, gauges};
 
 impl Coordinator {
     /// Publishes tickets for waiting shards, so that never more than [`crate::CoordinatorConfig::tickets_out`] wait.
@@ -24,7 +25,9 @@ impl Coordinator {
         let mut busy: HashMap<&JobId, usize> = HashMap::new();
         let mut waiting = Vec::new();
         for job in jobs {
-            for shard in self.leasable(job, now).await? {
+            let shards = self.leasable(job, now).await?;
+            self.gauges.see(&job.store_name, &shards, now);
+            for shard in shards {
                 if shard.wants_ticket(job, now) {
                     waiting.push((job, shard));
                     continue;
@@ -37,6 +40,7 @@ impl Coordinator {
                 }
             }
         }
+        self.gauges.tell(&out);
         waiting.sort_by_key(|(job, shard)| (Reverse(job.limits.priority), spread(shard)));
         for (job, shard) in waiting {
             let out = out.entry(job.store_name.as_str()).or_default();
@@ -46,6 +50,7 @@ impl Coordinator {
             if may_more && *out < self.most_out(&job.store_name) {
                 *out += 1;
                 *busy += 1;
+                metrics().tickets_out.with(&[&job.store_name]).inc();
                 self.publish(job, &shard).await?;
             }
         }
@@ -104,14 +109,21 @@ impl Coordinator {
             self.probed.insert(job.id.clone(), Instant::now());
         }
         let route = Route::to(&job.store_name);
+        let span = spans::publish(&job.id, &shard.shard, &job.store_name, &job.traceparent);
         let ticket = Ticket {
             version: TICKET_VERSION,
             shard: shard.shard.clone(),
             spec_hash: job.spec_hash.clone(),
             epoch: shard.epoch.clone(),
-            traceparent: String::new(),
+            traceparent: spans::traceparent(&span),
         };
-        self.queue.publish(&ticket, &route).await?;
+        let published = self.queue.publish(&ticket, &route).instrument(span.clone()).await;
+        let result = gauges::word(&published);
+        metrics().tickets_published.with(&[result]).inc();
+        if published.is_err() {
+            spans::failed(&span, result);
+        }
+        published?;
         self.ledger.ticket_published(&ticket, self.config.ticket_lost_after).await?;
         Ok(())
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use keyrotate_checkpoint::transition::leader::Leading;
 use keyrotate_checkpoint::{Ledger, LedgerError, Refusal};
+use keyrotate_telemetry::metrics;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -23,7 +24,9 @@ impl Coordinator {
                 Ok(Some(leading)) => {
                     tracing::info!(epoch = %leading.epoch, "leads");
                     self.ledger = unled.led_by(leading.clone());
+                    metrics().leader.set(1);
                     self.lead(&unled, &leading, &stop).await;
+                    self.gauges.forget();
                     tracing::info!(epoch = %leading.epoch, "leads no more");
                     if let Err(error) = unled.resign(&leading).await {
                         tracing::debug!(error = &error as &dyn std::error::Error, "the lead runs out by itself");

@@ -5,6 +5,7 @@ pub mod api;
 mod dispatch;
 mod findings;
 mod finish;
+mod gauges;
 mod lead;
 mod lifecycle;
 pub mod sealed;
@@ -101,14 +102,15 @@ pub struct Coordinator {
     config: CoordinatorConfig,
     probed: HashMap<JobId, Instant>,
     workers: Vec<WorkerRecord>,
+    gauges: gauges::Gauges,
 }
 
 impl Coordinator {
     /// A coordinator over a checkpoint, a queue and a report store.
     #[must_use]
     pub fn new(ledger: Ledger, queue: Arc<dyn Queue>, reports: Arc<dyn ReportRoot>, config: CoordinatorConfig) -> Self {
-        let (probed, workers) = Default::default();
-        Self { ledger, queue, reports, config, probed, workers }
+        let (probed, workers, gauges) = Default::default();
+        Self { ledger, queue, reports, config, probed, workers, gauges }
     }
 
     /// Works until it is told to stop. What goes wrong is logged and tried again.
@@ -162,7 +164,9 @@ impl Coordinator {
                 }
             }
         }
+        self.gauges.begin(&live, &self.workers);
         self.dispatch(&live).await?;
+        self.tell_of_jobs(&live).await;
         failed.map_or(Ok(()), Err)
     }
 

@@ -9,6 +9,7 @@ use keyrotate_proto::outcome::Counts;
 use keyrotate_proto::position::KeyRange;
 use keyrotate_proto::state::{JobState, PassKind, PauseReason, Phase, StopReason};
 use keyrotate_report::intents;
+use keyrotate_telemetry::{Instrument as _, spans};
 
 use crate::totals::totals;
 use crate::{Coordinator, CoordinatorError, Result};
@@ -171,14 +172,17 @@ impl Coordinator {
     async fn end(&mut self, job: &JobRecord, state: &JobState) -> Result<Option<JobRecord>> {
         let ended = self.ledger.now().await?;
         let counts = totals(&self.ledger, job).await?.counts;
-        let report = self.write_report(job, state, &counts, ended).await?;
+        let span = spans::step("write report", &job.id, &job.traceparent);
+        let report = self.write_report(job, state, &counts, ended).instrument(span).await?;
         self.probed.remove(&job.id);
         let result = JobResult { counts, ended, report: Some(report) };
         Ok(Some(self.ledger.end_job(&job.id, &result).await?))
     }
 
     async fn open(&self, job: &JobRecord, kind: PassKind, ranges: Vec<KeyRange>) -> Result<Option<JobRecord>> {
-        self.ledger.open_pass(&job.id, kind, ranges, None).await?;
+        let span = spans::step("open pass", &job.id, &job.traceparent);
+        span.record("pass.kind", tracing::field::display(kind));
+        self.ledger.open_pass(&job.id, kind, ranges, None).instrument(span).await?;
         Ok(Some(self.ledger.job(&job.id).await?))
     }
 

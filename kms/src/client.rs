@@ -9,7 +9,9 @@ use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use keyrotate_env::Env;
+use keyrotate_telemetry::{Instrument as _, metrics, spans};
 use reqwest::Method;
+use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use crate::answer::{self, Answer};
@@ -102,11 +104,16 @@ impl Inner {
             let message = format!("not sent: KES failed too often in a row; one call is let through every {seconds} s");
             return Err(request.error(KmsErrorKind::BreakerOpen, message));
         };
-        let result = tokio::time::timeout(self.config.limits.deadline, self.tries(&request)).await;
+        let span = spans::kes_call(request.operation);
+        let tries = self.tries(&request).instrument(span.clone());
+        let result = tokio::time::timeout(self.config.limits.deadline, tries).await;
         let result = result.unwrap_or_else(|_| {
             let seconds = self.config.limits.deadline.as_secs();
             Err(request.error(KmsErrorKind::Timeout, format!("no answer within {seconds} s")))
         });
+        if let Err(error) = &result {
+            spans::failed(&span, error.kind.word());
+        }
         match &result {
             Err(error) if error.kind.is_transient() => permit.failed(self.env.boottime()),
             _ => permit.answered(),
@@ -118,7 +125,7 @@ impl Inner {
         let mut tries = 0;
         loop {
             let index = self.choose();
-            let error = match self.attempt(index, request).await {
+            let error = match self.measured(index, request).await {
                 Ok(answer) => {
                     self.current.store(index, Ordering::Relaxed);
                     return Ok(answer);
@@ -133,11 +140,27 @@ impl Inner {
             if tries >= self.config.limits.tries {
                 return Err(error);
             }
+            metrics().retries.with(&["kes"]).inc();
             tracing::debug!(endpoint = self.endpoints[index].url, %error, "KES did not answer, trying again");
             if self.is_benched(self.choose()) {
                 tokio::time::sleep(self.delay(tries)).await;
             }
         }
+    }
+
+    /// One try, told in the metrics.
+    async fn measured(&self, index: usize, request: &Request<'_>) -> Result<Answer> {
+        let began = Instant::now();
+        let ended = self.attempt(index, request).await;
+        let result = if ended.is_ok() { "ok" } else { "error" };
+        metrics().kes_call.with(&[request.operation, result]).observe(began.elapsed().as_secs_f64());
+        let kind = ended.as_ref().err().map(|error| error.kind);
+        if let Some(kind) = kind {
+            metrics().kes_errors.with(&[kind.word()]).inc();
+        }
+        let away = matches!(kind, Some(KmsErrorKind::Unreachable | KmsErrorKind::Untrusted | KmsErrorKind::Timeout));
+        metrics().connected.with(&["kes"]).set(i64::from(!away));
+        ended
     }
 
     async fn attempt(&self, index: usize, request: &Request<'_>) -> Result<Answer> {

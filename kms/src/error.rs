@@ -33,6 +33,26 @@ pub enum KmsErrorKind {
 }
 
 impl KmsErrorKind {
+    /// Its word in metrics and spans.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::KeyExists => "key-exists",
+            Self::KeyNotFound => "key-not-found",
+            Self::NotAuthentic => "not-authentic",
+            Self::NotAllowed => "not-allowed",
+            Self::NoCertificate => "no-certificate",
+            Self::Refused => "refused",
+            Self::NotImplemented => "not-implemented",
+            Self::Server => "server",
+            Self::Timeout => "timeout",
+            Self::Unreachable => "unreachable",
+            Self::Untrusted => "untrusted",
+            Self::Nonsense => "nonsense",
+            Self::BreakerOpen => "breaker-open",
+        }
+    }
+
     /// Whether the same call may succeed later without anybody mending anything in the request.
     #[must_use]
     pub fn is_transient(self) -> bool {

@@ -22,6 +22,7 @@ use async_trait::async_trait;
 use backoff::ExponentialBackoff;
 use backoff::backoff::Backoff;
 use keyrotate_env::Env;
+use keyrotate_telemetry::metrics;
 use tokio::time::Instant;
 
 pub use heads::HeadTimes;
@@ -163,6 +164,7 @@ impl<S> Retrying<S> {
                 }
             }
             self.pressure.retried.fetch_add(1, Ordering::Relaxed);
+            metrics().retries.with(&["store"]).inc();
             last = Some(error);
             tokio::time::sleep(wait).await;
         }

@@ -2,6 +2,7 @@
 //! nothing here names an object: keys are users' data.
 
 mod about;
+pub mod listen;
 mod logs;
 pub mod metrics;
 pub mod names;

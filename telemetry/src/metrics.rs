@@ -4,7 +4,7 @@
 //! house, and a handle passed down to all of it would say nothing more. A counter is one atomic addition for whoever took
 //! its handle before.
 
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::sync::{LazyLock, Mutex, OnceLock, PoisonError};
 
 use prometheus_client::encoding::EncodeMetric;
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
@@ -87,6 +87,7 @@ macro_rules! metrics {
         #[derive(Debug)]
         pub struct Metrics {
             book: Book,
+            roles: OnceLock<&'static [Role]>,
             at_scrape: Mutex<Vec<AtScrape>>,
             $(#[doc = concat!("`", stringify!($name), "`")] pub $field: $kind,)*
         }
@@ -96,7 +97,7 @@ macro_rules! metrics {
             #[must_use]
             pub fn new() -> Self {
                 let mut book = Book::default();
-                Self { $($field: book.$make(&names::$name),)* book, at_scrape: Mutex::default() }
+                Self { $($field: book.$make(&names::$name),)* book, roles: OnceLock::new(), at_scrape: Mutex::default() }
             }
         }
     };
@@ -164,9 +165,20 @@ impl Metrics {
         self.at_scrape.lock().unwrap_or_else(PoisonError::into_inner).push(AtScrape(Box::new(look)));
     }
 
-    /// What roles show, as text of [`CONTENT_TYPE`].
+    /// Says what this process is: it shows the metrics of these roles from now on, and its version.
+    pub fn play(&self, roles: &'static [Role], name: &str) {
+        // Once is enough.
+        let _again = self.roles.set(roles);
+        self.build_info.with(&[env!("CARGO_PKG_VERSION"), name]).set(1);
+    }
+
+    /// What the process shows, as text of [`CONTENT_TYPE`].
     #[must_use]
-    pub fn text(&self, roles: &[Role]) -> String {
+    pub fn text(&self) -> String {
+        self.text_of(self.roles.get().copied().unwrap_or(&[Role::Coordinator, Role::Worker]))
+    }
+
+    fn text_of(&self, roles: &[Role]) -> String {
         self.at_scrape.lock().unwrap_or_else(PoisonError::into_inner).iter().for_each(|look| look.0(self));
         let mut text = String::new();
         for (shown_by, registry) in &self.book.shelves {

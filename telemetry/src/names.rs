@@ -100,7 +100,7 @@ pub const STORE_ERROR_KINDS: &[&str] = &[
     "untrusted",
     "cut",
     "nonsense",
-    "other",
+    "lease-over",
 ];
 /// Calls to KES.
 pub const KES_OPERATIONS: &[&str] = &["create", "generate", "decrypt", "list", "status"];
@@ -118,7 +118,7 @@ pub const KES_ERROR_KINDS: &[&str] = &[
     "unreachable",
     "untrusted",
     "nonsense",
-    "other",
+    "breaker-open",
 ];
 const RESULTS: &[&str] = &["ok", "error"];
 const PEERS: &[&str] = &["redis", "rabbitmq-publish", "rabbitmq-consume", "kes"];

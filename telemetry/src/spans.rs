@@ -6,7 +6,7 @@
 
 use std::fmt::Display;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::SystemTime;
+use std::time::Duration;
 
 use opentelemetry::trace::{
     Span as _, SpanContext, SpanId, Status, TraceContextExt as _, TraceFlags, TraceId, TraceState, Tracer as _,
@@ -103,13 +103,7 @@ pub fn object() -> Option<Span> {
 
 /// What became of an object: written to its span where it had one. One that failed is told on the slice's span, the
 /// current one, too, and has a span in any case.
-pub fn object_ended(
-    span: Option<&Span>,
-    began: SystemTime,
-    ended: SystemTime,
-    (outcome, reason): (&str, &str),
-    size: u64,
-) {
+pub fn object_ended(span: Option<&Span>, took: Duration, (outcome, reason): (&str, &str), size: u64) {
     if !is_traced() {
         return;
     }
@@ -123,6 +117,8 @@ pub fn object_ended(
     if !bad {
         return;
     }
+    let ended = opentelemetry::time::now();
+    let began = ended.checked_sub(took).unwrap_or(ended);
     let told = || vec![KeyValue::new("outcome", outcome.to_owned()), KeyValue::new("reason", reason.to_owned())];
     Span::current().add_event_with_timestamp("object failed", ended, told());
     if span.is_none() {
@@ -197,6 +193,20 @@ pub fn traceparent(span: &Span) -> String {
     format!("00-{}-{}-{:02x}", ids.trace_id(), ids.span_id(), ids.trace_flags().to_u8())
 }
 
+/// The id of a span that is traced.
+#[must_use]
+pub fn span_id(span: &Span) -> Option<String> {
+    let traceparent = traceparent(span);
+    traceparent.split('-').nth(2).map(str::to_owned)
+}
+
+/// Links a slice to the one that was at work before under the same ticket, or another of the same job.
+pub fn link_within(span: &Span, traceparent: &str, span_id: &str) {
+    if let Some(trace) = traceparent.split('-').nth(1) {
+        link(span, &format!("00-{trace}-{span_id}-01"));
+    }
+}
+
 /// The span as a child of one elsewhere, where that is one.
 fn child_of(span: Span, traceparent: &str) -> Span {
     if let Some(parent) = read(traceparent).filter(|_| is_traced()) {
@@ -207,7 +217,7 @@ fn child_of(span: Span, traceparent: &str) -> Span {
 }
 
 /// Links a span to one elsewhere.
-pub fn link(span: &Span, traceparent: &str) {
+fn link(span: &Span, traceparent: &str) {
     if let Some(other) = read(traceparent).filter(|_| is_traced()) {
         span.add_link(other);
     }

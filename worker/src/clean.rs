@@ -111,7 +111,9 @@ impl Desk {
         let _permit = self.permits.call().await;
         let ended = self.store.abort_upload(&upload).await;
         if let Err(error) = &ended {
-            tracing::warn!(error = error as &dyn std::error::Error, "an upload of ours could not be ended");
+            // The store's own words may name the object.
+            tracing::warn!(kind = error.kind.word(), "an upload of ours could not be ended");
+            tracing::debug!(error = error as &dyn std::error::Error, "an upload of ours could not be ended");
         }
         ended.is_ok().then_some(named)
     }

@@ -10,11 +10,12 @@ use keyrotate_proto::id::{JobId, Nonce};
 use keyrotate_proto::state::PassKind;
 use keyrotate_rewrap::{Halt, Rewrapper, Rules, probe};
 use keyrotate_store::Store;
+use keyrotate_telemetry::{Instrument as _, spans};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::governor::Governor;
-use crate::{Meter, Permits, Served, Site, WorkerConfig};
+use crate::{Meter, Permits, Served, Site, WorkerConfig, trace};
 
 /// One for each job, and for each nonce of it.
 type Rewrappers = HashMap<JobId, (Nonce, Arc<Rewrapper>)>;
@@ -48,11 +49,12 @@ impl Desk {
     pub(crate) async fn work_on(&self, lease: HeldLease, stop: CancellationToken) {
         let shard = lease.shard().clone();
         let done = match lease.kind() {
-            PassKind::Prepare => self.prepare(lease, &stop).await,
+            PassKind::Prepare => self.prepare(lease, &stop).instrument(spans::part_of_slice("prepare")).await,
             PassKind::Walk | PassKind::Retry | PassKind::Verify => self.slice(lease, stop).await,
-            PassKind::Clean => self.clean(lease, &stop).await,
+            PassKind::Clean => self.clean(lease, &stop).instrument(spans::part_of_slice("clean")).await,
         };
         if let Err(error) = done {
+            trace::lost(&error);
             tracing::warn!(%shard, error = &error as &dyn std::error::Error, "a slice ended without its last word");
         }
     }

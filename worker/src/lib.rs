@@ -21,6 +21,7 @@ mod quarantine;
 mod share;
 mod slice;
 mod source;
+mod trace;
 mod window;
 
 use std::collections::BTreeMap;
@@ -34,6 +35,7 @@ use keyrotate_queue::{DEFAULT_STORE, Delivery, Queue, QueueError};
 use keyrotate_report::ReportRoot;
 use keyrotate_store::Store;
 use keyrotate_store::retry::{Pressure, Retrying};
+use keyrotate_telemetry::Instrument as _;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -169,10 +171,12 @@ impl Worker {
             };
             let (Some(delivery), slot) = delivery else { break };
             let (worker, stop) = (self.clone(), stop.clone());
-            slices.spawn(async move {
+            let span = trace::slice(&delivery);
+            let serve = async move {
                 worker.serve(delivery, stop).await;
                 drop(slot);
-            });
+            };
+            slices.spawn(serve.instrument(span));
         }
         while let Some(joined) = slices.join_next().await {
             settle(joined);
@@ -197,7 +201,9 @@ impl Worker {
             acknowledge(delivery.reject(&reason).await);
             return;
         }
-        match self.lease(&ticket, delivery.redelivered(), &stop).await {
+        let leased = self.lease(&ticket, delivery.redelivered(), &stop).await;
+        let _counted = trace::leased(&ticket, &leased);
+        match leased {
             Ok(lease) => {
                 tracing::debug!(shard = %lease.shard(), epoch = %lease.epoch(), "leased");
                 let Some(desk) = self.desks.get(&lease.job().store_name) else {

@@ -16,6 +16,7 @@ use keyrotate_report::rows::{LastRows, PassRows};
 use keyrotate_report::{ReportError, ReportStore};
 use keyrotate_rewrap::Halt;
 use keyrotate_store::wrap::fenced::Deadline;
+use keyrotate_telemetry::{Instrument as _, spans};
 use tokio_util::sync::CancellationToken;
 
 use crate::books::Books;
@@ -25,6 +26,7 @@ use crate::quarantine;
 use crate::share::Allotment;
 use crate::slice::{Slice, SliceEnd, Tools};
 use crate::source::{Gap, Listing, Retry, Scope, Source, SourceError, Verify, gaps};
+use crate::trace;
 
 /// A slice could not say its last word.
 #[derive(Debug, thiserror::Error)]
@@ -45,7 +47,7 @@ impl Desk {
         let Some(rewrapper) = self.rewrapper(&job) else {
             return Ok(self.site.ledger.give_back(lease).await?);
         };
-        if let Err(halt) = self.sing_if_due(&job).await {
+        if let Err(halt) = self.sing_if_due(&job).instrument(spans::part_of_slice("canary")).await {
             self.halt(&job.id, &halt).await?;
             return Ok(self.site.ledger.give_back(lease).await?);
         }
@@ -58,7 +60,7 @@ impl Desk {
             let books = Books::open(Arc::clone(&reports), job.spec.bucket.clone(), &record, covered.rows).await?;
             Ok((covered.versions, books, intents::left(reports.as_ref(), &record).await?))
         };
-        let (covered, books, left_intents) = match read.await {
+        let (covered, books, left_intents) = match read.instrument(spans::part_of_slice("read shard")).await {
             Ok(read) => read,
             Err(error) => return self.after(lease, &job.id, SliceEnd::Report(error)).await,
         };
@@ -88,6 +90,7 @@ impl Desk {
     }
 
     async fn after(&self, lease: HeldLease, job: &JobId, end: SliceEnd) -> Result<(), SliceError> {
+        trace::slice_ended(&end);
         let ledger = &self.site.ledger;
         match end {
             SliceEnd::Through => ledger.finish(lease).await?,
@@ -111,7 +114,14 @@ impl Desk {
     /// A source that can't be read is about the job where the store says so, else it charges the shard: three times,
     /// and the shard is abandoned to a retry pass.
     async fn source_failed(&self, lease: HeldLease, job: &JobId, error: &SourceError) -> Result<(), SliceError> {
-        tracing::warn!(shard = %lease.shard(), error = error as &dyn std::error::Error, "its source can't be read");
+        match error {
+            // Its text names two keys.
+            SourceError::Disorder { .. } => tracing::warn!(shard = %lease.shard(), "the store lists out of order"),
+            error => {
+                let (shard, error) = (lease.shard(), error as &dyn std::error::Error);
+                tracing::warn!(%shard, error, "its source can't be read");
+            }
+        }
         let halt = match error {
             SourceError::Store(error) => keyrotate_rewrap::halt_of(error),
             SourceError::Rows(error) => Some(Halt::Pause { reason: PauseReason::ReportStore, detail: chain(error) }),
@@ -129,7 +139,15 @@ impl Desk {
 
     /// What was seen says something about the job: it pauses or stops.
     pub(crate) async fn halt(&self, job: &JobId, halt: &Halt) -> Result<(), LedgerError> {
-        tracing::warn!(%job, "{halt}");
+        // What was seen may name an object; it stands in the job's record for those who may know.
+        let (what, reason, detail) = match halt {
+            Halt::Pause { reason, detail } => ("the job pauses", reason.as_str(), detail),
+            Halt::Stop { reason, detail } => ("the job stops", reason.as_str(), detail),
+            Halt::LeaseOver => return Ok(()),
+        };
+        tracing::warn!(%job, reason, "{what}");
+        tracing::debug!(%job, detail, "{what}");
+        spans::failed(&spans::Span::current(), reason);
         if matches!(halt, Halt::Stop { .. }) {
             self.stop_writes(job, halt);
         }

@@ -57,7 +57,8 @@ impl Permits {
     }
 
     /// How many there are.
-    pub(crate) fn count(&self) -> usize {
+    #[must_use]
+    pub fn count(&self) -> usize {
         self.process.size()
     }
 
@@ -69,6 +70,12 @@ impl Permits {
     /// Calls of one slice.
     pub(crate) fn of_slice(&self, share: Arc<Share>) -> Self {
         Self { share: Some(share), ..self.clone() }
+    }
+
+    /// How many of the process's are taken.
+    #[must_use]
+    pub fn in_use(&self) -> usize {
+        self.process.size().saturating_sub(self.process.free.available_permits())
     }
 
     /// The right to one store call at a time, until it is dropped.

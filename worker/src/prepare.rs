@@ -165,8 +165,8 @@ impl Desk {
         let Some(still) = held(&self.site.ledger, &self.env, &mut lease, stop, look).await? else {
             return Ok(self.site.ledger.give_back(lease).await?);
         };
-        if let Some(halt) = still {
-            tracing::info!(job = %job.id, "still {halt}");
+        if still.is_some() {
+            tracing::info!(job = %job.id, "what paused the job is still so");
             return Ok(self.site.ledger.give_back(lease).await?);
         }
         match self.site.ledger.update_job(&job.id, |job, now| transition::resume(job, false, now)).await {

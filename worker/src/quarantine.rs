@@ -37,7 +37,8 @@ pub(crate) fn set_aside(tools: &Tools, task: &Task) -> Option<Done> {
         Task::Look(entry) => tools.rewrapper.set_aside(entry),
         Task::Again(_, row) | Task::Doubt(_, row) => again(row),
     };
-    tracing::warn!(key = row.key, "set aside: three leases in a row ended over it without progress");
+    tracing::warn!("an object is set aside: three leases in a row ended over it without progress; the report names it");
+    tracing::debug!(key = row.key, "set aside");
     tools.meter.outcome(row.outcome, row.size);
     Some(Done { settled: Some(Settled::Row(row)), replaced: task.replaces() })
 }

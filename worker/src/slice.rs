@@ -16,6 +16,7 @@ use keyrotate_report::ReportError;
 use keyrotate_rewrap::{Halt, Rewrapper, Settled};
 use keyrotate_store::Store;
 use keyrotate_store::wrap::fenced::Deadline;
+use keyrotate_telemetry::Instrument as _;
 use tokio::sync::{Mutex, Notify, mpsc};
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio::time::Instant;
@@ -30,6 +31,7 @@ use crate::permits::Permits;
 use crate::quarantine::set_aside;
 use crate::share::Allotment;
 use crate::source::{Item, Source, SourceError, Task};
+use crate::trace;
 use crate::window::{self, Broken, Closed, Done};
 
 /// How large a window and how long a slice is.
@@ -184,10 +186,10 @@ impl Slice {
     ) -> (mpsc::Receiver<Result<Vec<Item>, SourceError>>, JoinHandle<()>) {
         let (sender, pages) = mpsc::channel(1);
         let permits = self.tools.permits.clone();
-        let reader = tokio::spawn(async move {
+        let read = async move {
             loop {
                 let permit = permits.call().await;
-                let page = source.page().await;
+                let page = trace::page(source.page()).await;
                 drop(permit);
                 let Some(page) = page.transpose() else { return };
                 let failed = page.is_err();
@@ -195,7 +197,8 @@ impl Slice {
                     return;
                 }
             }
-        });
+        };
+        let reader = tokio::spawn(read.in_current_span());
         (pages, reader)
     }
 
@@ -258,7 +261,8 @@ impl Slice {
                 continue;
             }
             let tools = Arc::clone(&self.tools);
-            self.tasks.spawn(async move { (ordinal, tools.deadline.bounds(work(&tools, item.task)).await) });
+            let work = async move { (ordinal, trace::object(tools.deadline.bounds(work(&tools, item.task))).await) };
+            self.tasks.spawn(work.in_current_span());
         }
     }
 
@@ -316,12 +320,11 @@ impl Slice {
         let to = done.last().map(|(to, _)| to).filter(|_| !last).unwrap_or(&self.end).clone();
         self.closed_last = last;
         self.window_since = Instant::now();
+        let rows = done.len();
         let (tools, lease) = (Arc::clone(&self.tools), Arc::clone(&self.lease));
         let deadline = tools.deadline.clone();
-        self.closing =
-            Some(tokio::spawn(
-                async move { deadline.bounds(window::close(tools, lease, books, to, done, last)).await },
-            ));
+        let close = async move { deadline.bounds(window::close(tools, lease, books, to, done, last)).await };
+        self.closing = Some(tokio::spawn(close.instrument(trace::window(rows))));
     }
 
     /// Rows of a job that is denied everything are not kept, for they say nothing about the objects; and until it is
@@ -362,7 +365,7 @@ impl Slice {
     fn renew(&mut self) {
         self.renew_at = Instant::now() + self.tools.limits.lease_time / 3;
         let (tools, lease, got_on) = (Arc::clone(&self.tools), Arc::clone(&self.lease), self.got_on);
-        self.renewing = Some(tokio::spawn(async move {
+        let renew = async move {
             let mut lease = lease.lock().await;
             if got_on {
                 lease.note_progress();
@@ -377,7 +380,8 @@ impl Slice {
                 }
             }
             Ok(signal)
-        }));
+        };
+        self.renewing = Some(tokio::spawn(renew.in_current_span()));
     }
 
     /// The first part that is added to an upload is told at once: a worker that dies before its next renewal would

@@ -1,11 +1,13 @@
 //! Leases: asked for, held, and consumed by whatever ends them.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use keyrotate_proto::id::{Epoch, ShardRef};
 use keyrotate_proto::state::{JobState, PassKind};
 use keyrotate_proto::ticket::Ticket;
+use keyrotate_telemetry::spans;
 
 use super::transact::{Change, View};
 use super::{Commit, Ledger, LedgerError, Prepared};
@@ -26,6 +28,7 @@ pub struct HeldLease {
     until: Timestamp,
     deadline: Duration,
     got_on: bool,
+    taken_from: Option<String>,
 }
 
 impl HeldLease {
@@ -57,6 +60,12 @@ impl HeldLease {
     #[must_use]
     pub fn epoch(&self) -> &Epoch {
         &self.fence.epoch
+    }
+
+    /// The id of the span under which somebody else held the shard whose lease this one ended, where that was traced.
+    #[must_use]
+    pub fn taken_from(&self) -> Option<&str> {
+        self.taken_from.as_deref()
     }
 
     /// When it ends, by the back-end's time.
@@ -141,6 +150,20 @@ impl From<Refusal> for LeaseRefusal {
     }
 }
 
+/// Bytes of a lease's token.
+const TOKEN: usize = 6;
+/// The same behind the id of a span, which is random as well.
+const TOKEN_BESIDE_SPAN: usize = 2;
+/// Digits of a span's id.
+const SPAN_DIGITS: usize = 16;
+
+/// The span under which somebody else holds a shard.
+fn held_under(record: &ShardRecord, ours: &str) -> Option<String> {
+    let ShardState::Leased { token, .. } = &record.state else { return None };
+    let other = token != ours && token.len() == SPAN_DIGITS + 2 * TOKEN_BESIDE_SPAN;
+    other.then(|| token.get(..SPAN_DIGITS).map(str::to_owned))?
+}
+
 struct Step {
     job: JobRecord,
     shard: ShardRecord,
@@ -159,7 +182,11 @@ impl Ledger {
         ttl: Duration,
         redelivered: bool,
     ) -> Result<HeldLease, LeaseRefusal> {
-        let token = self.env.random_hex(6);
+        // With the id of the span that works under it, so that whoever takes over can link to that.
+        let token = match spans::span_id(&spans::Span::current()) {
+            Some(span) => span + &self.env.random_hex(TOKEN_BESIDE_SPAN),
+            None => self.env.random_hex(TOKEN),
+        };
         let keys = keys(&ticket.shard);
         let job: JobRecord = self.view(&keys[..1]).await?.get(&keys[0])?;
         if job.spec_hash != ticket.spec_hash {
@@ -167,7 +194,13 @@ impl Ledger {
         }
         let ask = LeaseAsk { owner, token: &token, ticket_epoch: &ticket.epoch, redelivered, ttl };
         let sent = self.env.boottime();
-        let step = self.step(&keys, |job, record, now| shard::lease(job, record, &ask, now)).await;
+        let before = Mutex::new(None);
+        let step = self.step(&keys, |job, record, now| {
+            let leased = shard::lease(job, record, &ask, now)?;
+            *before.lock().unwrap_or_else(PoisonError::into_inner) = held_under(record, &token);
+            Ok(leased)
+        });
+        let step = step.await;
         let Step { job, shard: record } = match step {
             Ok(step) => step,
             Err(LedgerError::Refused(refusal)) => return Err(refusal.into()),
@@ -176,7 +209,8 @@ impl Ledger {
         let kind = shard::kind(&job, &record)?;
         let fence = Fence { epoch: record.epoch.clone(), token };
         let until = until(&record).unwrap_or(Timestamp::MIN);
-        Ok(HeldLease { record, job, kind, fence, ttl, until, deadline: sent + ttl, got_on: false })
+        let taken_from = before.into_inner().unwrap_or_else(PoisonError::into_inner);
+        Ok(HeldLease { record, job, kind, fence, ttl, until, deadline: sent + ttl, got_on: false, taken_from })
     }
 
     /// Makes the lease longer.

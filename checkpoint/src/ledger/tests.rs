@@ -313,7 +313,7 @@ fn a_shard_fits_into_a_kibibyte() {
     (record.parts, record.charges) = (99_999, 2);
     record.last_holder = Some("worker-0123456789".into());
     let owner = "worker-0123456789".to_owned();
-    record.state = ShardState::Leased { owner, token: "0123456789ab".into(), until: at(0), progressed: true };
+    record.state = ShardState::Leased { owner, token: "0123456789abcdef0123".into(), until: at(0), progressed: true };
     let bytes = serde_json::to_vec(&record).unwrap();
     assert!(bytes.len() <= 1024, "{} bytes", bytes.len());
     assert_eq!(serde_json::from_slice::<ShardRecord>(&bytes).unwrap(), record);

@@ -7,6 +7,7 @@ use std::time::Duration;
 use ::redis::aio::{MultiplexedConnection, PubSubStream};
 use ::redis::sentinel::{SentinelClient, SentinelServerType};
 use ::redis::{AsyncConnectionConfig, Client, RedisError};
+use keyrotate_telemetry::metrics;
 use tokio::sync::Mutex;
 
 use super::info::Info;
@@ -51,10 +52,9 @@ impl Links {
             return Ok(link.clone());
         }
         let connect = tokio::time::timeout(2 * CONNECT_TIMEOUT, self.connect());
-        let (connection, run) = match connect.await {
-            Ok(connected) => connected?,
-            Err(late) => return Err(BackendError::Unavailable(late.into())),
-        };
+        let connected = connect.await.unwrap_or_else(|late| Err(BackendError::Unavailable(late.into())));
+        metrics().connected.with(&["redis"]).set(i64::from(connected.is_ok()));
+        let (connection, run) = connected?;
         let link = Link { connection, run, number: current.0 + 1 };
         *current = (link.number, Some(link.clone()));
         Ok(link)
@@ -65,6 +65,7 @@ impl Links {
         let mut current = self.current.lock().await;
         if current.1.as_ref().is_some_and(|there| there.number == link.number) {
             current.1 = None;
+            metrics().connected.with(&["redis"]).set(0);
         }
     }
 

@@ -139,6 +139,11 @@ async fn healthy() -> &'static str {
     "ok\n"
 }
 
+/// `GET /metrics`
+async fn measured() -> impl axum::response::IntoResponse {
+    ([("content-type", keyrotate_telemetry::metrics::CONTENT_TYPE)], keyrotate_telemetry::metrics().text())
+}
+
 /// `GET /readyz`
 async fn ready(State(api): State<Arc<Api>>) -> Answer<&'static str> {
     let late = |_| Problem::new(Kind::Unavailable, "the checkpoint does not answer in time", "see to Redis");
@@ -221,6 +226,12 @@ fn looking(table: Table) -> Table {
         role: Some(Role::Admin),
         ..NOTHING
     };
+    let shown = Operation {
+        path: "/metrics",
+        id: "metrics",
+        summary: "What this coordinator counts, in the OpenMetrics text format.",
+        ..NOTHING
+    };
     let ready_or_not =
         Operation { problems: &[Kind::Unavailable], ..open("/readyz", "ready", "Whether the checkpoint answers.") };
     table
@@ -228,6 +239,7 @@ fn looking(table: Table) -> Table {
         .json::<body::JobStatus>(&status, 200, get(jobs::status))
         .json::<body::JobDescription>(&description, 200, get(jobs::description))
         .json::<body::WorkerList>(&workers, 200, get(jobs::workers))
+        .add(&shown, None, (200, text()), get(measured))
         .add(&open("/healthz", "healthy", "Whether the process lives."), None, (200, text()), get(healthy))
         .add(&ready_or_not, None, (200, text()), get(ready))
 }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::MethodRouter;
 use keyrotate_config::token::Role;
 use keyrotate_proto::api::Problem as ProblemBody;
@@ -13,7 +13,7 @@ use schemars::{JsonSchema, Schema};
 use serde_json::{Map, Value, json};
 
 use super::Api;
-use super::door::guard;
+use super::door::{self, guard};
 use super::problem::Kind;
 
 /// What an operation is called, who may use it, and what goes in and out.
@@ -96,6 +96,8 @@ impl Table {
             Some(role) => handler.layer(from_fn_with_state((Arc::clone(&self.api.door), role), guard)),
             None => handler,
         };
+        let (method, route) = (operation.method, operation.path);
+        let handler = handler.layer(from_fn(move |request, next| door::traced(method, route, request, next)));
         // The router's word for "the rest of the path" is none of OpenAPI's.
         let path = operation.path.replace("{name}", "{*name}");
         self.router = self.router.route(&path, handler);

@@ -15,6 +15,7 @@ use keyrotate_proto::api::{FileProblem, Submitted};
 use keyrotate_proto::id::{JobId, Nonce};
 use keyrotate_proto::job::{Parsed, parse};
 use keyrotate_proto::position::KeyRange;
+use keyrotate_telemetry::spans;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
@@ -69,6 +70,7 @@ pub(crate) async fn submit(
     }
     let job = api.record(&asked, &caller, &parsed).await?;
     let id = job.id.clone();
+    spans::Span::current().record("job", tracing::field::display(&id));
     let begun = match again {
         Some(again) => api.site.ledger.begin_job_once(job, &again).await?,
         None => api.site.ledger.begin_job(job).await.map(|()| id.clone())?,
@@ -113,6 +115,7 @@ impl Api {
             store_name: store.name.clone(),
             probes: store.probes.clone(),
             confirmed: asked.confirm,
+            traceparent: spans::traceparent(&spans::Span::current()),
             limits: JobLimits { priority: asked.priority, ..JobLimits::default() },
             ..job
         })

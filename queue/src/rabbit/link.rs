@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use keyrotate_env::Env;
+use keyrotate_telemetry::metrics;
 use lapin::{Channel, Connection, ConnectionBuilder, ConnectionProperties, Event};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
@@ -118,7 +119,7 @@ impl Link {
 impl Drop for Link {
     fn drop(&mut self) {
         self.supervisor.abort();
-        self.shared.state.send_replace(LinkState::Unused);
+        self.shared.say(LinkState::Unused);
     }
 }
 
@@ -150,7 +151,7 @@ pub(super) fn silent(limit: Duration) -> QueueError {
 async fn supervise(shared: Arc<Shared>) {
     let (mut number, mut failures) = (0, 0_u32);
     let mut lost = Instant::now();
-    shared.state.send_replace(LinkState::Down);
+    shared.say(LinkState::Down);
     loop {
         match shared.connect().await {
             Ok(connection) => {
@@ -175,6 +176,18 @@ async fn supervise(shared: Arc<Shared>) {
 }
 
 impl Shared {
+    /// To whoever watches, and to the gauges.
+    fn say(&self, state: LinkState) {
+        let to = ["rabbitmq-", self.role].concat();
+        match &state {
+            LinkState::Unused => metrics().connected.remove(&[&to]),
+            LinkState::Down => drop(metrics().connected.with(&[&to]).set(0)),
+            LinkState::Up | LinkState::Blocked(_) => drop(metrics().connected.with(&[&to]).set(1)),
+        }
+        metrics().rabbitmq_blocked.set(i64::from(matches!(state, LinkState::Blocked(_))));
+        self.state.send_replace(state);
+    }
+
     async fn connect(&self) -> Result<Connection, QueueError> {
         let name = format!("keyrotate {}", self.role);
         let properties = ConnectionProperties::default().with_connection_name(name.into());
@@ -193,19 +206,19 @@ impl Shared {
         let mut unwanted = self.unwanted.subscribe();
         let number = current.number;
         self.current.send_replace(Some(current));
-        self.state.send_replace(LinkState::Up);
+        self.say(LinkState::Up);
         let (mut reason, mut blocked) = ("it was closed".to_owned(), None);
         while connection.status().connected() {
             tokio::select! {
                 event = events.next() => match event {
                     Some(Event::ConnectionBlocked(why)) => {
                         tracing::warn!(role = self.role, why, "RabbitMQ takes no more on this connection");
-                        self.state.send_replace(LinkState::Blocked(why));
+                        self.say(LinkState::Blocked(why));
                         blocked = Some(Instant::now());
                     }
                     Some(Event::ConnectionUnblocked) => {
                         tracing::info!(role = self.role, "RabbitMQ takes more again");
-                        self.state.send_replace(LinkState::Up);
+                        self.say(LinkState::Up);
                         blocked = None;
                     }
                     Some(Event::Error(error)) => reason = error.to_string(),
@@ -224,7 +237,7 @@ impl Shared {
             }
         }
         self.current.send_replace(None);
-        self.state.send_replace(LinkState::Down);
+        self.say(LinkState::Down);
         let _ = timeout(FAREWELL, connection.close(200, "bye".into())).await;
         reason
     }

@@ -84,6 +84,16 @@ impl RabbitQueue {
         self.lines.consuming.subscribe()
     }
 
+    /// How many dead letters there are, as the broker counts them: that may lag behind.
+    ///
+    /// # Errors
+    /// When the broker can't be reached, or has no such queue yet.
+    pub async fn count_dead_letters(&self) -> Result<u32, QueueError> {
+        let (link, limit) = (self.lines.consume()?, self.config.limits.answer);
+        let current = tokio::time::timeout(limit, link.current()).await.map_err(|_| link::silent(limit))?;
+        topology::count(&current.channel(limit).await?, &self.config.names.dead(), limit).await
+    }
+
     /// What nobody could work on.
     #[must_use]
     pub fn dead_letters(&self) -> DeadLetters {

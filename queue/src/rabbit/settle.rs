@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use keyrotate_telemetry::metrics;
 use lapin::Acker;
 use lapin::BasicProperties;
 use lapin::message::Delivery as Message;
@@ -54,7 +55,10 @@ impl Held {
     pub(super) async fn bury(mut self, reason: String) -> Result<(), QueueError> {
         let Some(body) = self.body.take() else { return Err(QueueError::Gone) };
         match self.graves.take_in(&body, &reason).await {
-            Ok(()) => said(body.acker.ack(BasicAckOptions::default()), self.graves.config.limits.answer).await,
+            Ok(()) => {
+                metrics().tickets_rejected.inc();
+                said(body.acker.ack(BasicAckOptions::default()), self.graves.config.limits.answer).await
+            }
             Err(error) => {
                 tracing::warn!(reason, error = &error as &dyn std::error::Error, "a dead letter could not be written");
                 later(body);

@@ -40,6 +40,13 @@ pub(super) async fn look_for(channel: &Channel, queue: &str, limit: Duration) ->
     answer(limit, channel.queue_declare(queue.into(), options, FieldTable::default())).await.map(drop)
 }
 
+/// How many messages lie in a queue, as the broker counts them.
+pub(super) async fn count(channel: &Channel, queue: &str, limit: Duration) -> Result<u32, QueueError> {
+    let options = QueueDeclareOptions { passive: true, durable: true, ..Default::default() };
+    let asked = channel.queue_declare(queue.into(), options, FieldTable::default());
+    answer(limit, asked).await.map(|queue| queue.message_count())
+}
+
 pub(super) async fn declare_queue(channel: &Channel, queue: &str, limit: Duration) -> Result<(), QueueError> {
     let mut arguments = FieldTable::default();
     arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));

@@ -166,7 +166,9 @@ impl Rewrapper {
     /// Ends an upload of ours.
     pub(super) async fn abort(&self, upload: &Upload) {
         if let Err(error) = self.store.abort_upload(upload).await {
-            tracing::warn!(%error, "an upload of ours could not be aborted");
+            // The store's own words may name the object.
+            tracing::warn!(kind = error.kind.word(), "an upload of ours could not be aborted");
+            tracing::debug!(%error, "an upload of ours could not be aborted");
         }
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
+use keyrotate_telemetry::names::STORE_OPERATIONS;
 
 use crate::{
     Acl, Body, BucketFacts, CopyRequest, GetRequest, Guard, HeadRequest, InPlace, ListPage, ListRequest, NewObject,
@@ -50,7 +51,7 @@ pub enum Operation {
     Bucket,
 }
 
-const OPERATIONS: [Operation; 17] = [
+pub(super) const OPERATIONS: [Operation; 17] = [
     Operation::List,
     Operation::Head,
     Operation::Get,
@@ -69,6 +70,15 @@ const OPERATIONS: [Operation; 17] = [
     Operation::Delete,
     Operation::Bucket,
 ];
+
+impl Operation {
+    /// Its word in metrics and spans.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        // In the same order; a test compares them.
+        STORE_OPERATIONS[self as usize]
+    }
+}
 
 /// Calls counted so far. Clones share their counts.
 #[derive(Clone, Debug, Default)]
@@ -236,5 +246,14 @@ mod tests {
         assert_eq!(calls.total(), (1..=17).sum::<u64>());
         assert_eq!(calls.by_operation().len(), 17);
         assert!(Calls::default().by_operation().is_empty());
+    }
+
+    #[test]
+    fn every_operation_has_its_own_word() {
+        assert_eq!(OPERATIONS.len(), STORE_OPERATIONS.len());
+        for operation in OPERATIONS {
+            let plain = operation.word().replace('-', "");
+            assert_eq!(plain, format!("{operation:?}").to_lowercase());
+        }
     }
 }

@@ -54,7 +54,7 @@ fn touched() -> Metrics {
 #[test]
 fn what_is_shown_is_what_the_table_says() {
     let metrics = touched();
-    let shown = read(&metrics.text(BOTH));
+    let shown = read(&metrics.text_of(BOTH));
     let told: BTreeMap<_, _> = ALL
         .iter()
         .map(|name| {
@@ -64,7 +64,7 @@ fn what_is_shown_is_what_the_table_says() {
         .collect();
     assert_eq!(shown, told);
     for role in BOTH {
-        let shown: BTreeSet<_> = read(&metrics.text(&[*role])).into_keys().collect();
+        let shown: BTreeSet<_> = read(&metrics.text_of(&[*role])).into_keys().collect();
         let told: BTreeSet<_> =
             ALL.iter().filter(|name| name.roles.contains(role)).map(|name| name.name.to_owned()).collect();
         assert_eq!(shown, told, "{role:?}");
@@ -73,7 +73,7 @@ fn what_is_shown_is_what_the_table_says() {
 
 #[test]
 fn counters_start_at_0_and_gauges_where_somebody_sets_them() {
-    let text = Metrics::new().text(BOTH);
+    let text = Metrics::new().text_of(BOTH);
     assert!(text.contains("\nkeyrotate_objects_total{outcome=\"failed\"} 0\n"), "{text}");
     assert!(text.contains("\nkeyrotate_redeliveries_total 0\n"), "{text}");
     assert!(text.contains("\nkeyrotate_kes_call_seconds_count{operation=\"generate\",result=\"error\"} 0\n"), "{text}");
@@ -87,7 +87,7 @@ fn a_job_that_ended_leaves_nothing_behind() {
     metrics.job_bytes.with(&["j1"]).set(5);
     metrics.job_bytes.with(&["j2"]).set(6);
     metrics.job_bytes.remove(&["j1"]);
-    let text = metrics.text(BOTH);
+    let text = metrics.text_of(BOTH);
     assert!(!text.contains("j1") && text.contains("keyrotate_job_rotated_bytes{job=\"j2\"} 6"), "{text}");
 }
 
@@ -103,7 +103,7 @@ fn gauges_are_looked_at_when_they_are_fetched() {
     metrics.at_scrape(|metrics| {
         metrics.permits.set(7);
     });
-    assert!(metrics.text(BOTH).contains("\nkeyrotate_permits 7\n"));
+    assert!(metrics.text_of(BOTH).contains("\nkeyrotate_permits 7\n"));
 }
 
 #[test]
