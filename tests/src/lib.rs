@@ -6,6 +6,7 @@
 //! failure that says what it was; nothing here sleeps and hopes.
 
 pub mod bucket;
+pub mod collector;
 pub mod exe;
 pub mod job;
 mod old_keys;
