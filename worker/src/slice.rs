@@ -132,8 +132,13 @@ pub(crate) struct Slice {
     source_through: bool,
     closed_last: bool,
     ending: Option<SliceEnd>,
+    stopping: bool,
     denied: Option<usize>,
 }
+
+/// A worker that is told to stop waits no longer for its writes: then it commits what it knows, and the leases of what it
+/// does not know run out. A few seconds before it must have ended.
+const STOPS_WITHIN: Duration = Duration::from_secs(20);
 
 /// So many objects denied before any other outcome mean that the job is denied, not the objects.
 const ALL_DENIED: usize = 20;
@@ -160,6 +165,7 @@ impl Slice {
             source_through: false,
             closed_last: false,
             ending: None,
+            stopping: false,
             denied: Some(0),
             tools,
         }
@@ -221,13 +227,20 @@ impl Slice {
                 Some(closed) = OptionFuture::from(self.closing.as_mut()) => self.closed(closed),
                 Some(renewed) = OptionFuture::from(self.renewing.as_mut()) => self.renewed(renewed),
                 page = pages.recv(), if wants_page => self.page(page),
-                () = stop.cancelled(), if self.ending.is_none() => self.ending = Some(SliceEnd::Stopped),
+                () = stop.cancelled(), if !self.stopping => self.stop(),
                 () = tokio::time::sleep_until(self.over_at), if self.ending.is_none() => self.ending = Some(SliceEnd::Stopped),
                 () = tokio::time::sleep_until(self.renew_at), if self.renewing.is_none() => self.renew(),
                 () = self.tools.part_added.notified(), if self.renewing.is_none() && !self.got_on => self.got_on(),
                 () = tokio::time::sleep_until(window_due), if ages => {}
             }
         }
+    }
+
+    /// The process ends: what is in flight comes to its end if that is near.
+    fn stop(&mut self) {
+        self.stopping = true;
+        self.tools.deadline.end_within(STOPS_WITHIN);
+        self.end_with(SliceEnd::Stopped);
     }
 
     fn page(&mut self, page: Option<Result<Vec<Item>, SourceError>>) {

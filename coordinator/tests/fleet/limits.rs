@@ -145,3 +145,38 @@ async fn a_throttled_worker_slows_the_others_and_all_come_back_by_themselves() {
     world.completed(&id, 3000).await;
     workers.iter().chain([&coordinator]).for_each(Process::kill);
 }
+
+/// A store that answers `knee` calls at a time; the others wait for their turn.
+fn with_knee(worker: &Process, knee: usize, takes: Duration) {
+    let turns = Arc::new(tokio::sync::Semaphore::new(knee));
+    let answer = Arc::new(move || -> BoxFuture<'static, ()> {
+        let turns = Arc::clone(&turns);
+        Box::pin(async move {
+            let _turn = turns.acquire().await.unwrap();
+            tokio::time::sleep(takes).await;
+        })
+    });
+    worker.faults.add(Rule::on("*", Action::Before(answer)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn permits_that_nobody_counted_become_as_many_as_the_store_can_do_with() {
+    const KNEE: usize = 24;
+    let world = World::new(24, 6000).await;
+    let worker = world.worker_of("w1", &[DEFAULT_STORE], Permits::auto(None));
+    with_knee(&worker, KNEE, Duration::from_millis(100));
+    let coordinator = world.coordinator("c1");
+    let id = world.submit().await;
+    world.until(&id, walking).await;
+    let mut levels = Vec::new();
+    while !world.job(&id).await.state.is_ended() && levels.len() < 200 {
+        levels.push(worker.level());
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert_eq!(levels[0], 8, "{levels:?}");
+    assert!(levels.iter().all(|level| *level <= 2 * KNEE), "{levels:?}");
+    let (most, last) = (levels.iter().max().unwrap(), levels.last().unwrap());
+    assert!(*most >= KNEE && *last >= KNEE * 3 / 4, "{levels:?}");
+    world.completed(&id, 6000).await;
+    [worker, coordinator].iter().for_each(Process::kill);
+}

@@ -133,3 +133,24 @@ async fn a_worker_that_is_told_to_stop_commits_what_it_has_begun_and_begins_noth
     assert_eq!(counts.of("rotated"), 400, "each write was counted: {counts:?}");
     [worker, coordinator].iter().for_each(Process::kill);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_lasts_longer_than_a_worker_may_is_given_up_and_all_else_committed() {
+    let world = World::new(36, 400).await;
+    let coordinator = world.coordinator("c1");
+    let worker = world.worker_at("w1", Some(50.0));
+    let slow = Rule::on("UpdateObjectEncryption", Action::Delay(Duration::from_secs(600))).of_key("00060");
+    worker.faults.add(slow);
+    let id = world.submit().await;
+    world.until(&id, walking).await;
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let told = Instant::now();
+    worker.stop().await;
+    assert!((15..21).contains(&told.elapsed().as_secs()), "{:?}", told.elapsed());
+    assert!(is_leased(&world, &id).await, "what it gave up may still be done: its lease runs out");
+    let worker = world.worker("w2");
+    world.completed(&id, 400).await;
+    let counts = world.job(&id).await.result.unwrap().counts;
+    assert_eq!(counts.of("rotated"), 400, "each write was counted: {counts:?}");
+    [worker, coordinator].iter().for_each(Process::kill);
+}

@@ -135,6 +135,11 @@ impl World {
 
     /// A worker that serves these stores, which are all the same one.
     pub(crate) fn worker_of(&self, name: &str, stores: &[&str], permits: Permits) -> Process {
+        self.worker_over(name, stores, permits, self.ledger.clone())
+    }
+
+    /// The same with a way of its own to the checkpoint.
+    pub(crate) fn worker_over(&self, name: &str, stores: &[&str], permits: Permits, ledger: Ledger) -> Process {
         let faulty = Faulty::new(self.store.clone());
         let faults = faulty.faults().clone();
         let store = Retrying::new(Fenced::new(faulty), RetryPolicy::default(), self.env.clone());
@@ -143,7 +148,7 @@ impl World {
             stores: stores.iter().map(|name| ((*name).to_owned(), served.clone())).collect(),
             kms: Some(Arc::new(self.kes.clone()) as Arc<dyn Kms>),
             reports: self.reports.clone(),
-            ledger: self.ledger.clone(),
+            ledger,
             queue: self.queue.clone(),
         };
         let config = WorkerConfig {

@@ -20,6 +20,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use keyrotate_env::Env;
+use tokio::sync::Notify;
 
 use crate::{
     Acl, Body, BucketFacts, CopyRequest, ErrorKind, GetRequest, Guard, HeadRequest, InPlace, ListPage, ListRequest,
@@ -32,12 +33,16 @@ tokio::task_local! {
     static ASKED_AT: Timestamp;
 }
 
-/// The moment, on the clock that goes on during a suspend, at which a lease ends. It is counted from before the lease
+/// The moment, on the clock that goes on during a suspend, at which a lease ends for its holder. It is counted from before the lease
 /// or renewal was asked for, so it is never later than the checkpoint's own idea of it. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Deadline {
     env: Env,
     end: Arc<AtomicU64>,
+    /// Writes are over by then, however long the lease is.
+    latest: Arc<AtomicU64>,
+    /// Tells those who wait that it came nearer.
+    nearer: Arc<Notify>,
     /// So long before the end no write begins any more, in milliseconds: a call may last that long.
     margin: u64,
     refused: Arc<AtomicBool>,
@@ -47,12 +52,20 @@ impl Deadline {
     /// A lease of `length` that ends at `end` of [`Env::boottime`]. No write begins in its last quarter.
     #[must_use]
     pub fn new(env: Env, end: Duration, length: Duration) -> Self {
-        Self { env, end: Arc::new(AtomicU64::new(millis(end))), margin: millis(length / 4), refused: Arc::default() }
+        let [end, latest] = [millis(end), u64::MAX].map(|time| Arc::new(AtomicU64::new(time)));
+        let (nearer, refused) = Default::default();
+        Self { env, end, latest, nearer, margin: millis(length / 4), refused }
     }
 
     /// The lease was renewed and now ends at `end`.
     pub fn extend(&self, end: Duration) {
         self.end.fetch_max(millis(end), Ordering::Relaxed);
+    }
+
+    /// The process ends: as if the lease could not be made longer than for this `time` from now.
+    pub fn end_within(&self, time: Duration) {
+        self.latest.fetch_min(millis(self.env.boottime() + time), Ordering::Relaxed);
+        self.nearer.notify_waiters();
     }
 
     /// Does `work`. No write to a [`Fenced`] store in it begins, or goes on, that could land after the lease. Tasks
@@ -79,7 +92,8 @@ impl Deadline {
     }
 
     fn left(&self) -> u64 {
-        self.end.load(Ordering::Relaxed).saturating_sub(millis(self.env.boottime()))
+        let end = self.end.load(Ordering::Relaxed).min(self.latest.load(Ordering::Relaxed));
+        end.saturating_sub(millis(self.env.boottime()))
     }
 
     fn refusal(&self, operation: &'static str, what: &str) -> StoreError {
@@ -117,14 +131,19 @@ async fn write<T>(operation: &'static str, call: impl Future<Output = Result<T>>
     }
     let mut call = pin!(ASKED_AT.scope(lease.env.now(), call));
     loop {
+        let nearer = lease.nearer.notified();
+        let wait = Duration::from_millis(lease.lets_wait());
         // Asked at each step, for the runtime's timers know nothing of a suspend.
         let step = poll_fn(|context| match lease.lets_wait() {
             0 => Poll::Ready(Err(lease.refusal(operation, "given up: the lease that it was made under is over"))),
             _ => call.as_mut().poll(context),
         });
-        // It may have been made longer when the time is up.
-        if let Ok(ended) = tokio::time::timeout(Duration::from_millis(lease.lets_wait()), step).await {
-            return ended;
+        tokio::select! {
+            biased;
+            ended = step => return ended,
+            () = nearer => {}
+            // It may have been made longer when the time is up.
+            () = tokio::time::sleep(wait) => {}
         }
     }
 }

@@ -111,3 +111,19 @@ async fn a_write_is_signed_with_the_time_at_which_it_was_asked_for() {
     assert_eq!(signed_at(), None);
     assert_eq!(write("PutObject", async { Ok(signed_at()) }).await.unwrap(), None, "it is under no lease");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_process_that_ends_gives_its_writes_up_however_long_the_lease_is() {
+    let env = env();
+    let store = Fenced::new(Scripted::taking(Duration::from_secs(300)));
+    let lease = lease(&env);
+    let (began, ends) = (Instant::now(), Duration::from_secs(20));
+    let told = async {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        lease.end_within(ends);
+        lease.extend(env.boottime() + LEASE_TIME);
+    };
+    let (ended, ()) = tokio::join!(lease.bounds(write_to(&store)), told);
+    assert_eq!(kind(ended), ErrorKind::LeaseOver);
+    assert!(began.elapsed() < ends && began.elapsed() > ends * 3 / 4, "{:?}", began.elapsed());
+}
