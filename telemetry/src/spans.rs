@@ -92,7 +92,7 @@ pub fn part_of_slice(what: &'static str) -> Span {
 #[must_use]
 pub fn object() -> Option<Span> {
     static NUMBER: AtomicU64 = AtomicU64::new(0);
-    let sampled = is_traced() && NUMBER.fetch_add(1, Ordering::Relaxed) % SAMPLE == 0;
+    let sampled = is_traced() && NUMBER.fetch_add(1, Ordering::Relaxed).is_multiple_of(SAMPLE);
     sampled.then(|| {
         info_span!(
             target: TARGET, "object", outcome = Empty, reason = Empty, size = Empty, otel.status_code = Empty,
