@@ -71,7 +71,8 @@ impl Books {
     }
 
     /// Writes a window's rows as the next part and gives the commit that names it. A window without rows that does
-    /// not end the shard gets no part of its own: the next one's interval covers it.
+    /// not end the shard gets no part of its own: the next one's interval covers it. Nor does one behind the shard's end,
+    /// where a slice stopped between its last window and the end of the shard: the chain is whole.
     pub(crate) async fn enter(
         &mut self,
         to: Position,
@@ -81,7 +82,7 @@ impl Books {
     ) -> Result<Commit, ReportError> {
         let mut counts = Counts::default();
         rows.iter().for_each(|row| row.count_into(&mut counts));
-        if last || !rows.is_empty() {
+        if last && self.from != to || !rows.is_empty() {
             self.write_part(to.clone(), rows, counts.clone(), replaced.clone()).await?;
         }
         self.counts.add(&counts);
@@ -155,5 +156,21 @@ mod tests {
         let links = chain(reports.as_ref(), record.last_part.as_deref()).await.unwrap();
         let intervals: Vec<_> = links.iter().map(|link| (ends(&link.header.from), ends(&link.header.to))).collect();
         assert_eq!(intervals, [("a".to_owned(), "c".to_owned()), ("c".to_owned(), "f".to_owned())]);
+    }
+
+    #[tokio::test]
+    async fn a_chain_that_is_at_its_end_gets_no_further_part() {
+        let reports: Arc<dyn ReportStore> = Arc::new(MemoryStore::default());
+        let shard = ShardRef { job: JobId::new(1, [0; 10]), pass: PassId(3), shard: ShardId(0) };
+        let range = KeyRange { start: "a".into(), end: None };
+        let mut record = ShardRecord::new(shard, range, Nonce("n".into()));
+        for _ in 0..2 {
+            record.epoch.counter += 1;
+            let mut books = Books::open(Arc::clone(&reports), "bucket".into(), &record, 0).await.unwrap();
+            let commit = books.enter(Position::End, &[], &Counts::default(), true).await.unwrap();
+            (record.cursor, record.parts, record.last_part) = (commit.cursor, commit.parts, commit.last_part);
+        }
+        assert_eq!((record.parts, record.cursor), (1, Position::End));
+        assert_eq!(chain(reports.as_ref(), record.last_part.as_deref()).await.unwrap().len(), 1);
     }
 }
