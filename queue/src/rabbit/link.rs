@@ -31,6 +31,11 @@ const LONGEST_BLOCK: Duration = Duration::from_secs(60);
 /// An outage is told at its beginning and then once in so many tries.
 const TELL_EVERY: u32 = 20;
 
+/// Role of the connection that publishes.
+pub(super) const PUBLISH: &str = "publish";
+/// Role of the connection that consumes.
+pub(super) const CONSUME: &str = "consume";
+
 /// What a connection is up to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum LinkState {
@@ -178,13 +183,18 @@ async fn supervise(shared: Arc<Shared>) {
 impl Shared {
     /// To whoever watches, and to the gauges.
     fn say(&self, state: LinkState) {
-        let to = ["rabbitmq-", self.role].concat();
-        match &state {
-            LinkState::Unused => metrics().connected.remove(&[&to]),
-            LinkState::Down => drop(metrics().connected.with(&[&to]).set(0)),
-            LinkState::Up | LinkState::Blocked(_) => drop(metrics().connected.with(&[&to]).set(1)),
+        let up = matches!(state, LinkState::Up | LinkState::Blocked(_));
+        // The doctor's connection is nobody's concern.
+        if matches!(self.role, PUBLISH | CONSUME) {
+            let to = ["rabbitmq-", self.role].concat();
+            match state {
+                LinkState::Unused => metrics().connected.remove(&[&to]),
+                _ => drop(metrics().connected.with(&[&to]).set(i64::from(up))),
+            }
         }
-        metrics().rabbitmq_blocked.set(i64::from(matches!(state, LinkState::Blocked(_))));
+        if self.role == PUBLISH {
+            metrics().rabbitmq_blocked.set(i64::from(matches!(state, LinkState::Blocked(_))));
+        }
         self.state.send_replace(state);
     }
 

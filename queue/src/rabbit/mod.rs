@@ -133,7 +133,7 @@ impl Lines {
         if let Some(link) = &*consume {
             return Ok(Arc::clone(link));
         }
-        let made = Link::start("consume", Arc::clone(&self.config), self.env.clone(), self.consuming.clone())?;
+        let made = Link::start(link::CONSUME, Arc::clone(&self.config), self.env.clone(), self.consuming.clone())?;
         Ok(Arc::clone(consume.insert(Arc::new(made))))
     }
 }

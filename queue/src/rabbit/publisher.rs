@@ -15,7 +15,7 @@ use tokio::time::{sleep, timeout};
 
 use super::config::RabbitConfig;
 use super::letter::Letter;
-use super::link::{Current, Link, LinkState, answer, silent};
+use super::link::{Current, Link, LinkState, PUBLISH, answer, silent};
 use super::topology;
 use crate::QueueError;
 
@@ -56,7 +56,7 @@ impl Publisher {
         env: Env,
         state: watch::Sender<LinkState>,
     ) -> Result<Self, QueueError> {
-        let link = Link::start("publish", Arc::clone(&config), env.clone(), state)?;
+        let link = Link::start(PUBLISH, Arc::clone(&config), env.clone(), state)?;
         Ok(Self { link, config, env, open: Mutex::new(None) })
     }
 
