@@ -5,12 +5,14 @@ use std::io::IsTerminal as _;
 use std::str::FromStr;
 
 use tracing::{Event, Subscriber};
+use tracing_subscriber::filter::{FilterExt as _, filter_fn};
 use tracing_subscriber::fmt::format::{DefaultFields, Format, JsonFields, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::about::About;
+use crate::spans::TARGET;
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,15 +49,18 @@ pub(crate) fn layer<S: Subscriber + for<'a> LookupSpan<'a>>(verbose: u8, format:
         _ => "trace,hyper=info,h2=info,rustls=info,aws_smithy_runtime=info",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    // What our spans are about stands at the end of each line.
+    let filter = filter.and(filter_fn(|what| !what.is_span() || what.target() != TARGET));
+    let colours = std::io::stderr().is_terminal();
+    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(colours);
     match format {
         LogFormat::Text => {
-            let inner = Format::default().with_ansi(std::io::stderr().is_terminal());
+            let inner = Format::default().with_ansi(colours);
             let layer = layer.fmt_fields(DefaultFields::new()).event_format(Lines { inner, format });
             Box::new(layer.with_filter(filter))
         }
         LogFormat::Json => {
-            let inner = Format::default().json().flatten_event(true).with_span_list(false);
+            let inner = Format::default().json().flatten_event(true).with_span_list(false).with_current_span(false);
             let layer = layer.fmt_fields(JsonFields::new()).event_format(Lines { inner, format });
             Box::new(layer.with_filter(filter))
         }

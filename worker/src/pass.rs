@@ -139,14 +139,18 @@ impl Desk {
 
     /// What was seen says something about the job: it pauses or stops.
     pub(crate) async fn halt(&self, job: &JobId, halt: &Halt) -> Result<(), LedgerError> {
-        // What was seen may name an object; it stands in the job's record for those who may know.
         let (what, reason, detail) = match halt {
             Halt::Pause { reason, detail } => ("the job pauses", reason.as_str(), detail),
             Halt::Stop { reason, detail } => ("the job stops", reason.as_str(), detail),
             Halt::LeaseOver => return Ok(()),
         };
-        tracing::warn!(%job, reason, "{what}");
-        tracing::debug!(%job, detail, "{what}");
+        if names_no_object(halt) {
+            tracing::warn!(%job, reason, detail, "{what}");
+        } else {
+            // It stands in the job's record, for those who may know.
+            tracing::warn!(%job, reason, "{what}");
+            tracing::debug!(%job, detail, "{what}");
+        }
         spans::failed(&spans::Span::current(), reason);
         if matches!(halt, Halt::Stop { .. }) {
             self.stop_writes(job, halt);
@@ -235,6 +239,18 @@ impl Desk {
             earlier.push((pass.id, pass.kind, shards));
         }
         Ok(earlier)
+    }
+}
+
+/// Whether what was seen is about the job as a whole, so that no object can be named in it.
+fn names_no_object(halt: &Halt) -> bool {
+    use PauseReason::{BucketGone, ClockSkew, Credentials, NoWorker, ReportStore};
+    match halt {
+        Halt::Pause { reason, .. } => {
+            matches!(reason, BucketGone | ClockSkew | Credentials | NoWorker | ReportStore)
+        }
+        Halt::Stop { reason, .. } => matches!(reason, StopReason::Refused),
+        Halt::LeaseOver => true,
     }
 }
 
