@@ -20,6 +20,10 @@ pub const RECORD_VERSION: u32 = 1;
 /// So many leases without progress, and the shard must be split, or its one object set aside.
 pub const MAX_CHARGES: u32 = 3;
 
+/// So many entries behind its last commit a holder has in hand at most: a window that is being closed, one that fills,
+/// and what is ahead of it.
+pub const MAX_AHEAD: u64 = 5_000;
+
 /// A record that knows its version.
 pub trait Record: Serialize + for<'de> Deserialize<'de> {
     /// Version of its writer.
@@ -291,6 +295,10 @@ pub struct ShardRecord {
     /// The coordinator wants it split at the holder's next commit.
     #[serde(rename = "sa", default, skip_serializing_if = "is_default")]
     pub split_asked: bool,
+    /// Entries up to this count, as [`Self::listed`] counts them, may still be written by a holder that went without
+    /// its last word.
+    #[serde(rename = "d", default, skip_serializing_if = "is_default")]
+    pub doubted_to: u64,
     /// Who held it last.
     #[serde(rename = "lh", default, skip_serializing_if = "Option::is_none")]
     pub last_holder: Option<String>,
@@ -316,7 +324,18 @@ impl ShardRecord {
             unlisted: 0,
             ticket_out_until: None,
             split_asked: false,
+            doubted_to: 0,
             last_holder: None,
+        }
+    }
+
+    /// How many entries from the cursor on an earlier holder may still be writing. Whatever is written again in a pass
+    /// behind the walk may have been written before.
+    #[must_use]
+    pub fn doubted(&self, kind: PassKind) -> u64 {
+        match kind {
+            PassKind::Walk => self.doubted_to.saturating_sub(self.listed),
+            _ => u64::MAX,
         }
     }
 

@@ -176,6 +176,9 @@ fn never(rules: &Rules, facts: &Facts, kind: SourceKind, strategy: Strategy) -> 
         },
         _ if class.is_some_and(|c| !CLASSES.contains(&c)) => Some("the object lies in a remote tier"),
         Strategy::RewriteInPlace if !rules.spec.options.in_place => Some("inPlace is off"),
+        Strategy::RewriteInPlace | Strategy::Rewrite if facts.in_doubt && hides_a_write(rules, strategy) => {
+            Some("an earlier write of it may be on its way, and would pass its condition")
+        }
         Strategy::RewriteInPlace if facts.listed.is_none() => Some("its date is not known to the millisecond"),
         Strategy::RewriteInPlace if class.is_some_and(|c| c != "STANDARD" && c != "REDUCED_REDUNDANCY") => {
             Some("not proven for its storage class")
@@ -187,6 +190,16 @@ fn never(rules: &Rules, facts: &Facts, kind: SourceKind, strategy: Strategy) -> 
         Strategy::CopyMultipart if is_marker(&facts.at.key) => Some("keys that end in `/` take no multipart upload"),
         _ => None,
     }
+}
+
+/// Whether the ETag that the strategy leaves is the one that was there: under SSE-S3 it is that of the body. A write in
+/// place that was based on it and comes later would then pass its condition, with an older date, which can cost the
+/// object.
+fn hides_a_write(rules: &Rules, strategy: Strategy) -> bool {
+    let in_place = |proof: &Proof| proof.strategy == Strategy::RewriteInPlace;
+    let replaces = strategy.keeps_version() || rules.frozen.versioning != Versioning::Enabled;
+    let may_be_there = rules.spec.options.in_place && rules.frozen.proofs.iter().any(in_place);
+    rules.frozen.target == FrozenTarget::SseS3 && may_be_there && replaces
 }
 
 /// The proof for a kind of source. A kind of which no probe could be made borrows that of the nearest one that was:

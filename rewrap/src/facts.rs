@@ -31,6 +31,9 @@ pub struct Facts {
     pub tags: Option<Tags>,
     /// Whether its ACL is the one that a write of ours would give it; `None`: nobody asked.
     pub plain_acl: Option<bool>,
+    /// Whether an earlier write of ours may still be on its way to it: of a holder that went without its last word, or
+    /// one that was never answered.
+    pub in_doubt: bool,
 }
 
 /// What HEAD shows, or a listing with facts.
@@ -83,7 +86,14 @@ impl Facts {
             }),
             tags: facts.map(|f| f.tags.clone()),
             plain_acl: None,
+            in_doubt: false,
         }
+    }
+
+    /// The same, of an object that an earlier write of ours may still be on its way to.
+    #[must_use]
+    pub(crate) fn in_doubt(self) -> Self {
+        Self { in_doubt: true, ..self }
     }
 
     /// A name and nothing else: HEAD fills it.
@@ -101,6 +111,7 @@ impl Facts {
             shown: None,
             tags: None,
             plain_acl: None,
+            in_doubt: false,
         }
     }
 

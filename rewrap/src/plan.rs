@@ -52,6 +52,11 @@ impl Plan {
         Self { facts, strategy, why, wanted, needs_intent, untried, upload: None, looked, unanswered: 0, part_added }
     }
 
+    /// Whether an earlier write of ours may still be on its way.
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        self.facts.in_doubt || self.unanswered > 0
+    }
+
     /// Names who hears of each part that the write adds to an upload whose id may stand in an intent: such a part
     /// outlives the slice, and so is progress.
     pub fn tell_of_parts(&mut self, part_added: Arc<Notify>) {

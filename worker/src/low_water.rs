@@ -7,7 +7,7 @@ use keyrotate_proto::position::Position;
 
 /// Number of an entry, given by [`LowWater::begin`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Ordinal(u64);
+pub(crate) struct Ordinal(pub(crate) u64);
 
 /// Entries in flight, in the source's order, and the outcomes of those that have one.
 #[derive(Debug)]

@@ -38,13 +38,13 @@ impl From<Interrupted> for Unfinished {
     }
 }
 
-/// Looks, puts the intent down where one is needed, acts.
-pub(crate) async fn work(tools: &Tools, task: Task) -> Result<Done, Unfinished> {
+/// Looks, puts the intent down where one is needed, acts. `in_doubt`: an earlier write of it may still be on its way.
+pub(crate) async fn work(tools: &Tools, task: Task, in_doubt: bool) -> Result<Done, Unfinished> {
     let replaced = task.replaces();
     let permit = turn(tools, tools.permits.object()).await?;
     let (look, doubt) = match task {
         Task::Look(entry) if is_of_a_lost_window(tools, &entry).await? => return Ok(Done { settled: None, replaced }),
-        Task::Look(entry) => (look(tools, &entry).await?, None),
+        Task::Look(entry) => (look(tools, &entry, in_doubt).await?, None),
         Task::Again(at, _) => (look_again(tools, &at).await?, None),
         Task::Doubt(at, row) => (look_again(tools, &at).await?, Some(row)),
         Task::Agrees => return Ok(Done { settled: None, replaced }),
@@ -89,9 +89,10 @@ async fn is_of_a_lost_window(tools: &Tools, entry: &Entry) -> Result<bool, Unfin
 }
 
 /// An entry that a lost window had put down an intent for is asked about first: it may be written already.
-async fn look(tools: &Tools, entry: &Entry) -> Result<Look, Unfinished> {
+async fn look(tools: &Tools, entry: &Entry, in_doubt: bool) -> Result<Look, Unfinished> {
     match tools.left_intents.at(&entry.key, entry.version.as_ref()) {
         Some(intent) => take_over(tools, intent).await,
+        None if in_doubt => Ok(tools.rewrapper.look_in_doubt(entry).await?),
         None => Ok(tools.rewrapper.look(entry).await?),
     }
 }

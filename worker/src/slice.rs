@@ -134,6 +134,8 @@ pub(crate) struct Slice {
     ending: Option<SliceEnd>,
     stopping: bool,
     denied: Option<usize>,
+    /// So many items from the cursor on an earlier holder may still be writing.
+    doubted: u64,
 }
 
 /// A worker that is told to stop waits no longer for its writes: then it commits what it knows, and the leases of what it
@@ -150,6 +152,7 @@ impl Slice {
         let limits = &tools.limits;
         Self {
             end: lease.record().range.end_position(),
+            doubted: lease.record().doubted(lease.kind()),
             renew_at: now + limits.lease_time / 3,
             window_since: now,
             over_at: now + limits.slice_time,
@@ -273,9 +276,9 @@ impl Slice {
                 self.water.settle(ordinal, done);
                 continue;
             }
-            let tools = Arc::clone(&self.tools);
-            let work = async move { (ordinal, trace::object(tools.deadline.bounds(work(&tools, item.task))).await) };
-            self.tasks.spawn(work.in_current_span());
+            let (tools, in_doubt) = (Arc::clone(&self.tools), ordinal.0 < self.doubted);
+            let object = async move { trace::object(tools.deadline.bounds(work(&tools, item.task, in_doubt))).await };
+            self.tasks.spawn(async move { (ordinal, object.await) }.in_current_span());
         }
     }
 

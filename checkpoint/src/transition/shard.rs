@@ -10,7 +10,7 @@ use keyrotate_proto::position::{KeyRange, Position};
 use keyrotate_proto::state::PassKind;
 
 use super::{Refusal, may_lease, order, within};
-use crate::record::{JobRecord, MAX_CHARGES, PassRecord, ShardRecord, ShardState};
+use crate::record::{JobRecord, MAX_AHEAD, MAX_CHARGES, PassRecord, ShardRecord, ShardState};
 
 /// Somebody asks for a lease.
 #[derive(Clone, Debug)]
@@ -117,7 +117,7 @@ pub fn lease(job: &JobRecord, shard: &ShardRecord, ask: &LeaseAsk<'_>, now: Time
             if now <= *until && !fenced && !holder_is_gone(job, shard, ask) {
                 return Err(Refusal::Held { until: *until });
             }
-            ended(shard, if fenced { End::GivenBack } else { End::Lost })
+            in_doubt(ended(shard, if fenced { End::GivenBack } else { End::Lost }))
         }
         ShardState::Leased { .. } => return Ok(shard.clone()),
         _ => shard.clone(),
@@ -249,7 +249,7 @@ pub fn finish(job: &JobRecord, shard: &ShardRecord, fence: &Fence, now: Timestam
 #[must_use]
 pub fn void(shard: &ShardRecord, now: Option<Timestamp>) -> ShardRecord {
     match &shard.state {
-        ShardState::Leased { until, .. } if now.is_none_or(|now| now > *until) => ended(shard, End::Lost),
+        ShardState::Leased { until, .. } if now.is_none_or(|now| now > *until) => in_doubt(ended(shard, End::Lost)),
         _ => shard.clone(),
     }
 }
@@ -295,7 +295,11 @@ pub fn split(
     kept.range.end = Some(at.to_owned());
     kept.split_asked = false;
     (kept.charges, kept.unlisted) = (0, 0);
-    Ok((kept, ShardRecord::new(id, range, shard.epoch.nonce.clone())))
+    let mut rest = ShardRecord::new(id, range, shard.epoch.nonce.clone());
+    if kept.doubted_to > kept.listed {
+        rest.doubted_to = MAX_AHEAD;
+    }
+    Ok((kept, rest))
 }
 
 /// The kind of the shard's pass.
@@ -360,6 +364,12 @@ fn ended(shard: &ShardRecord, end: End) -> ShardRecord {
     next.state = if next.unlisted >= MAX_CHARGES { ShardState::Abandoned } else { ShardState::Waiting };
     next.split_asked = false;
     next
+}
+
+/// Whoever held it may live, and write what it had in hand.
+fn in_doubt(mut shard: ShardRecord) -> ShardRecord {
+    shard.doubted_to = shard.listed + MAX_AHEAD;
+    shard
 }
 
 pub(super) fn later(now: Timestamp, ttl: Duration) -> Timestamp {

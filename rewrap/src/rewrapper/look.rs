@@ -43,24 +43,39 @@ impl Rewrapper {
     /// # Errors
     /// What says nothing about the object.
     pub async fn look(&self, entry: &Entry) -> Result<Look, Halt> {
-        let facts = Facts::listed(&self.rules.spec.bucket, entry);
+        self.look_at_listed(Facts::listed(&self.rules.spec.bucket, entry)).await
+    }
+
+    /// The same where a holder that went without its last word may have had a write of it under way.
+    ///
+    /// # Errors
+    /// What says nothing about the object.
+    pub async fn look_in_doubt(&self, entry: &Entry) -> Result<Look, Halt> {
+        self.look_at_listed(Facts::listed(&self.rules.spec.bucket, entry).in_doubt()).await
+    }
+
+    async fn look_at_listed(&self, facts: Facts) -> Result<Look, Halt> {
         match self.settle(facts).await? {
             Step::Look(look) => Ok(look),
             // Somebody wrote after the listing: its date is not the object's any more, which in place must be known.
             Step::Stale(facts) => match self.find(&facts.at).await? {
-                Some(fresh) => self.look_at(Facts::listed(&self.rules.spec.bucket, &fresh)).await,
+                Some(fresh) => {
+                    let in_doubt = facts.in_doubt;
+                    self.look_at(Facts { in_doubt, ..Facts::listed(&self.rules.spec.bucket, &fresh) }).await
+                }
                 None => Ok(Look::Settled(unwritten(&facts, Outcome::Skipped(SkipReason::Gone), ""))),
             },
         }
     }
 
-    /// The same for a row of an earlier pass or a doubt of `verifying`: by key and version, always by HEAD.
+    /// The same for a row of an earlier pass or a doubt of `verifying`: by key and version, always by HEAD. Whoever
+    /// looks again may have written before.
     ///
     /// # Errors
     /// What says nothing about the object.
     pub async fn look_again(&self, at: &ObjectAt) -> Result<Look, Halt> {
         if !self.wants_listing() {
-            let mut facts = Facts::nothing_known(at);
+            let mut facts = Facts::nothing_known(at).in_doubt();
             return match self.head(&mut facts).await? {
                 Some(look) => Ok(look),
                 None => self.look_at(facts).await,
@@ -68,7 +83,7 @@ impl Rewrapper {
         }
         match self.find(at).await? {
             Some(entry) => {
-                let mut facts = Facts::listed(&self.rules.spec.bucket, &entry);
+                let mut facts = Facts::listed(&self.rules.spec.bucket, &entry).in_doubt();
                 if !facts.delete_marker
                     && let Some(gone) = self.head(&mut facts).await?
                 {

@@ -3,7 +3,7 @@
 use keyrotate_proto::outcome::{Evidence, FailReason, Outcome, Strategy};
 use keyrotate_proto::row::Row;
 use keyrotate_proto::state::StopReason;
-use keyrotate_store::{ErrorKind, GetRequest, HeadRequest, ObjectAt, StoreError, Upload};
+use keyrotate_store::{ErrorKind, GetRequest, HeadRequest, ObjectAt, Sse, StoreError, Upload};
 
 use super::{Rewrapper, unwritten, whole};
 use crate::bodies;
@@ -145,6 +145,10 @@ impl Rewrapper {
                 return self.give_up(plan, trouble).await;
             }
             plan.unanswered += 1;
+            if plan.strategy == Strategy::RewriteInPlace && plan.wanted == Sse::S3 {
+                let detail = "a write of ours was not answered, and a second one would not refuse it";
+                return self.give_up(plan, Trouble::Changed(detail.into())).await;
+            }
             last = Some(trouble);
         }
         let last = last.unwrap_or_else(|| Trouble::Changed("it was never sent".into()));

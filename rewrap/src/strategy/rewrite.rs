@@ -119,14 +119,17 @@ fn place(frozen: &Frozen, plan: &Plan) -> Result<(keyrotate_store::ObjectAt, InP
     // Under SSE-KMS the store shows only the last 32 characters of one that is brought along: that of an upload in
     // parts, `….-2`, would come out cut. It gets a new one.
     let whole = facts.etag.len() <= 32 || plan.wanted == Sse::S3;
-    let source_etag = (frozen.versioning == Versioning::Off && whole).then(|| facts.etag.clone());
+    // An earlier write of ours would pass its condition for ever if the ETag stayed.
+    let keeps_etag = frozen.versioning == Versioning::Off && whole && !plan.is_in_doubt();
+    let source_etag = keeps_etag.then(|| facts.etag.clone());
     Ok((at, InPlace { source_mtime: Some(date), source_etag }))
 }
 
 /// The listed date + 1 ms: the stored one has more digits than any listing shows, and a date that is not strictly
-/// later can cost the object. A second try after a write that was never answered goes one further.
+/// later can cost the object. A write that follows one of ours which may still be on its way goes one further: it must
+/// be the later one if it comes second; if it comes first, its new ETag refuses the other.
 pub(crate) fn next_date(plan: &Plan) -> Option<Timestamp> {
-    let step = SignedDuration::from_millis(1 + i64::from(plan.unanswered));
+    let step = SignedDuration::from_millis(1 + i64::from(plan.facts.in_doubt) + i64::from(plan.unanswered));
     plan.facts.listed.and_then(|date| date.checked_add(step).ok())
 }
 

@@ -115,6 +115,25 @@ fn a_new_nonce_fences_off_everything_leased_before() {
 }
 
 #[test]
+fn what_a_lost_holder_had_in_hand_is_in_doubt_until_others_are_past_it() {
+    let (job, shard) = walking();
+    assert_eq!(shard.doubted(PassKind::Walk), 0);
+    let held = take(&job, &shard, "a", false, &shard.epoch, 0).unwrap();
+    let given_back = give_back(&job, &held, &fence(&held), End::GivenBack).unwrap();
+    assert_eq!(given_back.doubted(PassKind::Walk), 0, "its last word says that nothing is under way");
+    let mut lost = void(&held, None);
+    assert_eq!(lost.doubted(PassKind::Walk), MAX_AHEAD);
+    lost.listed += 1_000;
+    assert_eq!(lost.doubted(PassKind::Walk), MAX_AHEAD - 1_000);
+    lost.listed += MAX_AHEAD;
+    assert_eq!(lost.doubted(PassKind::Walk), 0);
+    assert_eq!(lost.doubted(PassKind::Retry), u64::MAX, "a retry writes what may have been written before");
+    let fenced = JobRecord { nonce: Nonce("new".into()), ..job };
+    let taken = take(&fenced, &held, "b", false, &held.epoch, 0).unwrap();
+    assert_eq!(taken.doubted(PassKind::Walk), MAX_AHEAD);
+}
+
+#[test]
 fn three_leases_without_progress_ask_for_a_split_and_progress_forgives() {
     let (job, mut shard) = walking();
     for n in 0..3 {
