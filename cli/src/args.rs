@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -67,6 +68,8 @@ pub(crate) enum Verb {
     Demo(DemoArgs),
     /// Serve the embedded store and KES over HTTP, for tests. Not for production.
     Devstack(DevstackArgs),
+    /// Ask a role whether it can work; for health checks of containers, which have no shell.
+    Health(HealthArgs),
 }
 
 /// Where jobs on this machine keep their state.
@@ -402,6 +405,28 @@ pub(crate) struct DevstackArgs {
     /// Buckets to make, if they are not there.
     #[arg(long, value_name = "NAME")]
     pub(crate) bucket: Vec<String>,
+    /// Put that many objects of every kind into the last of the buckets, if it is empty.
+    #[arg(long, value_name = "N", requires = "bucket")]
+    pub(crate) objects: Option<u64>,
+    /// Where the store listens.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
+    pub(crate) s3: SocketAddr,
+    /// Where the KES listens.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
+    pub(crate) kes: SocketAddr,
+    /// The name that others reach them under.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) host: Option<String>,
+    /// The API key that the KES lets in; one of its own without it.
+    #[arg(long, value_name = "KEY")]
+    pub(crate) kes_api_key: Option<String>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct HealthArgs {
+    /// What to ask, such as `http://127.0.0.1:7474/readyz`.
+    #[arg(value_name = "URL")]
+    pub(crate) url: String,
 }
 
 /// More than nothing: a rate of 0 would be read as no limit at all by some and as a standstill by others.

@@ -13,6 +13,7 @@ mod exit;
 mod failure;
 mod files;
 mod fleet;
+mod health;
 mod jobs;
 mod local;
 mod progress;
@@ -97,6 +98,7 @@ async fn perform(verb: Verb) -> Result<Exit, Failure> {
         Verb::Demo(args) => demo::demo(args).await,
         Verb::Devstack(args) => devstack::serve(args).await,
         Verb::Worker(args) => worker::work(args).await,
+        Verb::Health(args) => health::ask(args).await,
     }
 }
 

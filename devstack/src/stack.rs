@@ -44,6 +44,10 @@ pub struct StackConfig {
     pub secret_key: String,
     /// The region that the store names.
     pub region: String,
+    /// The name that both are reached under; `None`: the addresses that they listen on.
+    pub host: Option<String>,
+    /// The API key of KES's one client; `None`: the folder's, else a fresh one.
+    pub kes_api_key: Option<Zeroizing<String>>,
 }
 
 impl StackConfig {
@@ -58,6 +62,8 @@ impl StackConfig {
             access_key: "devstack".to_owned(),
             secret_key: "devstack-secret".to_owned(),
             region: "us-east-1".to_owned(),
+            host: None,
+            kes_api_key: None,
         }
     }
 }
@@ -113,7 +119,7 @@ impl DevStack {
         let scratch = config.dir.is_none().then(tempfile::tempdir).transpose().map_err(StackError::Keys)?;
         let files =
             config.dir.clone().or_else(|| scratch.as_ref().map(|dir| dir.path().to_owned())).unwrap_or_default();
-        let (api_key, kes_config) = identities(&files, config.kes_addr, &env).map_err(StackError::Keys)?;
+        let (api_key, kes_config) = identities(&files, &config, &env).map_err(StackError::Keys)?;
         let listen = |source| StackError::Listen { what: "KES", addr: config.kes_addr, source };
         let kes_server = KesServer::start(kes.clone(), kes_config).await.map_err(listen)?;
         let server = S3ServerConfig {
@@ -154,12 +160,16 @@ impl DevStack {
     /// The environment of a child process that shall use this stack.
     #[must_use]
     pub fn variables(&self) -> BTreeMap<String, String> {
+        let reached = |scheme: &str, addr: SocketAddr| match &self.config.host {
+            Some(host) => format!("{scheme}://{host}:{}", addr.port()),
+            None => format!("{scheme}://{addr}"),
+        };
         let pairs = [
-            ("AWS_ENDPOINT_URL", self.s3.endpoint()),
+            ("AWS_ENDPOINT_URL", reached("http", self.s3.addr())),
             ("AWS_ACCESS_KEY_ID", self.config.access_key.clone()),
             ("AWS_SECRET_ACCESS_KEY", self.config.secret_key.clone()),
             ("AWS_REGION", self.config.region.clone()),
-            ("MINIO_KMS_KES_ENDPOINT", self.kes_server.endpoint()),
+            ("MINIO_KMS_KES_ENDPOINT", reached("https", self.kes_server.addr())),
             ("MINIO_KMS_KES_API_KEY", self.api_key.text.to_string()),
             ("MINIO_KMS_KES_CAPATH", self.files.join(CERT).display().to_string()),
         ];
@@ -194,21 +204,22 @@ fn open(config: &StackConfig, env: Env) -> Result<(KesModel, StoreModel), StackE
 }
 
 /// Who KES is and who its clients are: the same after a restart, so that a child that outlives it goes on.
-fn identities(files: &Path, addr: SocketAddr, env: &Env) -> io::Result<(ApiKey, KesServerConfig)> {
-    let api_key = match read_secret(&files.join(API_KEY))? {
+fn identities(files: &Path, config: &StackConfig, env: &Env) -> io::Result<(ApiKey, KesServerConfig)> {
+    let kept = read_secret(&files.join(API_KEY))?;
+    let api_key = match config.kes_api_key.clone().or(kept) {
         Some(text) => ApiKey::parse(text)?,
         None => ApiKey::generate(env),
     };
     write_secret(&files.join(API_KEY), &api_key.text)?;
     let cert = match (read_secret(&files.join(CERT))?, read_secret(&files.join(CERT_KEY))?) {
         (Some(cert), Some(key)) => ServerCert { cert: cert.to_string(), key },
-        _ => ServerCert::generate()?,
+        _ => ServerCert::generate_for(config.host.as_deref())?,
     };
     write_secret(&files.join(CERT_KEY), &cert.key)?;
     write_secret(&files.join(CERT), &cert.cert)?;
     let app =
         Grant { name: "app".to_owned(), policy: Policy::vendor_guide(), identities: vec![api_key.identity.clone()] };
-    Ok((api_key, KesServerConfig { addr, grants: vec![app], admin: None, cert }))
+    Ok((api_key, KesServerConfig { addr: config.kes_addr, grants: vec![app], admin: None, cert }))
 }
 
 fn read_secret(path: &Path) -> io::Result<Option<Zeroizing<String>>> {
@@ -268,6 +279,19 @@ mod tests {
         let files = stack.files.clone();
         stack.shutdown().await;
         assert!(!files.exists());
+    }
+
+    #[tokio::test]
+    async fn a_stack_has_the_name_and_the_api_key_that_it_is_given() {
+        let env = Env::system();
+        let key = ApiKey::generate(&env).text;
+        let mut config = StackConfig::new(Mode::minio());
+        (config.host, config.kes_api_key) = (Some("localhost".into()), Some(key.clone()));
+        let stack = DevStack::start(config).await.unwrap();
+        let variables = stack.variables();
+        assert!(variables["AWS_ENDPOINT_URL"].starts_with("http://localhost:"), "{variables:?}");
+        assert_eq!(variables["MINIO_KMS_KES_API_KEY"], *key);
+        kes_of(&stack).status().await.unwrap();
     }
 
     #[tokio::test]

@@ -8,6 +8,7 @@
 pub mod bucket;
 pub mod collector;
 pub mod exe;
+pub mod fleet;
 pub mod job;
 mod old_keys;
 pub mod oracle;

@@ -80,7 +80,11 @@ fn content_is_as_before(before: &Snapshot, after: &Snapshot, report: &Report, ex
         .collect();
     for ((key, version), was) in before.iter().filter(|((key, _), _)| !expect.touched.contains(key)) {
         let kept = after.get(&(key.clone(), version.clone()));
-        let kept = kept.unwrap_or_else(|| panic!("{key} ({version}) is gone"));
+        let kept = kept.unwrap_or_else(|| {
+            let there: Vec<_> = after.keys().filter(|(other, _)| other == key).collect();
+            let rows: Vec<_> = report.of(key).collect();
+            panic!("{key} ({version}) is gone; there is {there:?}; the report says {rows:#?}")
+        });
         assert_eq!(kept.content, was.content, "{key} ({version})");
         if let Some(id) = moved.get(&(key.as_str(), version.as_str())) {
             let new = after.get(&(key.clone(), (*id).to_owned()));

@@ -143,11 +143,16 @@ impl Stand {
         Process::start(args.iter().copied(), &variables, self.dir.path())
     }
 
+    /// From now on somebody reads the bucket's objects, until [`Self::reads`].
+    pub fn read_on(&self) {
+        let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+        reader.get_or_insert_with(|| Reader::start(&self.target, &self.bucket));
+    }
+
     /// Starts `run` on a job. From the first one on somebody reads the bucket's objects, until [`Self::reads`].
     #[must_use]
     pub fn begin(&self, job: &JobFile, more: &[&str]) -> Process {
-        let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
-        reader.get_or_insert_with(|| Reader::start(&self.target, &self.bucket));
+        self.read_on();
         let file = self.write(job).display().to_string();
         let args: Vec<&str> = ["run", &file].into_iter().chain(more.iter().copied()).collect();
         self.start(&args)

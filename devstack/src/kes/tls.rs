@@ -32,8 +32,16 @@ impl ServerCert {
     /// # Errors
     /// Never in practice: when no key can be made.
     pub fn generate() -> io::Result<Self> {
+        Self::generate_for(None)
+    }
+
+    /// The same for another name as well.
+    ///
+    /// # Errors
+    /// When no certificate can have that name.
+    pub fn generate_for(host: Option<&str>) -> io::Result<Self> {
         let key = KeyPair::generate().map_err(io::Error::other)?;
-        let names = ["127.0.0.1", "::1", "localhost"].map(str::to_owned);
+        let names: Vec<String> = ["127.0.0.1", "::1", "localhost"].into_iter().chain(host).map(str::to_owned).collect();
         let mut params = CertificateParams::new(names).map_err(io::Error::other)?;
         params.distinguished_name.push(DnType::CommonName, "localhost");
         params.is_ca = IsCa::ExplicitNoCa;

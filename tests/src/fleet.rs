@@ -1,0 +1,244 @@
+//! A fleet on one machine: coordinators and workers as processes, with a Redis and a RabbitMQ that the test started and may
+//! kill.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::sync::Arc;
+use std::time::Duration;
+
+use keyrotate_peers::{PrivateRabbitMq, PrivateRedis};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::bucket;
+use crate::exe::{Ended, Process};
+use crate::job::JobFile;
+use crate::stand::Stand;
+use crate::target::Target;
+use crate::wait::until;
+
+/// How long a job may take. Brokers are killed and machines are slow; nothing waits that long where all is well.
+const LIMIT: Duration = Duration::from_secs(900);
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// What every role says of itself into its file.
+const LOG: &str = "keyrotate_worker=debug,keyrotate_coordinator=info,keyrotate_queue=info,warn,lapin=off";
+/// Where Redis lets exactly the commands and keys through that are shipped.
+const ACL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/redis/users.acl");
+
+/// The fleet of one test.
+#[derive(Debug)]
+pub struct Fleet {
+    /// Its bucket, and a folder.
+    pub stand: Stand,
+    /// Its checkpoint.
+    pub redis: PrivateRedis,
+    /// Its queue.
+    pub rabbitmq: PrivateRabbitMq,
+    reports: String,
+    client: reqwest::Client,
+}
+
+/// A running coordinator.
+#[derive(Debug)]
+pub struct Coordinator {
+    /// The process.
+    pub process: Process,
+    /// Where it answers.
+    pub url: String,
+}
+
+impl Fleet {
+    /// Redis and RabbitMQ, an empty bucket and one for the reports; no role yet.
+    ///
+    /// # Panics
+    /// When they can't be started.
+    pub async fn on(target: Arc<Target>) -> Self {
+        // Refused where one is installed already.
+        let _installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let stand = Stand::on(target, false).await;
+        let reports = format!("{}-reports", stand.bucket);
+        bucket::create(stand.client(), &reports, false).await;
+        let options = ["--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction"];
+        let redis = PrivateRedis::start_with(&[&options[..], &["--aclfile", ACL]].concat()).await;
+        let redis = redis.expect("redis-server is installed and starts");
+        let rabbitmq = PrivateRabbitMq::start().await.expect("rabbitmq-server is installed and starts");
+        let client = reqwest::Client::builder().no_proxy().build().expect("a client can be made");
+        Self { stand, redis, rabbitmq, reports, client }
+    }
+
+    /// The environment of each role.
+    fn variables(&self) -> BTreeMap<String, String> {
+        let redis = format!("redis://keyrotate:change-me@127.0.0.1:{}", self.redis.port());
+        let ours = [
+            ("KEYROTATE_REDIS_URL", redis),
+            ("KEYROTATE_RABBITMQ_URL", self.rabbitmq.url("/")),
+            ("KEYROTATE_REPORTS_BUCKET", self.reports.clone()),
+            ("KEYROTATE_REPORTS_PREFIX", "jobs/".to_owned()),
+            ("RUST_LOG", LOG.to_owned()),
+        ];
+        let ours = ours.into_iter().map(|(name, value)| (name.to_owned(), value));
+        self.stand.target.variables().clone().into_iter().chain(ours).collect()
+    }
+
+    /// One more coordinator. It answers when this returns.
+    ///
+    /// # Panics
+    /// When it ends instead.
+    pub async fn coordinator(&self) -> Coordinator {
+        let args = ["coordinator", "--listen", "127.0.0.1:0"];
+        let mut process = Process::start(args, &self.variables(), self.stand.dir());
+        let said =
+            |process: &Process| process.stderr().lines().find_map(|line| Some(line.split_once(" at ")?.1.to_owned()));
+        until("a coordinator listens", || process.has_ended() || said(&process).is_some()).await;
+        let url = said(&process).unwrap_or_else(|| panic!("no coordinator:\n{}", process.stderr()));
+        Coordinator { process, url }
+    }
+
+    /// One more worker. It serves when this returns.
+    ///
+    /// # Panics
+    /// When it ends instead.
+    pub async fn worker(&self) -> Process {
+        self.worker_with(&[]).await
+    }
+
+    /// The same with settings of its own.
+    ///
+    /// # Panics
+    /// When it ends instead.
+    pub async fn worker_with(&self, settings: &[(&str, &str)]) -> Process {
+        let own = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let variables = self.variables().into_iter().chain(own).collect();
+        let mut process = Process::start(["worker"], &variables, self.stand.dir());
+        until("a worker serves", || process.has_ended() || process.stderr().contains("serves store")).await;
+        assert!(!process.has_ended(), "no worker:\n{}", process.stderr());
+        process
+    }
+
+    /// So many of them.
+    pub async fn workers(&self, count: usize) -> Vec<Process> {
+        let mut workers = Vec::new();
+        for _ in 0..count {
+            workers.push(self.worker().await);
+        }
+        workers
+    }
+
+    /// Submits a job file; gives the job's id.
+    ///
+    /// # Panics
+    /// When it is refused.
+    pub async fn submit(&self, to: &Coordinator, job: &JobFile) -> String {
+        let request = self.client.post(format!("{}/v1/jobs", to.url)).header("content-type", "application/yaml");
+        let answer = request.body(job.text()).send().await.expect("the coordinator answers");
+        let status = answer.status().as_u16();
+        let body: Value = parsed(&answer.bytes().await.expect("an answer has a body"));
+        assert_eq!(status, 201, "{body}");
+        body["id"].as_str().expect("a job has an id").to_owned()
+    }
+
+    /// Tells a job to do something: `cancel`, `pause`, `resume`.
+    ///
+    /// # Panics
+    /// When it is refused.
+    pub async fn tell(&self, to: &Coordinator, job: &str, verb: &str) {
+        let answer = self.client.post(format!("{}/v1/jobs/{job}/{verb}", to.url)).send().await;
+        let answer = answer.expect("the coordinator answers");
+        let status = answer.status();
+        assert!(status.is_success(), "{status}: {:?}", answer.bytes().await);
+    }
+
+    /// Puts a message into a queue as somebody else would, who knows nothing of tickets.
+    ///
+    /// # Panics
+    /// When RabbitMQ refuses it.
+    pub async fn publish_raw(&self, queue: &str, payload: &str) {
+        let url = format!("{}/api/exchanges/%2F/amq.default/publish", self.rabbitmq.management_url());
+        let message =
+            json!({ "properties": {}, "routing_key": queue, "payload": payload, "payload_encoding": "string" });
+        let answer = self.client.post(url).header("content-type", "application/json").body(message.to_string());
+        let answer = answer.send().await.expect("RabbitMQ's management answers");
+        assert!(answer.status().is_success(), "{}", answer.status());
+    }
+
+    /// How a job stands; `None` while the coordinator does not answer, or says that it can't.
+    pub async fn status(&self, of: &Coordinator, job: &str) -> Option<Value> {
+        let answer = self.client.get(format!("{}/v1/jobs/{job}", of.url)).send().await.ok()?;
+        let answer = if answer.status().is_success() { answer } else { return None };
+        Some(parsed(&answer.bytes().await.ok()?))
+    }
+
+    /// Waits until the job's status is so; gives it.
+    ///
+    /// # Panics
+    /// When it ends before, or takes longer than anything should.
+    pub async fn until(&self, of: &Coordinator, job: &str, what: &str, so: impl Fn(&Value) -> bool) -> Value {
+        let give_up = Instant::now() + LIMIT;
+        let mut last = Value::Null;
+        while Instant::now() < give_up {
+            if let Some(status) = self.status(of, job).await {
+                if so(&status) {
+                    return status;
+                }
+                assert!(!is_ended(&status), "the job ended before {what}: {status}");
+                last = status;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        panic!("waited {LIMIT:?} in vain until {what}: {last}");
+    }
+
+    /// Waits until so many versions have an outcome.
+    pub async fn until_scanned(&self, of: &Coordinator, job: &str, count: u64) -> Value {
+        let so = |status: &Value| status["scanned"].as_u64().unwrap_or(0) >= count;
+        self.until(of, job, &format!("{count} versions are through"), so).await
+    }
+
+    /// Waits for the job's end and fetches its report to where [`Stand::report`] finds it.
+    pub async fn end(&self, of: &Coordinator, job: &str) -> Ended {
+        let status = self.until(of, job, "it ends", is_ended).await;
+        self.fetch_reports(job).await;
+        let code = status["exitCode"].as_i64().and_then(|code| i32::try_from(code).ok());
+        Ended { code, stdout: status.to_string(), stderr: format!("job {job} ended\n") }
+    }
+
+    /// The reports of a job, as a folder: `STATE/fleet/bucket/jobs/JOB`.
+    async fn fetch_reports(&self, job: &str) {
+        let of = format!("jobs/{job}/");
+        let listed = bucket::list(self.stand.client(), &self.reports).await;
+        let folder = self.stand.state().join("fleet/bucket/jobs").join(job);
+        for one in listed.iter().filter(|one| one.key.starts_with(&of)) {
+            let path = folder.join(&one.key[of.len()..]);
+            let body =
+                bucket::get(self.stand.client(), &self.reports, &one.key, "").await.expect("reports can be read");
+            fs::create_dir_all(path.parent().expect("a file lies in a folder"))
+                .expect("the test's folder can be written");
+            fs::write(path, body).expect("the test's folder can be written");
+        }
+    }
+}
+
+impl Coordinator {
+    /// Whether it leads, by what it said last.
+    #[must_use]
+    pub fn leads(&self) -> bool {
+        let said = self.process.stderr();
+        let last = said.lines().rfind(|line| line.contains("leads"));
+        last.is_some_and(|line| !line.contains("leads no more"))
+    }
+}
+
+/// The worker that holds a slice of the job, by its status: the process id stands in its name.
+#[must_use]
+pub fn at_work(status: &Value, workers: &[Process]) -> Option<usize> {
+    let names: Vec<&str> = status["workers"].as_array()?.iter().filter_map(|line| line["name"].as_str()).collect();
+    workers.iter().position(|worker| names.iter().any(|name| name.contains(&format!("-{}-", worker.id()))))
+}
+
+fn is_ended(status: &Value) -> bool {
+    matches!(status["state"].as_str(), Some("completed" | "failed" | "cancelled"))
+}
+
+fn parsed(body: &[u8]) -> Value {
+    serde_json::from_slice(body).unwrap_or_else(|e| panic!("not JSON ({e}): {}", String::from_utf8_lossy(body)))
+}

@@ -1,0 +1,6 @@
+//! A whole fleet: real processes, a real Redis, a real RabbitMQ, and whatever happens to them.
+
+mod leaders;
+mod tickets;
+mod whole;
+mod zombie;
