@@ -53,6 +53,9 @@ pub(crate) enum Verb {
     Failed(FailedArgs),
     /// Print the report's summary, or fetch its files.
     Report(ReportArgs),
+    /// Look after messages that no worker could work on.
+    #[command(subcommand)]
+    Dlq(DlqVerb),
     /// Make tokens for the coordinator.
     #[command(subcommand)]
     Token(TokenVerb),
@@ -271,6 +274,56 @@ pub(crate) struct ReportArgs {
     pub(crate) dir: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) place: WhereArgs,
+}
+
+/// What to do with dead letters.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum DlqVerb {
+    /// List them, with the reasons.
+    List(DlqListArgs),
+    /// Have fresh tickets sent for the shards that still want one, and take the dead letters away.
+    Requeue(DlqRequeueArgs),
+}
+
+/// The fleet.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct FleetArgs {
+    /// The fleet's coordinator [env: KEYROTATE_URL, or `url` of the configuration]
+    #[arg(long, value_name = "URL")]
+    pub(crate) url: Option<String>,
+    /// The configuration file [default: $XDG_CONFIG_HOME/keyrotate/config.yaml, /etc/keyrotate/config.yaml]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct DlqListArgs {
+    /// How many at most.
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub(crate) limit: u16,
+    #[command(flatten)]
+    pub(crate) fleet: FleetArgs,
+    /// How results are printed.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct DlqRequeueArgs {
+    /// Which ones: their ids, as `dlq list` shows them.
+    #[arg(value_name = "ID", required_unless_present = "all", conflicts_with = "all")]
+    pub(crate) ids: Vec<String>,
+    /// All of them.
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Also take away what is no ticket of keyrotate's, for good.
+    #[arg(long)]
+    pub(crate) drop: bool,
+    #[command(flatten)]
+    pub(crate) fleet: FleetArgs,
+    /// How results are printed.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
 }
 
 /// What to do with tokens.

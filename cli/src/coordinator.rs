@@ -45,6 +45,7 @@ pub(crate) async fn serve(args: CoordinatorArgs) -> Result<Exit, Failure> {
         ledger: fleet.ledger.clone(),
         reports: fleet.reports.clone(),
         reports_at: Some(fleet.reports_at.clone()),
+        dead: Some(Arc::new(fleet.queue.dead_letters())),
         sealer: seals.then_some(sealer),
         stores: stores(&config)?,
         env: env.clone(),

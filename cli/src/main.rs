@@ -9,6 +9,7 @@ mod control;
 mod coordinator;
 mod demo;
 mod devstack;
+mod dlq;
 mod exit;
 mod failure;
 mod files;
@@ -30,7 +31,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use keyrotate_telemetry::Settings;
 
-use crate::args::{Cli, TokenVerb, Verb};
+use crate::args::{Cli, DlqVerb, TokenVerb, Verb};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::jobs::verbs;
@@ -91,6 +92,8 @@ async fn perform(verb: Verb) -> Result<Exit, Failure> {
         Verb::Confirm(args) => verbs::confirm(args).await,
         Verb::Failed(args) => verbs::failed(args).await,
         Verb::Report(args) => verbs::report(args).await,
+        Verb::Dlq(DlqVerb::List(args)) => dlq::list(args).await,
+        Verb::Dlq(DlqVerb::Requeue(args)) => dlq::requeue(args).await,
         Verb::Token(TokenVerb::New(args)) => token::new(args),
         Verb::Coordinator(args) => coordinator::serve(args).await,
         Verb::Generate(args) => files::generate(&args),

@@ -84,7 +84,7 @@ async fn fleet(dir: &tempfile::TempDir) -> Router {
     let coordinator = Coordinator::new(ledger.clone(), queue, reports.clone(), config);
     tokio::spawn(async move { coordinator.run_among_others("c1", stop).await });
     let store = NamedStore { name: DEFAULT_STORE.into(), identity: Some(identity), probes: ProbePlace::default() };
-    let site = Site { ledger, reports, reports_at: None, sealer: None, stores: vec![store], env };
+    let site = Site { ledger, reports, reports_at: None, dead: None, sealer: None, stores: vec![store], env };
     Api::new(site, Vec::new(), true, &Limits { rate: 1000, ..Limits::default() }).router(64 << 10)
 }
 

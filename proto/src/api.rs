@@ -158,6 +158,58 @@ pub struct Worker {
     pub seen: Timestamp,
 }
 
+/// Messages that no worker could work on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DeadLetterList {
+    /// The first ones.
+    pub letters: Vec<DeadLetter>,
+    /// Whether there are more.
+    pub more: bool,
+}
+
+/// A message that no worker could work on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DeadLetter {
+    /// Its name; foreign messages without one share one.
+    pub id: String,
+    /// Why, in words.
+    pub reason: String,
+    /// The queue that it lay in.
+    pub queue: String,
+    /// The shard that it is for, as job, pass and number; `null` where it is no ticket.
+    pub shard: Option<String>,
+    /// Bytes of its body.
+    pub bytes: u64,
+}
+
+/// Which dead letters to settle.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RequeueRequest {
+    /// These.
+    pub ids: Vec<String>,
+    /// All.
+    pub all: bool,
+    /// Also take away what is no ticket, for good.
+    pub drop: bool,
+}
+
+/// What became of dead letters.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Requeued {
+    /// Their shards wait: fresh tickets go out for them, and the letters are gone.
+    pub requeued: u64,
+    /// Their shards are over or in work, or their jobs have ended: the letters are gone.
+    pub not_wanted: u64,
+    /// No tickets, taken away as it was asked for.
+    pub dropped: u64,
+    /// No tickets, and still there.
+    pub kept: u64,
+    /// Asked for by name, and not there.
+    pub missing: Vec<String>,
+}
+
 /// How much of the fleet a job may take.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Limits {

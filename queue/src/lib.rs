@@ -5,6 +5,7 @@
 //! fleet.
 
 pub mod conformance;
+mod dead;
 pub mod memory;
 pub mod rabbit;
 
@@ -13,6 +14,7 @@ use std::fmt;
 use async_trait::async_trait;
 use keyrotate_proto::ticket::Ticket;
 
+pub use dead::{DeadLetter, DeadLetters};
 pub use memory::MemoryQueue;
 pub use rabbit::{RabbitConfig, RabbitQueue};
 

@@ -161,6 +161,28 @@ impl Ledger {
         .await
     }
 
+    /// Forgets a ticket for the shard that is under way, so that another goes out at once; whether the shard wants one at
+    /// all: its job is there and at it, its pass is open, and nobody works on it.
+    ///
+    /// # Errors
+    /// When the back-end does not answer, or a record can't be read.
+    pub async fn forget_ticket(&self, shard: &ShardRef) -> Result<bool, LedgerError> {
+        let (job_key, key) = (job_key(&shard.job), shard_key(shard));
+        self.transact(&[job_key.clone(), key.clone()], |view| {
+            let (Some(job), Some(record)) = (view.find::<JobRecord>(&job_key)?, view.find::<ShardRecord>(&key)?) else {
+                return Ok(Change::none(false));
+            };
+            let open = job.pass(shard.pass).is_some_and(|pass| pass.open) && !job.state.is_ended();
+            let next = ShardRecord { ticket_out_until: None, ..record.clone() };
+            match open && next.wants_ticket(&job, view.now) {
+                true if next == record => Ok(Change::none(true)),
+                true => Change::none(true).write(&key, &next),
+                false => Ok(Change::none(false)),
+            }
+        })
+        .await
+    }
+
     /// Asks the shard's holder to split it at its next commit.
     ///
     /// # Errors

@@ -86,6 +86,11 @@ impl Fleet {
         }
     }
 
+    /// Asks something that is about no job.
+    pub(crate) async fn ask_fleet(&self, ask: &Ask) -> Result<Reply, Failure> {
+        self.exchange(ask).await.map_err(|e| self.unreached(e))
+    }
+
     fn unreached(&self, error: reqwest::Error) -> Failure {
         let what = format!("can't reach the coordinator at {}: {}", self.url, chain(&error.without_url()));
         Failure::refused(what, "check `KEYROTATE_URL` or `url:`; `--local` looks into the state folder of this machine")
@@ -139,7 +144,7 @@ impl Jobs for Fleet {
     }
 
     async fn ask(&self, _job: &JobId, ask: Ask) -> Result<Reply, Failure> {
-        self.exchange(&ask).await.map_err(|e| self.unreached(e))
+        self.ask_fleet(&ask).await
     }
 
     async fn submit(&self, mut ask: Ask) -> Result<Reply, Failure> {

@@ -33,6 +33,7 @@ pub(crate) fn router(folder: &BucketFolder, ledger: &Ledger, env: &Env) -> Route
         ledger: ledger.clone(),
         reports: std::sync::Arc::new(FolderRoot::new(folder.path().join("jobs"))),
         reports_at: None,
+        dead: None,
         sealer: None,
         stores: Vec::new(),
         env: env.clone(),

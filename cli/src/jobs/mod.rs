@@ -31,7 +31,7 @@ pub(crate) struct Ask {
 }
 
 impl Ask {
-    fn get(path: String) -> Self {
+    pub(crate) fn get(path: String) -> Self {
         Self { method: "GET", path, ..Self::default() }
     }
 

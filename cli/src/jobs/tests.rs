@@ -57,6 +57,7 @@ impl Stand {
             ledger: self.ledger.clone(),
             reports: Arc::new(FolderRoot::new(self.dir.path().join("reports"))),
             reports_at: None,
+            dead: None,
             sealer: None,
             stores: vec![store],
             env: self.env.clone(),

@@ -224,7 +224,11 @@ fn exit(status: &JobStatus) -> Exit {
     }
 }
 
-fn print(output: Output, value: &impl serde::Serialize, text: impl FnOnce() -> String) -> Result<(), Failure> {
+pub(crate) fn print(
+    output: Output,
+    value: &impl serde::Serialize,
+    text: impl FnOnce() -> String,
+) -> Result<(), Failure> {
     let value = || serde_json::to_value(value).unwrap_or(Value::Null);
     let text = if output == Output::Json { format!("{:#}", value()) } else { text() };
     write(format!("{text}\n").as_bytes())

@@ -1,6 +1,7 @@
 //! The coordinator's HTTP API: jobs from whoever has a token, for any number of coordinators beside each other. It stands
 //! on the checkpoint and the report store alone.
 
+mod dead;
 mod door;
 mod events;
 mod jobs;
@@ -24,6 +25,7 @@ use keyrotate_config::token::{Role, TokenEntry};
 use keyrotate_env::Env;
 use keyrotate_proto::api as body;
 use keyrotate_proto::id::JobId;
+use keyrotate_queue::DeadLetters;
 use keyrotate_report::ReportRoot;
 use serde_json::{Value, json};
 
@@ -46,6 +48,8 @@ pub struct Site {
     pub reports: Arc<dyn ReportRoot>,
     /// Where the reports lie, where that is a bucket: no job may work on it.
     pub reports_at: Option<ReportsAt>,
+    /// What no worker could work on, where a broker keeps that.
+    pub dead: Option<Arc<dyn DeadLetters>>,
     /// Seals notify tokens; without it job files with one are refused.
     pub sealer: Option<Sealer>,
     /// The stores of the fleet.
@@ -232,6 +236,15 @@ fn looking(table: Table) -> Table {
         summary: "What this coordinator counts, in the OpenMetrics text format.",
         ..NOTHING
     };
+    let dead = Operation {
+        path: "/v1/dlq",
+        id: "listDeadLetters",
+        summary: "Messages that no worker could work on.",
+        role: Some(Role::Admin),
+        query: &[("limit", "integer", "How many at most; 100 unless given, 1000 at most.")],
+        problems: &[Kind::BadRequest],
+        ..NOTHING
+    };
     let ready_or_not =
         Operation { problems: &[Kind::Unavailable], ..open("/readyz", "ready", "Whether the checkpoint answers.") };
     table
@@ -240,6 +253,7 @@ fn looking(table: Table) -> Table {
         .json::<body::JobDescription>(&description, 200, get(jobs::description))
         .json::<body::WorkerList>(&workers, 200, get(jobs::workers))
         .add(&shown, None, (200, text()), get(measured))
+        .json::<body::DeadLetterList>(&dead, 200, get(dead::list))
         .add(&open("/healthz", "healthy", "Whether the process lives."), None, (200, text()), get(healthy))
         .add(&ready_or_not, None, (200, text()), get(ready))
 }
@@ -259,6 +273,11 @@ fn changing(table: Table) -> Table {
         problems: &[Kind::BadRequest, Kind::NotFound, Kind::WrongState, Kind::TooLarge],
         ..change("/v1/jobs/{id}/limits", "limitJob", "Changes how much of the fleet a job may take.")
     };
+    let requeue = Operation {
+        role: Some(Role::Admin),
+        problems: &[Kind::BadRequest, Kind::TooLarge],
+        ..change("/v1/dlq/requeue", "requeueDeadLetters", "Has fresh tickets sent in the place of dead letters.")
+    };
     let cancel = change("/v1/jobs/{id}/cancel", "cancelJob", "Cancels a job; what it left open is cleaned up.");
     let pause = change("/v1/jobs/{id}/pause", "pauseJob", "Pauses a job until somebody resumes it.");
     let resume = change("/v1/jobs/{id}/resume", "resumeJob", "Lets a paused or failed job go on.");
@@ -268,6 +287,7 @@ fn changing(table: Table) -> Table {
         .json::<body::JobStatus>(&pause, 200, post(jobs::pause))
         .json::<body::JobStatus>(&resume, 200, post(jobs::resume))
         .json::<body::JobStatus>(&confirm, 200, post(jobs::confirm))
+        .taking_json::<body::RequeueRequest, body::Requeued>(&requeue, 200, post(dead::requeue))
         .taking_json::<body::LimitsChange, body::JobStatus>(&limits, 200, patch(jobs::limit))
 }
 

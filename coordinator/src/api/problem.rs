@@ -7,6 +7,7 @@ use keyrotate_proto::api;
 use keyrotate_proto::id::JobId;
 use keyrotate_proto::job::Problem as FileProblem;
 use keyrotate_proto::say::chain;
+use keyrotate_queue::QueueError;
 use keyrotate_report::ReportError;
 
 use crate::sealed::SealError;
@@ -135,6 +136,12 @@ impl From<ReportError> for Problem {
             ReportError::Store { .. } => Self::new(Kind::Unavailable, chain(&error), "see to the report store"),
             _ => Self::new(Kind::Broken, chain(&error), "the report is damaged"),
         }
+    }
+}
+
+impl From<QueueError> for Problem {
+    fn from(error: QueueError) -> Self {
+        Self::new(Kind::Unavailable, chain(&error), "see to RabbitMQ: `keyrotate doctor` looks at it")
     }
 }
 

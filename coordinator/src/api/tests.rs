@@ -7,8 +7,11 @@ use axum::http::{Request, StatusCode};
 use http_body_util::BodyExt as _;
 use keyrotate_checkpoint::MemoryBackend;
 use keyrotate_checkpoint::transition::job as transition;
-use keyrotate_proto::api::{JobList, JobStatus, Problem as ProblemBody, Submitted};
-use keyrotate_proto::state::{JobState, PauseReason, StopReason};
+use keyrotate_proto::api::{DeadLetterList, JobList, JobStatus, Problem as ProblemBody, Requeued, Submitted};
+use keyrotate_proto::id::{PassId, ShardId, ShardRef};
+use keyrotate_proto::state::{JobState, PassKind, PauseReason, StopReason};
+use keyrotate_proto::ticket::{TICKET_VERSION, Ticket};
+use keyrotate_queue::{DeadLetter, QueueError};
 use keyrotate_report::root::FolderRoot;
 use tower::ServiceExt as _;
 
@@ -21,7 +24,26 @@ struct Stand {
     router: Router,
     document: Value,
     tokens: BTreeMap<&'static str, String>,
+    dead: Arc<Dead>,
     _dir: tempfile::TempDir,
+}
+
+/// A broker's dead letters.
+#[derive(Debug, Default)]
+struct Dead(std::sync::Mutex<Vec<DeadLetter>>);
+
+#[async_trait::async_trait]
+impl DeadLetters for Dead {
+    async fn list(&self, most: usize) -> Result<Vec<DeadLetter>, QueueError> {
+        Ok(self.0.lock().unwrap().iter().take(most).cloned().collect())
+    }
+
+    async fn remove(&self, ids: &BTreeSet<String>) -> Result<usize, QueueError> {
+        let mut letters = self.0.lock().unwrap();
+        let before = letters.len();
+        letters.retain(|letter| !ids.contains(&letter.id));
+        Ok(before - letters.len())
+    }
 }
 
 fn store(name: &str, identity: Option<&str>) -> NamedStore {
@@ -43,17 +65,19 @@ fn stand_with(limits: &Limits, stores: Vec<NamedStore>) -> Stand {
         tokens.insert(name, token.expose().to_owned());
         entries.push(entry);
     }
+    let dead = Arc::new(Dead::default());
     let site = Site {
         ledger: Ledger::new(Arc::new(MemoryBackend::new(env.clone())), env.clone()),
         reports: Arc::new(FolderRoot::new(dir.path().join("reports"))),
         reports_at: Some(ReportsAt { store: "s".into(), bucket: "reports".into(), prefix: "k/".into() }),
+        dead: Some(dead.clone()),
         sealer: Some(Sealer::new(None, None, dir.path().join("secret.key"), env.clone())),
         stores,
         env,
     };
     let api = Api::new(site, entries, true, limits);
     let (router, document) = (api.router(1000), api.document());
-    Stand { api, router, document, tokens, _dir: dir }
+    Stand { api, router, document, tokens, dead, _dir: dir }
 }
 
 fn stand() -> Stand {
@@ -509,4 +533,61 @@ async fn listeners_hear_until_the_end() {
     // An ended job says so at once, and the stream is over.
     let over = request("view").await.unwrap().into_body().collect().await.unwrap().to_bytes();
     assert_eq!(String::from_utf8(over.to_vec()).unwrap().matches("event: ").count(), 1);
+}
+
+#[tokio::test]
+async fn dead_letters_are_settled_by_fresh_tickets() {
+    let stand = stand();
+    let ledger = &stand.api.site.ledger;
+    let id = stand.submit(JOB).await;
+    ledger.update_job(&id, transition::begin).await.unwrap();
+    let scope = stand.record(&id).await.scope();
+    let pass = ledger.open_pass(&id, PassKind::Prepare, vec![scope], None).await.unwrap();
+    let job = stand.record(&id).await;
+    let ticket = |job: &JobId, pass: PassId| Ticket {
+        version: TICKET_VERSION,
+        shard: ShardRef { job: job.clone(), pass, shard: ShardId(0) },
+        spec_hash: "another".into(),
+        epoch: keyrotate_proto::id::Epoch { nonce: keyrotate_proto::id::Nonce("n".into()), counter: 0 },
+        traceparent: String::new(),
+    };
+    let waiting =
+        Ticket { epoch: keyrotate_proto::id::Epoch { nonce: job.nonce.clone(), counter: 0 }, ..ticket(&id, pass) };
+    ledger.ticket_published(&waiting, Duration::from_secs(3600)).await.unwrap();
+    let letter = |name: &str, ticket: Option<Ticket>| DeadLetter {
+        id: name.into(),
+        reason: "why".into(),
+        queue: "q".into(),
+        ticket,
+        bytes: 10,
+    };
+    let all = [
+        letter("waits", Some(waiting.clone())),
+        letter("closed", Some(ticket(&id, PassId(pass.0 + 7)))),
+        letter("unknown", Some(ticket(&JobId::new(9, [9; 10]), pass))),
+        letter("foreign", None),
+    ];
+    stand.dead.0.lock().unwrap().extend(all);
+    let list = async || {
+        let (status, body) = stand.ask("admin", "get", "/v1/dlq", "").await;
+        assert_eq!(status, 200, "{body}");
+        serde_json::from_str::<DeadLetterList>(&body).unwrap()
+    };
+    let seen = list().await;
+    assert_eq!(seen.letters[0].shard.as_deref(), Some(waiting.shard.to_string().as_str()));
+    assert_eq!((seen.letters[3].shard.as_deref(), seen.letters[3].reason.as_str(), seen.more), (None, "why", false));
+    let requeue = async |body: &str| {
+        let (status, body) = stand.ask("admin", "post", "/v1/dlq/requeue", body).await;
+        assert_eq!(status, 200, "{body}");
+        serde_json::from_str::<Requeued>(&body).unwrap()
+    };
+    assert_eq!(stand.ask("admin", "post", "/v1/dlq/requeue", "{}").await.0, 400, "nothing is named");
+    let done = requeue(r#"{"ids": ["waits", "nobody"]}"#).await;
+    assert_eq!(done, Requeued { requeued: 1, missing: vec!["nobody".into()], ..Requeued::default() });
+    let shard = ledger.shard(&waiting.shard).await.unwrap();
+    assert!(shard.wants_ticket(&job, ledger.now().await.unwrap()), "no fresh ticket would go out: {shard:?}");
+    assert_eq!(requeue(r#"{"all": true}"#).await, Requeued { not_wanted: 2, kept: 1, ..Requeued::default() });
+    assert_eq!(list().await.letters.len(), 1, "what is no ticket is dropped on request only");
+    assert_eq!(requeue(r#"{"all": true, "drop": true}"#).await, Requeued { dropped: 1, ..Requeued::default() });
+    assert_eq!(list().await.letters, []);
 }

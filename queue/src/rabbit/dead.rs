@@ -1,101 +1,30 @@
-//! Dead letters: looked at without losing one, and sent back to where they came from.
+//! Dead letters: looked at without losing one, and taken away.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use keyrotate_proto::ticket::Ticket;
+use async_trait::async_trait;
 use lapin::Channel;
 use lapin::message::Delivery as Message;
 use lapin::options::{BasicAckOptions, BasicGetOptions, BasicNackOptions};
 
-use super::letter::{self, Letter};
 use super::link::answer;
-use super::publisher::To;
-use super::{Lines, topology};
-use crate::QueueError;
+use super::{Lines, letter, topology};
+use crate::{DeadLetter, DeadLetters, QueueError};
 
 /// No more are held at a time: they lie in memory meanwhile.
 const MOST: usize = 10_000;
+/// The name of those that have none of their own.
+const NAMELESS: &str = "nameless";
 
 /// What nobody could work on.
-pub struct DeadLetters {
+pub struct RabbitDeadLetters {
     lines: Arc<Lines>,
 }
 
-/// One of them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DeadLetter {
-    /// Its message id, or an empty text where a foreign message has none.
-    pub id: String,
-    /// Why nobody could work on it.
-    pub reason: String,
-    /// The queue that it lay in.
-    pub queue: String,
-    /// The ticket, where it is one.
-    pub ticket: Option<Ticket>,
-    /// Bytes of its body.
-    pub bytes: usize,
-}
-
-/// Which dead letters are meant.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Which {
-    /// All that lie there now.
-    All,
-    /// Those with this message id.
-    Id(String),
-}
-
-impl DeadLetters {
+impl RabbitDeadLetters {
     pub(super) fn new(lines: Arc<Lines>) -> Self {
         Self { lines }
-    }
-
-    /// The first ones, at most `most` and never more than 10,000. All stay where they are; the broker counts the look as
-    /// a delivery, which is why the shipped policy allows these a million.
-    ///
-    /// # Errors
-    /// When the broker can't be reached.
-    pub async fn list(&self, most: usize) -> Result<Vec<DeadLetter>, QueueError> {
-        let channel = self.open().await?;
-        let mut letters = Vec::new();
-        while letters.len() < most.min(MOST)
-            && let Some(message) = self.take(&channel).await?
-        {
-            letters.push(describe(&message));
-        }
-        self.put_back(&channel, letters.len()).await?;
-        Ok(letters)
-    }
-
-    /// Sends them back to the queue that they came from, each confirmed there before it is taken away here; says how
-    /// many. What nobody can say the queue of stays.
-    ///
-    /// # Errors
-    /// When the broker can't be reached, or takes no more; those that were not sent back stay.
-    pub async fn requeue(&self, which: &Which) -> Result<usize, QueueError> {
-        let (channel, publisher) = (self.open().await?, self.lines.publisher()?);
-        let mut sent = BTreeSet::new();
-        let mut kept = 0;
-        while kept < MOST
-            && let Some(message) = self.take(&channel).await?
-        {
-            let id = describe(&message).id;
-            // What died again meanwhile lies here again, and once is enough. The broker's count of what lies here would
-            // not do: it lags behind.
-            let wanted = !sent.contains(&id) && (*which == Which::All || *which == Which::Id(id));
-            let queue = letter::queue(&message.properties);
-            let Some(queue) = queue.filter(|queue| wanted && self.lines.config.names.is_tickets(queue)) else {
-                kept += 1;
-                continue;
-            };
-            let revived = Letter::revived(&message.data, &message.properties, publisher.env());
-            publisher.send(To::Tickets(&queue), &revived).await?;
-            answer(self.lines.config.limits.answer, message.acker.ack(BasicAckOptions::default())).await?;
-            sent.insert(revived.properties.message_id().as_ref().map(ToString::to_string).unwrap_or_default());
-        }
-        self.put_back(&channel, kept).await?;
-        Ok(sent.len())
     }
 
     /// A channel of its own: whatever happens, what was taken on it and not acknowledged goes back.
@@ -127,16 +56,51 @@ impl DeadLetters {
     }
 }
 
-impl std::fmt::Debug for DeadLetters {
+#[async_trait]
+impl DeadLetters for RabbitDeadLetters {
+    /// Never more than 10,000. The broker counts the look as a delivery, which is why the shipped policy allows these a
+    /// million.
+    async fn list(&self, most: usize) -> Result<Vec<DeadLetter>, QueueError> {
+        let channel = self.open().await?;
+        let mut letters = Vec::new();
+        while letters.len() < most.min(MOST)
+            && let Some(message) = self.take(&channel).await?
+        {
+            letters.push(describe(&message));
+        }
+        self.put_back(&channel, letters.len()).await?;
+        Ok(letters)
+    }
+
+    async fn remove(&self, ids: &BTreeSet<String>) -> Result<usize, QueueError> {
+        let channel = self.open().await?;
+        let (mut removed, mut kept) = (0, 0);
+        while kept < MOST
+            && let Some(message) = self.take(&channel).await?
+        {
+            if ids.contains(&describe(&message).id) {
+                answer(self.lines.config.limits.answer, message.acker.ack(BasicAckOptions::default())).await?;
+                removed += 1;
+            } else {
+                kept += 1;
+            }
+        }
+        self.put_back(&channel, kept).await?;
+        Ok(removed)
+    }
+}
+
+impl std::fmt::Debug for RabbitDeadLetters {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("DeadLetters").field(&self.lines.config).finish()
+        f.debug_tuple("RabbitDeadLetters").field(&self.lines.config).finish()
     }
 }
 
 fn describe(message: &Message) -> DeadLetter {
     let properties = &message.properties;
+    let id = properties.message_id().as_ref().map(ToString::to_string).filter(|id| !id.is_empty());
     DeadLetter {
-        id: properties.message_id().as_ref().map(ToString::to_string).unwrap_or_default(),
+        id: id.unwrap_or_else(|| NAMELESS.to_owned()),
         reason: letter::reason(properties),
         queue: letter::queue(properties).unwrap_or_default(),
         ticket: letter::read(&message.data, properties).ok(),

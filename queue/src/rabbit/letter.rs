@@ -49,16 +49,6 @@ impl Letter {
         let body = body[..body.len().min(LONGEST_DEAD)].to_vec();
         Self { body, properties: properties(headers, env).with_message_id(id) }
     }
-
-    /// A dead letter as it was when it lived.
-    pub(super) fn revived(body: &[u8], old: &BasicProperties, env: &Env) -> Self {
-        let mut headers = FieldTable::default();
-        if let Some(traceparent) = text(old, TRACEPARENT) {
-            headers.insert(TRACEPARENT.into(), long(&traceparent));
-        }
-        let id = old.message_id().clone().unwrap_or_else(|| env.random_hex(16).into());
-        Self { body: body.to_vec(), properties: properties(headers, env).with_message_id(id) }
-    }
 }
 
 /// The ticket in a message, or why there is none.
@@ -89,6 +79,7 @@ pub(super) fn reason(properties: &BasicProperties) -> String {
         "delivery_limit" => Some("delivered too often: whoever took it was lost each time".to_owned()),
         "rejected" => Some("rejected".to_owned()),
         "expired" => Some("lay too long".to_owned()),
+        "maxlen" => Some("the queue was full".to_owned()),
         other => Some(other.to_owned()),
     };
     ours.or_else(theirs).unwrap_or_else(|| "unknown".to_owned())
@@ -189,15 +180,13 @@ mod tests {
     }
 
     #[test]
-    fn a_dead_letter_keeps_its_reason_and_loses_it_when_revived() {
+    fn a_dead_letter_keeps_its_reason_and_its_queue() {
         let env = Env::system();
         let letter = Letter::ticket(&ticket(3), &env).unwrap();
         let dead = Letter::dead(&letter.body, &letter.properties, "q.urgent", &"ä".repeat(400), &env);
         assert_eq!(reason(&dead.properties), "ä".repeat(250));
         assert_eq!(queue(&dead.properties).as_deref(), Some("q.urgent"));
-        let revived = Letter::revived(&dead.body, &dead.properties, &env);
-        assert_eq!(read(&revived.body, &revived.properties), Ok(ticket(3)));
-        assert_eq!((reason(&revived.properties).as_str(), queue(&revived.properties)), ("unknown", None));
-        assert_eq!(revived.properties.message_id(), letter.properties.message_id());
+        assert_eq!(read(&dead.body, &dead.properties), Ok(ticket(3)));
+        assert_eq!(dead.properties.message_id(), letter.properties.message_id());
     }
 }

@@ -26,7 +26,7 @@ use keyrotate_proto::ticket::Ticket;
 use tokio::sync::watch;
 
 pub use config::{Limits, RabbitConfig, RabbitConfigError};
-pub use dead::{DeadLetter, DeadLetters, Which};
+pub use dead::RabbitDeadLetters;
 pub use doctor::{Finding, Health, examine};
 pub use link::LinkState;
 pub use management::{Management, ManagementError};
@@ -96,8 +96,8 @@ impl RabbitQueue {
 
     /// What nobody could work on.
     #[must_use]
-    pub fn dead_letters(&self) -> DeadLetters {
-        DeadLetters::new(Arc::clone(&self.lines))
+    pub fn dead_letters(&self) -> RabbitDeadLetters {
+        RabbitDeadLetters::new(Arc::clone(&self.lines))
     }
 }
 

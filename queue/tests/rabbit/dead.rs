@@ -1,10 +1,9 @@
-//! What nobody can work on, and its way back.
+//! What nobody can work on: listed as often as one likes, and taken away.
 
 use std::time::Duration;
 
 use keyrotate_queue::conformance::{normal, ticket};
-use keyrotate_queue::rabbit::{DeadLetter, Which};
-use keyrotate_queue::{Queue, RabbitQueue};
+use keyrotate_queue::{DeadLetter, DeadLetters as _, Queue, RabbitQueue};
 use reqwest::Method;
 use serde_json::json;
 use tokio::time::sleep;
@@ -48,15 +47,15 @@ async fn what_is_no_ticket_dies_with_its_reason() {
     assert_eq!(reasons[2], "ticket version 99, this worker knows 1");
     until("the originals are gone", async || broker.depth(&host, QUEUE).await == Some(0)).await;
 
-    // Sent back they die again, as often as one likes.
-    assert_eq!(queue.dead_letters().requeue(&Which::All).await.unwrap(), 3);
+    let ids = dead(&queue, 3).await.into_iter().map(|letter| letter.id).collect();
+    assert_eq!(queue.dead_letters().remove(&ids).await.unwrap(), 3);
     assert!(is_silent(&mut *consumer).await);
-    assert_eq!(dead(&queue, 3).await.len(), 3);
+    assert_eq!(dead(&queue, 0).await, []);
 }
 
-/// A rejected ticket is listed as often as one likes, and comes back to its own queue.
+/// A rejected ticket is listed as often as one likes, and taken away by its name.
 #[tokio::test]
-async fn a_rejected_ticket_comes_back_when_it_is_sent_back() {
+async fn a_rejected_ticket_lies_there_until_it_is_taken_away() {
     let broker = shared().await;
     let (queue, _) = fresh(&broker).await;
     let mut consumer = consume(&queue, 2).await;
@@ -75,12 +74,9 @@ async fn a_rejected_ticket_comes_back_when_it_is_sent_back() {
     assert_eq!(urgent.reason, "spec hash 12, the job's is 34");
     assert!(is_silent(&mut *consumer).await);
 
-    assert_eq!(queue.dead_letters().requeue(&Which::Id("nobody's".into())).await.unwrap(), 0);
-    assert_eq!(queue.dead_letters().requeue(&Which::Id(urgent.id.clone())).await.unwrap(), 1);
-    let back = next(&mut *consumer).await;
-    assert_eq!(*back.ticket(), ticket(0));
-    assert!(!back.redelivered());
-    back.ack().await.unwrap();
+    assert_eq!(queue.dead_letters().remove(&["nobody's".to_owned()].into()).await.unwrap(), 0);
+    assert_eq!(queue.dead_letters().remove(&[urgent.id.clone()].into()).await.unwrap(), 1);
+    assert!(is_silent(&mut *consumer).await);
     assert_eq!(dead(&queue, 1).await[0].ticket, Some(ticket(1)));
 }
 
@@ -108,8 +104,6 @@ async fn a_ticket_that_is_delivered_too_often_dies() {
     let letters = dead(&queue, 1).await;
     assert_eq!((letters[0].ticket.clone(), letters[0].queue.as_str()), (Some(ticket(0)), QUEUE));
     assert!(letters[0].reason.contains("too often"), "{}", letters[0].reason);
-    assert_eq!(queue.dead_letters().requeue(&Which::All).await.unwrap(), 1);
-    let mut consumer = consume(&queue, 1).await;
-    let back = next(&mut *consumer).await;
-    assert_eq!((number(&back), back.redelivered()), (0, false));
+    assert_eq!(queue.dead_letters().remove(&[letters[0].id.clone()].into()).await.unwrap(), 1);
+    dead(&queue, 0).await;
 }

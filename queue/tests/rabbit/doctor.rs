@@ -86,7 +86,7 @@ async fn the_shipped_permissions_are_enough() {
     next(&mut *consumer).await.reject("a test").await.unwrap();
     publish(&queue, 1).await;
     next(&mut *consumer).await.ack().await.unwrap();
-    assert_eq!(queue.dead_letters().list(10).await.unwrap().len(), 1);
+    assert_eq!(keyrotate_queue::DeadLetters::list(&queue.dead_letters(), 10).await.unwrap().len(), 1);
     let foreign = config(&broker.private.url_of("keyrotate", "secret", "/")).with_prefix("others.").unwrap();
     let foreign = keyrotate_queue::RabbitQueue::new(foreign, Env::system());
     assert!(foreign.publish(&ticket(0), &normal()).await.is_err());

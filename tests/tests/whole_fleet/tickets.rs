@@ -6,6 +6,7 @@ use std::time::Duration;
 use keyrotate_env::Env;
 use keyrotate_proto::id::JobId;
 use keyrotate_proto::ticket::{TICKET_VERSION, Ticket};
+use keyrotate_queue::DeadLetters as _;
 use keyrotate_queue::rabbit::{RabbitConfig, RabbitQueue};
 use keyrotate_queue::{DEFAULT_STORE, Queue as _, Route};
 use keyrotate_tests::fleet::Fleet;
