@@ -56,6 +56,8 @@ pub(crate) enum Verb {
     /// Look after messages that no worker could work on.
     #[command(subcommand)]
     Dlq(DlqVerb),
+    /// Look at what a fleet stands on, RabbitMQ and Redis, and say what to mend.
+    Doctor(DoctorArgs),
     /// Make tokens for the coordinator.
     #[command(subcommand)]
     Token(TokenVerb),
@@ -321,6 +323,16 @@ pub(crate) struct DlqRequeueArgs {
     pub(crate) drop: bool,
     #[command(flatten)]
     pub(crate) fleet: FleetArgs,
+    /// How results are printed.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct DoctorArgs {
+    /// The configuration file [default: $XDG_CONFIG_HOME/keyrotate/config.yaml, /etc/keyrotate/config.yaml]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
     /// How results are printed.
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub(crate) output: Output,

@@ -43,6 +43,16 @@ impl Failure {
         Self { exit: Exit::Refused, what: format!("{what} `{}`: {error}", path.display()), mend: mend.into() }
     }
 
+    /// What happened.
+    pub(crate) fn what(&self) -> &str {
+        &self.what
+    }
+
+    /// What to do about it.
+    pub(crate) fn mend(&self) -> &str {
+        &self.mend
+    }
+
     /// The exit code that follows.
     pub(crate) fn exit(&self) -> Exit {
         self.exit

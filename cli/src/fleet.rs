@@ -37,17 +37,18 @@ impl Fleet {
     /// Connects to all of them; says what is wrong with any.
     pub(crate) async fn connect(config: &Config, env: &Env) -> Result<Self, Failure> {
         let ledger = ledger(config, env).await?;
-        let queue = Arc::new(queue(config, env)?);
+        let queue = Arc::new(RabbitQueue::new(rabbit_settings(config)?, env.clone()));
         let (reports, reports_at) = reports(config, env).await?;
         Ok(Self { ledger, queue, reports: Arc::new(reports), reports_at })
     }
 }
 
-async fn ledger(config: &Config, env: &Env) -> Result<Ledger, Failure> {
+/// How Redis is reached.
+pub(crate) fn redis_settings(config: &Config) -> Result<RedisConfig, Failure> {
     let redis = &config.redis;
     let url = redis.url.as_ref().ok_or_else(|| missing("redis.url", "KEYROTATE_REDIS_URL"))?;
     let text = |secret: &Option<Secret>| secret.as_ref().map(|secret| secret.expose().to_owned());
-    let settings = RedisConfig {
+    Ok(RedisConfig {
         url: url.expose().to_owned(),
         password: text(&redis.password),
         sentinel_password: text(&redis.sentinel_password),
@@ -56,11 +57,15 @@ async fn ledger(config: &Config, env: &Env) -> Result<Ledger, Failure> {
             Failure::io("can't read `redis.caBundle`", path, &e)
         })?,
         prefix: redis.prefix.clone(),
-    };
+    })
+}
+
+async fn ledger(config: &Config, env: &Env) -> Result<Ledger, Failure> {
+    let (redis, settings) = (&config.redis, redis_settings(config)?);
     let broke = |e: &dyn std::error::Error| {
         Failure::refused(
             format!("no checkpoint at {}: {}", settings.shown(), chain(e)),
-            "see `redis:` in the configuration",
+            "see `redis:` in the configuration; `keyrotate doctor` looks at it",
         )
     };
     let backend = RedisBackend::new(&settings, env.clone()).map_err(|e| broke(&e))?;
@@ -85,34 +90,19 @@ fn refuse_weak(weaknesses: &[Weakness], weak: bool, unknown: bool) -> Result<(),
     Ok(())
 }
 
-fn queue(config: &Config, env: &Env) -> Result<RabbitQueue, Failure> {
+/// How RabbitMQ is reached.
+pub(crate) fn rabbit_settings(config: &Config) -> Result<RabbitConfig, Failure> {
     let rabbit = &config.rabbitmq;
     let url = rabbit.url.as_ref().ok_or_else(|| missing("rabbitmq.url", "KEYROTATE_RABBITMQ_URL"))?;
     let wrong = |e: &dyn std::error::Error| Failure::refused(chain(e), "see `rabbitmq:` in the configuration");
-    let mut url = url.expose().to_owned();
+    let mut settings = RabbitConfig::parse(url.expose()).map_err(|e| wrong(&e))?;
     if let Some(password) = &rabbit.password {
-        url = with_password(&url, password.expose());
+        settings = settings.with_password(password.expose());
     }
-    let mut settings = RabbitConfig::parse(&url).map_err(|e| wrong(&e))?;
     if let Some(file) = &rabbit.ca_bundle {
         settings = settings.with_ca(file).map_err(|e| wrong(&e))?;
     }
-    Ok(RabbitQueue::new(settings, env.clone()))
-}
-
-/// The URL with a password behind its user's name.
-fn with_password(url: &str, password: &str) -> String {
-    let encoded: String = password
-        .bytes()
-        .map(|b| if b.is_ascii_alphanumeric() { char::from(b).to_string() } else { format!("%{b:02X}") })
-        .collect();
-    match (url.split_once("://"), url.split_once('@')) {
-        (Some((scheme, _)), Some((login, place))) => {
-            let user = login.split_once("://").map_or("", |(_, login)| login).split(':').next().unwrap_or_default();
-            format!("{scheme}://{user}:{encoded}@{place}")
-        }
-        _ => url.to_owned(),
-    }
+    Ok(settings)
 }
 
 async fn reports(config: &Config, env: &Env) -> Result<(BucketRoot, ReportsAt), Failure> {
@@ -181,13 +171,6 @@ fn missing(field: &str, variable: &str) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_password_takes_its_place_in_the_url() {
-        assert_eq!(with_password("amqp://u@h/v", "p@:/"), "amqp://u:p%40%3A%2F@h/v");
-        assert_eq!(with_password("amqps://u:old@h:1/v", "new"), "amqps://u:new@h:1/v");
-        assert_eq!(with_password("amqp://h", "x"), "amqp://h");
-    }
 
     #[test]
     fn what_may_lose_records_is_refused_unless_it_is_accepted_by_name() {

@@ -10,6 +10,7 @@ mod coordinator;
 mod demo;
 mod devstack;
 mod dlq;
+mod doctor;
 mod exit;
 mod failure;
 mod files;
@@ -94,6 +95,7 @@ async fn perform(verb: Verb) -> Result<Exit, Failure> {
         Verb::Report(args) => verbs::report(args).await,
         Verb::Dlq(DlqVerb::List(args)) => dlq::list(args).await,
         Verb::Dlq(DlqVerb::Requeue(args)) => dlq::requeue(args).await,
+        Verb::Doctor(args) => doctor::examine(args).await,
         Verb::Token(TokenVerb::New(args)) => token::new(args),
         Verb::Coordinator(args) => coordinator::serve(args).await,
         Verb::Generate(args) => files::generate(&args),
