@@ -6,6 +6,7 @@
 mod lead;
 mod lease;
 mod passes;
+mod settle;
 mod transact;
 mod workers;
 
@@ -23,7 +24,7 @@ pub use self::workers::WORKER_GONE_AFTER;
 use crate::backend::{Backend, BackendError, Bell, RecordKey};
 use crate::record::{
     BucketRecord, JOBS, JobRecord, JobResult, LIVE, LiveRecord, RECORD_VERSION, SubmitRecord, bucket_key, job_key,
-    live_key, submit_key,
+    live_key, settling_key, submit_key,
 };
 use crate::transition::leader::Leading;
 pub use crate::transition::shard::Commit;
@@ -251,12 +252,17 @@ impl Ledger {
     ) -> Result<JobRecord, LedgerError> {
         // Store and bucket of a job never change.
         let job = self.job(id).await?;
-        let (job_key, bucket_key, live) = (job_key(id), bucket_key(&job.store, &job.spec.bucket), live_key(id));
-        self.transact(&[job_key.clone(), bucket_key.clone(), live.clone()], |view| {
+        let (job_key, bucket_key) = (job_key(id), bucket_key(&job.store, &job.spec.bucket));
+        let (live, settling) = (live_key(id), settling_key(id));
+        self.transact(&[job_key.clone(), bucket_key.clone(), live.clone(), settling.clone()], |view| {
             let job: JobRecord = view.get(&job_key)?;
             let (next, claims) = change(&job, &view.get(&bucket_key)?, view.now)?;
             let change = Change::none(next.clone()).write(&job_key, &next)?.write(&bucket_key, &claims)?;
-            if next.state.is_ended() { Ok(change.remove(&live)) } else { change.write(&live, &LiveRecord::default()) }
+            match next.state.is_ended() {
+                true if next == job => Ok(Change::none(next)),
+                true => change.remove(&live).write(&settling, &LiveRecord::default()),
+                false => change.remove(&settling).write(&live, &LiveRecord::default()),
+            }
         })
         .await
     }

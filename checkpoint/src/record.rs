@@ -97,6 +97,18 @@ pub struct JobRecord {
     /// W3C trace context of its submit, empty without traces.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub traceparent: String,
+    /// What became of the news of its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notified: Option<Notified>,
+}
+
+/// What became of the news of a job's end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notified {
+    /// When.
+    pub at: Timestamp,
+    /// Whether somebody took it; else it was given up.
+    pub delivered: bool,
 }
 
 /// How much of the fleet a job may take.
@@ -145,6 +157,7 @@ impl JobRecord {
             confirmed: false,
             limits: JobLimits::default(),
             traceparent: String::new(),
+            notified: None,
         }
     }
 
@@ -485,6 +498,15 @@ pub fn live_key(job: &JobId) -> RecordKey {
     RecordKey(format!("{LIVE}{job}"))
 }
 
+/// Prefix of the names of the records of jobs that have ended, and whose end is not settled yet.
+pub const SETTLING: &str = "settling/";
+
+/// Name of the record that says that a job's end is not settled.
+#[must_use]
+pub fn settling_key(job: &JobId) -> RecordKey {
+    RecordKey(format!("{SETTLING}{job}"))
+}
+
 /// Prefix of the names of workers' records.
 pub const WORKERS: &str = "worker/";
 
@@ -614,6 +636,12 @@ pub fn submit_key(key: &str) -> RecordKey {
 pub fn shard_key(shard: &ShardRef) -> RecordKey {
     let ShardId(number) = shard.shard;
     RecordKey(format!("{}{number:010}", shards_prefix(&shard.job, shard.pass)))
+}
+
+/// Prefix of the names of all shards of a job.
+#[must_use]
+pub fn job_shards_prefix(job: &JobId) -> String {
+    format!("shard/{job}/")
 }
 
 /// Prefix of the names of a pass's shards: they sort by number.

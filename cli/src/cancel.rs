@@ -77,7 +77,8 @@ async fn end_dead(folder: &BucketFolder, job: &JobId, _lock: Lock) -> Result<boo
     match connect::from_environment(&env).await {
         Ok(connected) if connected.store.store.identity().0 == record.store => {
             let config = LocalConfig::default();
-            let place = Place { store: connected.store, kms: connected.kms, jobs: jobs.clone(), config };
+            let place =
+                Place { store: connected.store, kms: connected.kms, jobs: jobs.clone(), notifier: None, config };
             local::cancel_dead(&ledger, job, &place, &env).await?;
         }
         _ => {

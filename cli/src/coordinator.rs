@@ -6,6 +6,7 @@ use keyrotate_checkpoint::record::ProbePlace;
 use keyrotate_config::{Config, Given, StoreSettings};
 use keyrotate_coordinator::api::server::Server;
 use keyrotate_coordinator::api::{NamedStore, Site};
+use keyrotate_coordinator::notify::Notifier;
 use keyrotate_coordinator::sealed::Sealer;
 use keyrotate_coordinator::{Coordinator, CoordinatorConfig, TicketsOut};
 use keyrotate_env::Env;
@@ -40,13 +41,14 @@ pub(crate) async fn serve(args: CoordinatorArgs) -> Result<Exit, Failure> {
         return Err(Failure::usage("`secrets.kesKey` is set, and no KES is named", mend));
     }
     let seals = kes_key.is_some() || key_file.is_some();
-    let sealer = Sealer::new(kms, kes_key, key_file.unwrap_or_default(), env.clone());
+    let sealer = seals.then(|| Sealer::new(kms, kes_key, key_file.unwrap_or_default(), env.clone()));
     let site = Site {
         ledger: fleet.ledger.clone(),
         reports: fleet.reports.clone(),
         reports_at: Some(fleet.reports_at.clone()),
         dead: Some(Arc::new(fleet.queue.dead_letters())),
-        sealer: seals.then_some(sealer),
+        sealer: sealer.clone(),
+        allow_private_notify: config.notify.allow_private,
         stores: stores(&config)?,
         env: env.clone(),
     };
@@ -58,6 +60,7 @@ pub(crate) async fn serve(args: CoordinatorArgs) -> Result<Exit, Failure> {
     tokio::spawn(count_dead_letters(Arc::clone(&fleet.queue)));
     let settings = CoordinatorConfig { tickets_out: TicketsOut::TwiceTheSlots, ..CoordinatorConfig::default() };
     let coordinator = Coordinator::new(fleet.ledger, fleet.queue, fleet.reports, settings);
+    let coordinator = coordinator.with_notifier(Notifier::new(sealer, config.notify.allow_private));
     let stop = CancellationToken::new();
     let stopped = stop.clone();
     let mut leading = tokio::spawn(async move { coordinator.run_among_others(&owner, stopped).await });

@@ -4,8 +4,9 @@ use std::io::Read;
 use std::path::Path;
 
 use jiff::Timestamp;
+use keyrotate_config::Given;
 use keyrotate_env::Env;
-use keyrotate_proto::job::{self, Parsed, Problem};
+use keyrotate_proto::job::{self, ParseOptions, Parsed, Problem};
 use keyrotate_proto::spec::Dialect;
 
 use crate::args::{DialectArg, GenerateArgs, ValidateArgs};
@@ -54,10 +55,17 @@ pub(crate) fn read(path: &Path) -> Result<Parsed, Failure> {
     };
     read.map_err(|e| Failure::usage(format!("can't read `{}`: {e}", path.display()), "give the path of a job file"))?;
     let name = path.display().to_string();
-    job::parse(&bytes, &name).map_err(|errors| {
+    let options = ParseOptions { allow_private_notify: allow_private_notify() };
+    job::parse_with(&bytes, &name, options).map_err(|errors| {
         let mend = "`keyrotate generate` prints a file to fill in, `keyrotate validate` checks one";
         Failure::usage(format!("`{name}` is no job file:\n{errors}"), mend)
     })
+}
+
+/// Whether `notify` may name private addresses, as the configuration says; a broken one allows nothing.
+pub(crate) fn allow_private_notify() -> bool {
+    let loaded = keyrotate_config::load(&Given::here(None, Vec::new()));
+    loaded.is_ok_and(|loaded| loaded.config.notify.allow_private)
 }
 
 /// What can match nothing now is an error at the start of a job. One that goes on keeps the time of its own start.

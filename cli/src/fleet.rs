@@ -9,6 +9,7 @@ use keyrotate_coordinator::api::ReportsAt;
 use keyrotate_env::Env;
 use keyrotate_proto::say::chain;
 use keyrotate_queue::rabbit::{RabbitConfig, RabbitQueue};
+use keyrotate_report::ReportRoot as _;
 use keyrotate_report::root::BucketRoot;
 use keyrotate_report::store::bucket;
 use keyrotate_store::Store;
@@ -124,8 +125,8 @@ async fn reports(config: &Config, env: &Env) -> Result<(BucketRoot, ReportsAt), 
     let at = ReportsAt { store: store.identity().0.clone(), bucket: bucket.clone(), prefix: reports.prefix.clone() };
     let root = BucketRoot::new(store, bucket, &reports.prefix);
     let what = |e| format!("no reports in the bucket `{bucket}`: {}", chain(&e));
-    let proven = bucket::prove(&root.own()).await;
-    proven.map_err(|e| {
+    let proven = async { bucket::prove(root.own()?.as_ref()).await };
+    proven.await.map_err(|e| {
         Failure::refused(what(e), "see `reports:` in the configuration; the store must honour If-None-Match")
     })?;
     Ok((root, at))

@@ -9,6 +9,7 @@ use keyrotate_checkpoint::record::{JobRecord, ProbePlace};
 use keyrotate_checkpoint::transition::job as transition;
 use keyrotate_checkpoint::{FileBackend, Ledger, LedgerError};
 use keyrotate_config::Calls;
+use keyrotate_coordinator::notify::Notifier;
 use keyrotate_coordinator::{Coordinator, CoordinatorConfig, TicketsOut, Totals, totals};
 use keyrotate_env::Env;
 use keyrotate_kms::Kms;
@@ -16,11 +17,10 @@ use keyrotate_proto::id::JobId;
 use keyrotate_proto::say::chain;
 use keyrotate_proto::state::{JobState, Phase};
 use keyrotate_queue::MemoryQueue;
-use keyrotate_report::ReportRoot;
-use keyrotate_report::leftovers;
 use keyrotate_report::root::FolderRoot;
 use keyrotate_worker::{Meter, Permits, Served, Site, SliceLimits, Worker, WorkerConfig};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::failure::Failure;
@@ -44,6 +44,9 @@ pub(crate) struct LocalConfig {
     pub(crate) default_key: Option<String>,
 }
 
+/// How long a process stays for the news of its job's end.
+const TELL_WITHIN: Duration = Duration::from_secs(15);
+
 /// What a local job reaches, and how it works.
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
@@ -53,6 +56,8 @@ pub(crate) struct Place {
     pub(crate) kms: Option<Arc<dyn Kms>>,
     /// The folder of the jobs' folders.
     pub(crate) jobs: PathBuf,
+    /// Tells of the ends of jobs.
+    pub(crate) notifier: Option<Notifier>,
     /// How to work.
     pub(crate) config: LocalConfig,
 }
@@ -115,7 +120,10 @@ impl Local {
             only: Some(job.clone()),
             ..CoordinatorConfig::default()
         };
-        let coordinator = Coordinator::new(ledger.clone(), queue, reports, coordinator_config);
+        let mut coordinator = Coordinator::new(ledger.clone(), queue, reports, coordinator_config);
+        if let Some(notifier) = &place.notifier {
+            coordinator = coordinator.with_notifier(notifier.clone());
+        }
         let (stop_worker, stop_coordinator) = (CancellationToken::new(), CancellationToken::new());
         let stop = stop_worker.clone();
         let worker = tokio::spawn(async move {
@@ -160,6 +168,18 @@ impl Local {
         Ok(())
     }
 
+    /// Waits until whoever wants to hear of the job's end was told, but not for long; whether that is so.
+    pub(crate) async fn until_told(&self) -> Result<bool, LedgerError> {
+        let until = Instant::now() + TELL_WITHIN;
+        while self.ledger.is_settling(&self.job).await? {
+            if Instant::now() > until {
+                return Ok(false);
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        Ok(true)
+    }
+
     /// Whether worker or coordinator ended on their own, which they never should.
     pub(crate) fn has_died(&self) -> bool {
         self.worker.is_finished() || self.coordinator.is_finished()
@@ -191,10 +211,7 @@ pub(crate) async fn cancel_unreached(ledger: &Ledger, job: &JobId, jobs: &Path) 
     }
     let broke = |e: &dyn std::error::Error| Failure::broke("the job could not be ended", e, "try again");
     let root = FolderRoot::new(jobs);
-    let reports = root.of(job).map_err(|e| broke(&e))?;
-    let open = keyrotate_worker::unended(ledger, &reports, &record).await.map_err(|e| broke(&e))?;
-    leftovers::write(reports.as_ref(), &open.ours).await.map_err(|e| broke(&e))?;
-    // Nobody takes the tickets of its `clean` pass, which ends at once.
+    // Nobody takes the tickets of its `clean` pass, which ends at once: what it would have ended is listed.
     let config = CoordinatorConfig { only: Some(job.clone()), clean_limit: Duration::ZERO, ..Default::default() };
     let mut coordinator = Coordinator::new(ledger.clone(), Arc::new(MemoryQueue::new(SLOTS)), Arc::new(root), config);
     while !ledger.job(job).await.map_err(not_cancelled)?.state.is_ended() {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use keyrotate_checkpoint::record::{JobRecord, ProbePlace};
 use keyrotate_checkpoint::{Ledger, LedgerError};
+use keyrotate_coordinator::notify::Notifier;
 use keyrotate_coordinator::sealed::Sealer;
 use keyrotate_env::Env;
 use keyrotate_kms::Kms;
@@ -103,8 +104,9 @@ impl Session {
         let control = control::serve(folder.path(), crate::jobs::folder::router(&folder, &ledger, env));
         let _control = control.map_err(|e| Failure::io("can't open the control socket in", folder.path(), &e))?;
         let jobs = folder.path().join("jobs");
-        let identity = served.store.identity().clone();
-        let place = Place { store: served, kms: kms.clone(), jobs, config: self.config.clone() };
+        let notifier = Notifier::new(Some(self.sealer(parsed, kms.clone(), env)), files::allow_private_notify());
+        let (identity, notifier) = (served.store.identity().clone(), Some(notifier));
+        let place = Place { store: served, kms: kms.clone(), jobs, notifier, config: self.config.clone() };
         let (job, line) = choose::settle(&ledger, &identity, parsed, &self.wish, &place, env).await?;
         self.keep_token(&ledger, &job, parsed, kms.clone(), env).await?;
         let mut progress = Progress::new();
@@ -112,6 +114,11 @@ impl Session {
         let mut local = Local::start(ledger, job.clone(), &place, env);
         let seen = self.watch(&local, &mut progress).await;
         progress.clear();
+        if let Ok(false) = &seen
+            && !local.until_told().await.map_err(checkpoint_broke)?
+        {
+            say("whoever `notify` names did not take the news of the end yet; the next run on this bucket tries again");
+        }
         local.stop().await;
         let interrupted = seen?;
         // Looked at once more: what was in flight is committed only now.
@@ -128,6 +135,14 @@ impl Session {
         Ok(Exit::of(&job.state, &totals.counts))
     }
 
+    fn sealer(&self, parsed: &Parsed, kms: Option<Arc<dyn Kms>>, env: &Env) -> Sealer {
+        let key = match &parsed.spec.target {
+            Target::SseKms { key: Some(key), .. } => Some(key.bare().to_owned()),
+            _ => self.config.default_key.clone(),
+        };
+        Sealer::new(kms, key, self.root.join(KEY_FILE), env.clone())
+    }
+
     /// The record holds the notify token sealed; the file's counts where it is another now.
     async fn keep_token(
         &self,
@@ -139,11 +154,7 @@ impl Session {
     ) -> Result<(), Failure> {
         let Some(token) = parsed.spec.notify.as_ref().and_then(|notify| notify.token.as_deref()) else { return Ok(()) };
         let broke = |e| Failure::broke("the checkpoint", &e, "start again");
-        let key = match &parsed.spec.target {
-            Target::SseKms { key: Some(key), .. } => Some(key.bare().to_owned()),
-            _ => self.config.default_key.clone(),
-        };
-        let sealer = Sealer::new(kms, key, self.root.join(KEY_FILE), env.clone());
+        let sealer = self.sealer(parsed, kms, env);
         let there = ledger.job(job).await.map_err(broke)?.sealed_token;
         let opened = match &there {
             Some(sealed) => sealer.open(sealed).await,

@@ -28,19 +28,19 @@ pub(crate) fn print(job: &JobRecord, totals: &Totals, report: &Path, output: Out
 /// Says where the report lies, if there is one.
 #[expect(clippy::print_stdout, reason = "the summary is the output")]
 pub(crate) fn print_place(job: &JobRecord, report: &Path) {
-    if job.result.as_ref().is_some_and(|result| result.report.is_some()) {
-        println!("report: {}", report.join("summary.json").display());
+    if let Some(name) = job.result.as_ref().and_then(|result| result.report.as_ref()) {
+        println!("report: {}", report.join(name).display());
     }
 }
 
 /// The report's summary, or, of a job that has not ended, how it stands.
 fn json(job: &JobRecord, totals: &Totals, report: &Path) -> Result<String, Failure> {
-    if job.result.is_none() {
+    let Some(result) = &job.result else {
         let (counts, scanned) = (&totals.counts, totals.counts.scanned());
         let stands = serde_json::json!({ "job": job.id, "result": job.state, "scanned": scanned, "counts": counts });
         return Ok(format!("{stands:#}\n"));
-    }
-    let path = report.join("summary.json");
+    };
+    let path = report.join(result.report.as_deref().unwrap_or("summary.json"));
     let what = || format!("can't read the summary `{}`", path.display());
     std::fs::read_to_string(&path).map_err(|e| Failure::broke(what(), &e, "start again: the report is checked anew"))
 }

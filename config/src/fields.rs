@@ -12,6 +12,7 @@ pub(crate) const FIELDS: Known = &[
     ("tls", Shape::Map(&[("cert", Shape::Text), ("key", Shape::Text)])),
     ("tokens", Shape::List(&Shape::Map(TOKEN))),
     ("limits", Shape::Map(&[("body", Shape::Count), ("rate", Shape::Count), ("openJobs", Shape::Count)])),
+    ("notify", Shape::Map(&[("allowPrivate", Shape::Flag)])),
     ("secrets", Shape::Map(&[("kesKey", Shape::Text), ("keyFile", Shape::Text)])),
     ("rabbitmq", Shape::Map(RABBITMQ)),
     ("redis", Shape::Map(REDIS)),

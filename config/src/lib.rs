@@ -46,6 +46,8 @@ pub struct Config {
     pub tokens: Vec<TokenEntry>,
     /// What the coordinator takes from each.
     pub limits: Limits,
+    /// Who is told of the ends of jobs.
+    pub notify: NotifySettings,
     /// What secrets of jobs are sealed with.
     pub secrets: Sealing,
     /// The queue.
@@ -104,6 +106,14 @@ impl Default for Limits {
     fn default() -> Self {
         Self { body: 64 << 10, rate: 20, open_jobs: 100 }
     }
+}
+
+/// Who is told of the ends of jobs: whom their files name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct NotifySettings {
+    /// Also at loopback, link-local and private addresses.
+    pub allow_private: bool,
 }
 
 /// What secrets that a job's record must hold are sealed with: a key of the KES, else a key file.

@@ -1,5 +1,7 @@
 //! The finisher: a job's report, from its parts.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use keyrotate_checkpoint::record::JobRecord;
 use keyrotate_checkpoint::{Ledger, LedgerError};
@@ -9,12 +11,13 @@ use keyrotate_proto::outcome::Counts;
 use keyrotate_proto::state::{JobState, PassKind};
 use keyrotate_report::chain::ShardParts;
 use keyrotate_report::finish::{FinishInput, finish};
-use keyrotate_report::leftovers;
+use keyrotate_report::leftovers::{self, Unended};
 
-use crate::{Coordinator, Result};
+use crate::{Crew, Result};
 
-impl Coordinator {
-    /// Writes the report of a job that ends in `state`; gives the name of its summary. Written again it is the same.
+impl Crew {
+    /// Writes the report of a job that ends in `state`; gives the name of its summary. Of two that both think they lead,
+    /// each writes its own, and the job's record names the one that counts.
     pub(crate) async fn write_report(
         &self,
         job: &JobRecord,
@@ -22,8 +25,9 @@ impl Coordinator {
         counts: &Counts,
         ended: Timestamp,
     ) -> Result<String> {
+        let under = self.led.as_ref().map(|epoch| format!("ends/{epoch}/")).unwrap_or_default();
         let input = FinishInput {
-            under: String::new(),
+            under: under.clone(),
             job: job.id.clone(),
             spec: job.spec.clone(),
             store: job.store.clone(),
@@ -37,10 +41,50 @@ impl Coordinator {
             counts: counts.clone(),
             checked: checked(job, state),
             leftovers: leftovers::read(self.reports.of(&job.id)?.as_ref()).await?,
-            notes: job.frozen.as_ref().map(|frozen| frozen.notes.clone()).unwrap_or_default(),
+            notes: self.notes(job).await?,
         };
         finish(&self.reports.of(&job.id)?, input).await?;
-        Ok("summary.json".to_owned())
+        Ok(format!("{under}summary.json"))
+    }
+
+    /// What nobody is there to end is listed: the uploads that the job's intents name.
+    pub(crate) async fn list_leftovers(&self, job: &JobRecord) -> Result<()> {
+        let reports = self.reports.of(&job.id)?;
+        let unended = self.unended(job).await?;
+        // What a `clean` pass listed that was cut off may have no intent any more that says so.
+        let mut all: BTreeSet<_> = leftovers::read(reports.as_ref()).await?.into_iter().collect();
+        all.extend(unended.ours);
+        Ok(leftovers::write(reports.as_ref(), &all).await?)
+    }
+
+    async fn unended(&self, job: &JobRecord) -> Result<Unended> {
+        let (reports, mut unended) = (self.reports.of(&job.id)?, Unended::default());
+        for pass in &job.passes {
+            for shard in self.ledger.shards(&job.id, pass.id).await? {
+                let parts = ShardParts { range: shard.range, last_part: shard.last_part };
+                leftovers::collect(&reports, &shard.shard, parts, &mut unended).await?;
+            }
+        }
+        Ok(unended)
+    }
+
+    /// What `prepare` noted; where nobody cleaned up, on how many keys an upload of ours may be open that only the store
+    /// can name.
+    async fn notes(&self, job: &JobRecord) -> Result<Vec<String>> {
+        let mut notes = job.frozen.as_ref().map(|frozen| frozen.notes.clone()).unwrap_or_default();
+        let ends_early = matches!(job.state, JobState::Cancelling | JobState::Failing { .. });
+        if ends_early && !job.passes.is_empty() && job.last_pass(PassKind::Clean).is_none_or(|clean| clean.open) {
+            notes.push("nobody was there to clean up: open uploads and probe objects of the job may be left".into());
+            let unnamed = self.unended(job).await?.unnamed.len();
+            if unnamed > 0 {
+                notes.push(format!(
+                    "an upload may be open on {unnamed} more keys, under ids that were not put down: \
+                     `aws s3api list-multipart-uploads --bucket {}` shows them",
+                    job.spec.bucket
+                ));
+            }
+        }
+        Ok(notes)
     }
 }
 

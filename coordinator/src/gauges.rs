@@ -11,7 +11,7 @@ use keyrotate_telemetry::metrics;
 use keyrotate_telemetry::names::OUTCOME_WORDS;
 use tokio::time::Instant;
 
-use crate::{Coordinator, Totals, totals};
+use crate::{Looked, Totals};
 
 /// How often the sums of open jobs are told.
 const SUMS_EVERY: Duration = Duration::from_secs(5);
@@ -120,23 +120,18 @@ impl Gauges {
     }
 }
 
-impl Coordinator {
+impl Gauges {
     /// The sums of open jobs, now and then; those of ended ones go.
-    pub(crate) async fn tell_of_jobs(&mut self, live: &[JobRecord]) {
-        let open = |id: &JobId| live.iter().any(|job| job.id == *id && !job.state.is_ended());
-        let over: Vec<_> = self.gauges.jobs.iter().filter(|id| !open(id)).cloned().collect();
-        over.iter().for_each(|id| self.gauges.forget_job(id));
-        if self.gauges.summed.is_some_and(|last| last.elapsed() < SUMS_EVERY) {
+    pub(crate) fn tell_of_jobs(&mut self, jobs: &[JobRecord], looked: &[Looked]) {
+        let open = |id: &JobId| jobs.iter().any(|job| job.id == *id && !job.state.is_ended());
+        let over: Vec<_> = self.jobs.iter().filter(|id| !open(id)).cloned().collect();
+        over.iter().for_each(|id| self.forget_job(id));
+        if self.summed.is_some_and(|last| last.elapsed() < SUMS_EVERY) {
             return;
         }
-        self.gauges.summed = Some(Instant::now());
-        for job in live.iter().filter(|job| !job.state.is_ended()) {
-            match totals(&self.ledger, job).await {
-                Ok(totals) => self.gauges.tell_sums(&job.id, &totals),
-                Err(error) => {
-                    tracing::debug!(error = &error as &dyn std::error::Error, "the sums of a job are not known")
-                }
-            }
+        self.summed = Some(Instant::now());
+        for Looked { job, shards, .. } in looked.iter().filter(|looked| !looked.job.state.is_ended()) {
+            self.tell_sums(&job.id, &Totals::of(job, shards));
         }
     }
 }

@@ -18,14 +18,16 @@ const RENEW: Duration = Duration::from_secs(2);
 impl Coordinator {
     /// Leads whenever nobody else does, until it is told to stop; then it makes room at once.
     pub async fn run_among_others(mut self, owner: &str, stop: CancellationToken) {
-        let unled = self.ledger.clone();
+        let unled = self.crew.ledger.clone();
         while !stop.is_cancelled() {
             match unled.lead(owner, LEAD).await {
                 Ok(Some(leading)) => {
                     tracing::info!(epoch = %leading.epoch, "leads");
-                    self.ledger = unled.led_by(leading.clone());
+                    self.crew.ledger = unled.led_by(leading.clone());
+                    self.crew.led = Some(leading.epoch.clone());
                     metrics().leader.set(1);
                     self.lead(&unled, &leading, &stop).await;
+                    self.at_work.stop().await;
                     self.gauges.forget();
                     tracing::info!(epoch = %leading.epoch, "leads no more");
                     if let Err(error) = unled.resign(&leading).await {
@@ -67,13 +69,13 @@ impl Coordinator {
     /// Gives every live job a nonce of the back-end's present run: a lead is lost with each run, so that this comes
     /// before anything else that happens under the next. Strikes workers that are long gone.
     async fn adopt(&self) -> Result<()> {
-        for job in self.ledger.live_jobs().await? {
-            let adopted = self.ledger.adopt(&job.id).await?;
+        for job in self.crew.ledger.live_jobs().await? {
+            let adopted = self.crew.ledger.adopt(&job.id).await?;
             if adopted.nonce != job.nonce {
                 tracing::warn!(job = %job.id, "the checkpoint was restarted; whatever was leased before is void");
             }
         }
-        Ok(self.ledger.forget_workers().await?)
+        Ok(self.crew.ledger.forget_workers().await?)
     }
 }
 

@@ -2,29 +2,35 @@
 //! state to the next until its report is written. It never touches an object.
 
 pub mod api;
+mod at_work;
 mod dispatch;
 mod findings;
 mod finish;
 mod gauges;
+mod history;
 mod lead;
 mod lifecycle;
+pub mod notify;
 pub mod sealed;
+mod settle;
 mod totals;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use keyrotate_checkpoint::record::{JobRecord, WorkerRecord};
+use keyrotate_checkpoint::record::{JobRecord, ShardRecord, WorkerRecord};
 use keyrotate_checkpoint::{Ledger, LedgerError};
-use keyrotate_proto::id::JobId;
+use keyrotate_proto::id::{Epoch, JobId};
 use keyrotate_proto::state::JobState;
 use keyrotate_queue::{Queue, QueueError};
 use keyrotate_report::{ReportError, ReportRoot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use at_work::AtWork;
 pub use findings::findings;
+use notify::Notifier;
 pub use totals::{Totals, totals};
 
 /// How a coordinator works.
@@ -83,6 +89,9 @@ pub enum CoordinatorError {
     /// The report store.
     #[error("the report could not be read or written")]
     Report(#[from] ReportError),
+    /// Somebody wants to hear of a job's end, and could not be told.
+    #[error("the end of the job could not be told")]
+    Notify(#[from] notify::NotifyError),
     /// The answers of `prepare` are not as they should be.
     #[error("the answers about the key space can't be read: {0}")]
     KeySpace(String),
@@ -93,15 +102,34 @@ type Result<T> = std::result::Result<T, CoordinatorError>;
 /// Between a ring and the look at the world.
 const MOMENT: Duration = Duration::from_millis(10);
 
+/// What every step of a job stands on. Cheap to clone: the steps of each job are a task of their own.
+#[derive(Clone, Debug)]
+pub(crate) struct Crew {
+    ledger: Ledger,
+    reports: Arc<dyn ReportRoot>,
+    config: Arc<CoordinatorConfig>,
+    workers: Arc<Vec<WorkerRecord>>,
+    notifier: Option<Arc<Notifier>>,
+    /// The epoch of the lead that all this happens under; `None` on one machine, where nobody else could lead.
+    led: Option<Epoch>,
+}
+
+/// A job, the shards of its open passes as they were read, and what kept it from going on.
+#[derive(Debug)]
+pub(crate) struct Looked {
+    job: JobRecord,
+    shards: Vec<ShardRecord>,
+    error: Option<CoordinatorError>,
+}
+
 /// Plans, dispatches and finishes.
 #[derive(Debug)]
 pub struct Coordinator {
-    ledger: Ledger,
+    crew: Crew,
     queue: Arc<dyn Queue>,
-    reports: Arc<dyn ReportRoot>,
-    config: CoordinatorConfig,
+    at_work: AtWork,
     probed: HashMap<JobId, Instant>,
-    workers: Vec<WorkerRecord>,
+    swept: Option<Instant>,
     gauges: gauges::Gauges,
 }
 
@@ -109,8 +137,23 @@ impl Coordinator {
     /// A coordinator over a checkpoint, a queue and a report store.
     #[must_use]
     pub fn new(ledger: Ledger, queue: Arc<dyn Queue>, reports: Arc<dyn ReportRoot>, config: CoordinatorConfig) -> Self {
-        let (probed, workers, gauges) = Default::default();
-        Self { ledger, queue, reports, config, probed, workers, gauges }
+        let (workers, config) = (Arc::default(), Arc::new(config));
+        let crew = Crew { ledger, reports, config, workers, notifier: None, led: None };
+        Self {
+            crew,
+            queue,
+            at_work: AtWork::default(),
+            probed: HashMap::new(),
+            swept: None,
+            gauges: gauges::Gauges::default(),
+        }
+    }
+
+    /// Tells of the ends of jobs, too; without it that is left to another one.
+    #[must_use]
+    pub fn with_notifier(mut self, notifier: Notifier) -> Self {
+        self.crew.notifier = Some(Arc::new(notifier));
+        self
     }
 
     /// Works until it is told to stop. What goes wrong is logged and tried again.
@@ -119,9 +162,10 @@ impl Coordinator {
     }
 
     pub(crate) async fn run_until(&mut self, stop: &CancellationToken) {
-        let mut bell = self.ledger.bell();
+        let mut bell = self.crew.ledger.bell();
         while !stop.is_cancelled() {
-            if let Err(error) = self.tick().await {
+            let began = Instant::now();
+            if let Err(error) = self.look().await {
                 if lead::is_lost(&error) {
                     return;
                 }
@@ -129,55 +173,75 @@ impl Coordinator {
                     error = &error as &dyn std::error::Error,
                     "a step of the coordinator failed; it is tried again"
                 );
-                tokio::time::sleep(self.config.tick * 10).await;
+                tokio::time::sleep(self.crew.config.tick * 10).await;
             }
+            // What rings, rings often: a moment later is soon enough, and one look answers many. A look at many shards
+            // takes its time, and shall leave others theirs.
+            let moment = MOMENT.max(began.elapsed());
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = tokio::time::sleep(self.config.tick) => {}
-                // What rings, rings often: a moment later is soon enough, and one look answers many.
-                () = async { bell.rung().await; tokio::time::sleep(MOMENT).await } => {}
+                () = tokio::time::sleep(self.crew.config.tick) => {}
+                () = async { bell.rung().await; tokio::time::sleep(moment).await } => {}
+                () = self.at_work.one_ends() => {}
             }
         }
     }
 
-    /// Looks at every live job that it may work on once: takes it as far as it goes, then hands out tickets.
+    /// Looks at every live job that it may work on once: takes it as far as it goes, then hands out tickets. What takes
+    /// long, such as the report of a large job, goes on by itself meanwhile.
     ///
     /// # Errors
     /// When the checkpoint, the queue or the report store fails.
     pub async fn tick(&mut self) -> Result<()> {
-        let (mut live, mut failed) = (Vec::new(), None);
-        let ours = |job: &JobRecord| {
-            let wanted = self.config.only.as_ref().is_none_or(|only| *only == job.id);
-            wanted || job.state == JobState::Cancelling
-        };
-        if self.config.tickets_out == TicketsOut::TwiceTheSlots {
-            self.workers = self.ledger.workers().await?;
-        }
-        let jobs: Vec<_> = self.ledger.live_jobs().await?.into_iter().filter(ours).collect();
-        for job in jobs {
-            match self.take_on(job).await {
-                Ok(job) => live.push(job),
-                Err((_, error)) if lead::is_lost(&error) => return Err(error),
-                Err((job, error)) => {
-                    live.push(job);
-                    failed = Some(error);
-                }
-            }
-        }
-        self.gauges.begin(&live, &self.workers);
-        self.dispatch(&live).await?;
-        self.tell_of_jobs(&live).await;
-        failed.map_or(Ok(()), Err)
+        self.look().await?.into_iter().next().map_or(Ok(()), Err)
     }
 
-    /// As far as it goes. What goes wrong with one job keeps no other from going on.
-    async fn take_on(&mut self, mut job: JobRecord) -> std::result::Result<JobRecord, (JobRecord, CoordinatorError)> {
+    /// Gives what kept single jobs from going on, which keeps no other from it.
+    async fn look(&mut self) -> Result<Vec<CoordinatorError>> {
+        if self.crew.config.tickets_out == TicketsOut::TwiceTheSlots {
+            self.crew.workers = Arc::new(self.crew.ledger.workers().await?);
+        }
+        let only = self.crew.config.only.clone();
+        let ours = |job: &JobRecord| {
+            let wanted = only.as_ref().is_none_or(|only| *only == job.id);
+            wanted || job.state == JobState::Cancelling
+        };
+        let mut jobs = self.crew.ledger.live_jobs().await?;
+        jobs.retain(ours);
+        jobs.extend(self.crew.ledger.settling_jobs().await?);
+        self.probed.retain(|id, _| jobs.iter().any(|job| job.id == *id));
+        let looked = self.at_work.look(&self.crew, jobs.clone()).await?;
+        self.gauges.begin(&jobs, &self.crew.workers);
+        self.dispatch(&looked).await?;
+        self.gauges.tell_of_jobs(&jobs, &looked);
+        self.sweep().await;
+        Ok(looked.into_iter().filter_map(|looked| looked.error).collect())
+    }
+}
+
+impl Crew {
+    /// A job as far as it goes, where it may go on at all; then how it stands.
+    pub(crate) async fn take_on(&self, mut job: JobRecord, goes_on: bool) -> Looked {
+        let mut shards = Vec::new();
         loop {
-            match self.advance(&job).await {
+            let step = async {
+                shards = self.open_shards(&job).await?;
+                if goes_on { self.advance(&job, &shards).await } else { Ok(None) }
+            };
+            match step.await {
                 Ok(Some(next)) => job = next,
-                Ok(None) => return Ok(job),
-                Err(error) => return Err((job, error)),
+                Ok(None) => return Looked { job, shards, error: None },
+                Err(error) => return Looked { job, shards, error: Some(error) },
             }
         }
+    }
+
+    /// The shards of all open passes.
+    async fn open_shards(&self, job: &JobRecord) -> Result<Vec<ShardRecord>> {
+        let mut shards = Vec::new();
+        for pass in job.passes.iter().filter(|pass| pass.open && !job.state.is_ended()) {
+            shards.extend(self.ledger.shards(&job.id, pass.id).await?);
+        }
+        Ok(shards)
     }
 }

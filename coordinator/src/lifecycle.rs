@@ -2,7 +2,7 @@
 //! twice, or by two coordinators, changes nothing.
 
 use jiff::Timestamp;
-use keyrotate_checkpoint::record::{JobRecord, JobResult, PassRecord, ShardState};
+use keyrotate_checkpoint::record::{JobRecord, JobResult, PassRecord, ShardRecord, ShardState};
 use keyrotate_checkpoint::transition::job as transition;
 use keyrotate_plan::{KEY_SPACE, KeySpace};
 use keyrotate_proto::outcome::Counts;
@@ -12,12 +12,12 @@ use keyrotate_report::intents;
 use keyrotate_telemetry::{Instrument as _, spans};
 
 use crate::totals::totals;
-use crate::{Coordinator, CoordinatorError, Result};
+use crate::{CoordinatorError, Crew, Result, TicketsOut, history};
 
-impl Coordinator {
+impl Crew {
     /// Does the next step of a job; `None` when there is nothing to do but to wait.
-    pub(crate) async fn advance(&mut self, job: &JobRecord) -> Result<Option<JobRecord>> {
-        if let Some(next) = self.close_passes(job).await? {
+    pub(crate) async fn advance(&self, job: &JobRecord, shards: &[ShardRecord]) -> Result<Option<JobRecord>> {
+        if let Some(next) = self.close_passes(job, shards).await? {
             return Ok(Some(next));
         }
         if let Some(next) = self.pause_unserved(job).await? {
@@ -25,7 +25,7 @@ impl Coordinator {
         }
         let open = |kind: PassKind| job.passes.iter().any(|pass| pass.open && pass.kind == kind);
         match &job.state {
-            JobState::Live { phase: Phase::Queued } => self.update(job, transition::begin).await,
+            JobState::Live { phase: Phase::Queued } => self.begin(job).await,
             JobState::Live { phase: Phase::Preparing } if open(PassKind::Prepare) => Ok(None),
             JobState::Live { phase: Phase::Preparing } => self.open(job, PassKind::Prepare, vec![job.scope()]).await,
             JobState::Live { phase: Phase::AwaitingConfirmation } => Ok(None),
@@ -35,21 +35,29 @@ impl Coordinator {
             JobState::Live { phase: Phase::Verifying } => self.after_verify(job).await,
             JobState::Paused { reason: PauseReason::Operator | PauseReason::NoWorker, .. } => Ok(None),
             JobState::Paused { .. } => self.while_paused(job).await,
-            JobState::Cancelling | JobState::Failing { .. } => self.clean(job).await,
-            JobState::Cancelled | JobState::Failed { .. } | JobState::Completed => Ok(None),
+            JobState::Cancelling | JobState::Failing { .. } => self.clean(job, shards).await,
+            JobState::Cancelled | JobState::Failed { .. } | JobState::Completed => self.settle(job).await,
         }
     }
 
-    /// Closes every open pass whose shards are all over.
-    async fn close_passes(&self, job: &JobRecord) -> Result<Option<JobRecord>> {
-        for pass in job.passes.iter().filter(|pass| pass.open) {
-            let shards = self.ledger.shards(&job.id, pass.id).await?;
-            if shards.iter().all(|shard| shard.state.is_over()) {
-                self.ledger.close_pass(&job.id, pass.id).await?;
-                return Ok(Some(self.ledger.job(&job.id).await?));
-            }
+    /// Nothing of a job begins before the report store knows of it.
+    async fn begin(&self, job: &JobRecord) -> Result<Option<JobRecord>> {
+        history::begins(self.reports.as_ref(), job).await?;
+        self.update(job, transition::begin).await
+    }
+
+    /// Closes the first open pass whose shards are all over.
+    async fn close_passes(&self, job: &JobRecord, shards: &[ShardRecord]) -> Result<Option<JobRecord>> {
+        let over = |pass: &&PassRecord| {
+            let mut of_pass = shards.iter().filter(|shard| shard.shard.pass == pass.id);
+            pass.open && of_pass.all(|shard| shard.state.is_over())
+        };
+        if job.state.is_ended() {
+            return Ok(None);
         }
-        Ok(None)
+        let Some(pass) = job.passes.iter().find(over) else { return Ok(None) };
+        self.ledger.close_pass(&job.id, pass.id).await?;
+        Ok(Some(self.ledger.job(&job.id).await?))
     }
 
     /// No walk or retry pass is open: the first walk, another retry, or on to `verifying`.
@@ -97,7 +105,7 @@ impl Coordinator {
 
     /// No pass is open and `verifying` is through: no last row may be bad, uploads that nobody ended are ended or listed, and the canary must
     /// open once more.
-    async fn after_verify(&mut self, job: &JobRecord) -> Result<Option<JobRecord>> {
+    async fn after_verify(&self, job: &JobRecord) -> Result<Option<JobRecord>> {
         let Some(verify) = job.last_pass(PassKind::Verify) else {
             let shards = self.ledger.shards(&job.id, walk_of(job)).await?;
             return self.open(job, PassKind::Verify, shards.into_iter().map(|shard| shard.range).collect()).await;
@@ -140,41 +148,47 @@ impl Coordinator {
 
     /// `clean` over what the job left open, then the end. It begins when nobody writes any more: holders hear of the end
     /// with their next commit or renewal, and no lease is made longer.
-    async fn clean(&mut self, job: &JobRecord) -> Result<Option<JobRecord>> {
+    async fn clean(&self, job: &JobRecord, shards: &[ShardRecord]) -> Result<Option<JobRecord>> {
         let end = match &job.state {
             JobState::Failing { reason, detail } => JobState::Failed { reason: *reason, detail: detail.clone() },
             _ => JobState::Cancelled,
         };
         let now = self.ledger.now().await?;
+        if self.is_unserved(job) {
+            // Nobody is there who could write, or clean up.
+            self.list_leftovers(job).await?;
+            return self.end(job, &end).await;
+        }
         let Some(pass) = job.last_pass(PassKind::Clean) else {
-            if self.is_worked_on(job, now).await? {
+            let stands = |shard: &ShardRecord| matches!(shard.state, ShardState::Leased { until, .. } if until >= now);
+            if shards.iter().any(stands) {
                 return Ok(None);
             }
             return self.open(job, PassKind::Clean, vec![job.scope()]).await;
         };
         let limit = jiff::SignedDuration::try_from(self.config.clean_limit).unwrap_or_default();
-        let late = now.duration_since(pass.started) > limit;
-        if pass.open && !late { Ok(None) } else { self.end(job, &end).await }
+        match (pass.open, now.duration_since(pass.started) > limit) {
+            (true, false) => Ok(None),
+            (true, true) => {
+                self.list_leftovers(job).await?;
+                self.end(job, &end).await
+            }
+            (false, _) => self.end(job, &end).await,
+        }
     }
 
-    /// Whether a lease of the job stands.
-    async fn is_worked_on(&self, job: &JobRecord, now: Timestamp) -> Result<bool> {
-        for pass in job.passes.iter().filter(|pass| pass.open) {
-            let shards = self.ledger.shards(&job.id, pass.id).await?;
-            if shards.iter().any(|s| matches!(s.state, ShardState::Leased { until, .. } if until >= now)) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+    /// Whether no worker lives that serves the job's store.
+    pub(crate) fn is_unserved(&self, job: &JobRecord) -> bool {
+        self.config.tickets_out == TicketsOut::TwiceTheSlots
+            && !self.workers.iter().any(|worker| worker.slots > 0 && worker.stores.contains_key(&job.store_name))
     }
 
     /// Writes the report, then the job's last state. The state given is the one that the job is about to have.
-    async fn end(&mut self, job: &JobRecord, state: &JobState) -> Result<Option<JobRecord>> {
+    async fn end(&self, job: &JobRecord, state: &JobState) -> Result<Option<JobRecord>> {
         let ended = self.ledger.now().await?;
         let counts = totals(&self.ledger, job).await?.counts;
         let span = spans::step("write report", &job.id, &job.traceparent);
         let report = self.write_report(job, state, &counts, ended).instrument(span).await?;
-        self.probed.remove(&job.id);
         let result = JobResult { counts, ended, report: Some(report) };
         Ok(Some(self.ledger.end_job(&job.id, &result).await?))
     }

@@ -26,22 +26,27 @@ pub struct Totals {
 /// # Errors
 /// When the checkpoint can't be read.
 pub async fn totals(ledger: &Ledger, job: &JobRecord) -> Result<Totals, LedgerError> {
-    let mut totals = Totals::default();
-    for pass in &job.passes {
-        if !pass.open {
-            totals.counts.add(&pass.counts);
-            totals.counts.subtract(&pass.replaced);
-            continue;
-        }
-        let shards = ledger.shards(&job.id, pass.id).await?;
-        shards.iter().for_each(|shard| totals.counts.add(&shard.counts));
-        shards.iter().for_each(|shard| totals.counts.subtract(&shard.replaced));
-        totals.count_shards(&shards);
+    let mut shards = Vec::new();
+    for pass in job.passes.iter().filter(|pass| pass.open) {
+        shards.extend(ledger.shards(&job.id, pass.id).await?);
     }
-    Ok(totals)
+    Ok(Totals::of(job, &shards))
 }
 
 impl Totals {
+    /// From the shards of all open passes.
+    pub(crate) fn of(job: &JobRecord, shards: &[ShardRecord]) -> Self {
+        let mut totals = Self::default();
+        // All of it is added first: what later rows replace may stand in any pass before.
+        let closed = || job.passes.iter().filter(|pass| !pass.open);
+        closed().for_each(|pass| totals.counts.add(&pass.counts));
+        shards.iter().for_each(|shard| totals.counts.add(&shard.counts));
+        closed().for_each(|pass| totals.counts.subtract(&pass.replaced));
+        shards.iter().for_each(|shard| totals.counts.subtract(&shard.replaced));
+        totals.count_shards(shards);
+        totals
+    }
+
     fn count_shards(&mut self, shards: &[ShardRecord]) {
         self.shards += shards.len();
         self.over += shards.iter().filter(|shard| shard.state.is_over()).count();

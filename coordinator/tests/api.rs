@@ -84,7 +84,16 @@ async fn fleet(dir: &tempfile::TempDir) -> Router {
     let coordinator = Coordinator::new(ledger.clone(), queue, reports.clone(), config);
     tokio::spawn(async move { coordinator.run_among_others("c1", stop).await });
     let store = NamedStore { name: DEFAULT_STORE.into(), identity: Some(identity), probes: ProbePlace::default() };
-    let site = Site { ledger, reports, reports_at: None, dead: None, sealer: None, stores: vec![store], env };
+    let site = Site {
+        ledger,
+        reports,
+        reports_at: None,
+        dead: None,
+        sealer: None,
+        allow_private_notify: false,
+        stores: vec![store],
+        env,
+    };
     Api::new(site, Vec::new(), true, &Limits { rate: 1000, ..Limits::default() }).router(64 << 10)
 }
 
@@ -144,4 +153,41 @@ async fn a_job_is_submitted_followed_and_read() {
         let owned: Vec<_> = (0..OWNED).map(|n| format!("owned/{n}")).collect();
         assert_eq!(keys, owned, "pages of {limit}");
     }
+}
+
+/// An API over the same reports, whose checkpoint has lost everything.
+fn api_after_a_loss(dir: &tempfile::TempDir) -> Router {
+    let env = Env::seeded(6, Timestamp::from_second(1_800_100_000).unwrap());
+    let site = Site {
+        ledger: Ledger::new(Arc::new(MemoryBackend::new(env.clone())), env.clone()),
+        reports: Arc::new(FolderRoot::new(dir.path())),
+        reports_at: None,
+        dead: None,
+        sealer: None,
+        allow_private_notify: false,
+        stores: Vec::new(),
+        env,
+    };
+    Api::new(site, Vec::new(), true, &Limits { rate: 1000, ..Limits::default() }).router(64 << 10)
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_ended_job_is_known_when_the_checkpoint_has_lost_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let api = fleet(&dir).await;
+    let begun: Submitted = serde_json::from_slice(&ask(&api, "POST", "/v1/jobs", JOB).await).unwrap();
+    let at = |what: &str| format!("/v1/jobs/{}{what}", begun.id);
+    ask(&api, "GET", &at("/events"), "").await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let again = api_after_a_loss(&dir);
+    for what in ["", "/describe", "/report", "/report/files", "/failed?limit=1000"] {
+        let (before, after) = (ask(&api, "GET", &at(what), "").await, ask(&again, "GET", &at(what), "").await);
+        assert_eq!(String::from_utf8(after).unwrap(), String::from_utf8(before).unwrap(), "{what}");
+    }
+    assert_eq!(ask(&again, "GET", "/v1/jobs", "").await, ask(&api, "GET", "/v1/jobs", "").await);
+    let events = ask(&again, "GET", &at("/events"), "").await;
+    assert!(String::from_utf8(events).unwrap().contains("event: end"));
+    let cancel = Request::builder().method("POST").uri(at("/cancel")).header("host", "localhost");
+    let cancel = again.clone().oneshot(cancel.body(Body::empty()).unwrap()).await.unwrap();
+    assert!(cancel.status().is_client_error(), "{}", cancel.status());
 }

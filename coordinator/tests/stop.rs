@@ -38,6 +38,10 @@ impl ReportRoot for OneReport {
     fn of(&self, _job: &JobId) -> Result<Arc<dyn ReportStore>, ReportError> {
         Ok(Arc::clone(&self.0) as Arc<dyn ReportStore>)
     }
+
+    fn own(&self) -> Result<Arc<dyn ReportStore>, ReportError> {
+        Ok(Arc::clone(&self.0) as Arc<dyn ReportStore>)
+    }
 }
 
 async fn bucket(env: &Env) -> (StoreModel, KesModel) {

@@ -81,6 +81,8 @@ pub enum StopReason {
     Canary,
     /// Parts of the key space could not be listed.
     Abandoned,
+    /// The checkpoint lost the job; only the report store knows of it.
+    Lost,
 }
 
 impl StopReason {
@@ -95,6 +97,7 @@ impl StopReason {
             Self::PauseLimit => "pause-limit",
             Self::Canary => "canary",
             Self::Abandoned => "abandoned",
+            Self::Lost => "lost",
         }
     }
 }

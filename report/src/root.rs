@@ -17,6 +17,12 @@ pub trait ReportRoot: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// When it can't be opened.
     fn of(&self, job: &JobId) -> Result<Arc<dyn ReportStore>, ReportError>;
+
+    /// The files that belong to no job.
+    ///
+    /// # Errors
+    /// When it can't be opened.
+    fn own(&self) -> Result<Arc<dyn ReportStore>, ReportError>;
 }
 
 /// A folder with one folder per job.
@@ -35,6 +41,10 @@ impl ReportRoot for FolderRoot {
     fn of(&self, job: &JobId) -> Result<Arc<dyn ReportStore>, ReportError> {
         Ok(Arc::new(FolderStore::open(self.0.join(job.as_str()))?))
     }
+
+    fn own(&self) -> Result<Arc<dyn ReportStore>, ReportError> {
+        Ok(Arc::new(FolderStore::open(&self.0)?))
+    }
 }
 
 /// A bucket with one prefix per job, below one of its own.
@@ -51,17 +61,15 @@ impl BucketRoot {
     pub fn new(store: Arc<dyn Store>, bucket: impl Into<String>, prefix: impl Into<String>) -> Self {
         Self { store, bucket: bucket.into(), prefix: prefix.into() }
     }
-
-    /// The files that belong to no job.
-    #[must_use]
-    pub fn own(&self) -> BucketStore {
-        BucketStore::new(Arc::clone(&self.store), &self.bucket, &self.prefix)
-    }
 }
 
 impl ReportRoot for BucketRoot {
     fn of(&self, job: &JobId) -> Result<Arc<dyn ReportStore>, ReportError> {
         let prefix = format!("{}{job}/", self.prefix);
         Ok(Arc::new(BucketStore::new(Arc::clone(&self.store), &self.bucket, prefix)))
+    }
+
+    fn own(&self) -> Result<Arc<dyn ReportStore>, ReportError> {
+        Ok(Arc::new(BucketStore::new(Arc::clone(&self.store), &self.bucket, &self.prefix)))
     }
 }

@@ -1,21 +1,15 @@
 //! The `clean` pass, at the end of a job: ends the multipart uploads that its intents name and that no row says were
 //! completed, exactly those, lists what may be ours or could not be ended, and removes what is left of its probes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures::stream::{self, StreamExt};
 use keyrotate_checkpoint::record::{JobRecord, ShardRecord};
 use keyrotate_checkpoint::{Commit, HeldLease, Ledger};
 use keyrotate_proto::id::JobId;
-use keyrotate_proto::intent::Intent;
-use keyrotate_proto::outcome::{Outcome, Strategy};
-use keyrotate_proto::position::KeyRange;
-use keyrotate_proto::row::Row;
 use keyrotate_report::ReportStore;
-use keyrotate_report::intents;
-use keyrotate_report::leftovers::{self, Named};
-use keyrotate_report::rows::PassRows;
+use keyrotate_report::leftovers::{self, Named, Unended};
 use keyrotate_rewrap::probe;
 use keyrotate_store::Upload;
 use tokio_util::sync::CancellationToken;
@@ -24,31 +18,11 @@ use crate::desk::Desk;
 use crate::held::held;
 use crate::pass::{SliceError, parts_of};
 
-/// Keys of one shard that are held against its rows at a time: more than lie between the first and the last that a
-/// slice works on at once, so that those in front are settled.
-const KEYS: usize = 16_384;
-
 /// Uploads that are ended at a time. More than a few come about only where a store fails again and again.
 const BATCH: usize = 10_000;
 
 /// Calls at a time.
 const CALLS: usize = 16;
-
-/// Uploads of a job's intents that no row says were completed.
-#[derive(Debug, Default)]
-pub struct Unended {
-    /// Ours, by key and upload id.
-    pub ours: BTreeSet<Named>,
-    /// Keys on which one of ours may be open whose id was never put down.
-    pub unnamed: BTreeSet<String>,
-}
-
-/// What intents say about one key.
-#[derive(Debug, Default)]
-struct Attempts {
-    begun: usize,
-    ids: BTreeSet<String>,
-}
 
 impl Desk {
     /// Works on the one shard of a `clean` pass.
@@ -69,7 +43,7 @@ impl Desk {
         let mut left = Left { reports: Arc::clone(&reports), listed: BTreeSet::new() };
         let mut unended = Unended::default();
         for shard in shards(&self.site.ledger, job).await? {
-            collect(&reports, &shard, &mut unended).await?;
+            leftovers::collect(&reports, &shard.shard, parts_of(&shard), &mut unended).await?;
             if unended.ours.len() + unended.unnamed.len() >= BATCH {
                 self.end(job, std::mem::take(&mut unended), &mut left).await?;
             }
@@ -138,83 +112,10 @@ impl Left {
     }
 }
 
-/// What a job's intents name and nobody ended, without a word to the store: for whoever can't reach it.
-///
-/// # Errors
-/// When the checkpoint or the report store can't be read.
-pub async fn unended(ledger: &Ledger, reports: &Arc<dyn ReportStore>, job: &JobRecord) -> Result<Unended, SliceError> {
-    let mut unended = Unended::default();
-    for shard in shards(ledger, job).await? {
-        collect(reports, &shard, &mut unended).await?;
-    }
-    Ok(unended)
-}
-
 async fn shards(ledger: &Ledger, job: &JobRecord) -> Result<Vec<ShardRecord>, SliceError> {
     let mut all = Vec::new();
     for pass in &job.passes {
         all.extend(ledger.shards(&job.id, pass.id).await?);
     }
     Ok(all)
-}
-
-/// Adds what one shard's intents name. They come nearly in the order of the keys, and so do the rows: both are read
-/// once, side by side.
-async fn collect(reports: &Arc<dyn ReportStore>, shard: &ShardRecord, unended: &mut Unended) -> Result<(), SliceError> {
-    let whole = KeyRange { start: String::new(), end: None };
-    let mut rows = Rows { rows: PassRows::open(Arc::clone(reports), vec![parts_of(shard)], whole), next: None };
-    let mut keys = BTreeMap::<String, Attempts>::new();
-    for name in intents::list_for_shard(reports.as_ref(), &shard.shard).await? {
-        let (_, named) = intents::read::<Intent>(reports.as_ref(), &name).await?;
-        let uploads = |intent: &Intent| intent.strategy == Strategy::CopyMultipart && intent.made.is_none();
-        for intent in named.into_iter().filter(uploads) {
-            let attempts = keys.entry(intent.key).or_default();
-            match intent.upload {
-                Some(id) => attempts.ids.extend([id]),
-                None => attempts.begun += 1,
-            }
-        }
-        if keys.len() > KEYS {
-            let behind = keys.keys().nth(KEYS / 2).cloned().unwrap_or_default();
-            let later = keys.split_off(&behind);
-            settle(std::mem::replace(&mut keys, later), &mut rows, unended).await?;
-        }
-    }
-    settle(keys, &mut rows, unended).await
-}
-
-async fn settle(keys: BTreeMap<String, Attempts>, rows: &mut Rows, unended: &mut Unended) -> Result<(), SliceError> {
-    for (key, attempts) in keys {
-        let once = attempts.begun.max(attempts.ids.len()) == 1;
-        if once && rows.say_completed(&key).await? {
-            continue;
-        }
-        if attempts.begun > attempts.ids.len() {
-            unended.unnamed.insert(key.clone());
-        }
-        unended.ours.extend(attempts.ids.into_iter().map(|id| (key.clone(), id)));
-    }
-    Ok(())
-}
-
-/// The rows of a shard, asked about keys in order.
-struct Rows {
-    rows: PassRows,
-    next: Option<Row>,
-}
-
-impl Rows {
-    /// Whether a row says that an upload on this key was completed.
-    async fn say_completed(&mut self, key: &str) -> Result<bool, SliceError> {
-        let mut completed = false;
-        loop {
-            if self.next.is_none() {
-                self.next = self.rows.next().await?;
-            }
-            let Some(row) = self.next.take_if(|row| row.key.as_str() <= key) else { return Ok(completed) };
-            completed |= row.key == key
-                && matches!(row.outcome, Outcome::Rotated(_))
-                && row.strategy == Some(Strategy::CopyMultipart);
-        }
-    }
 }

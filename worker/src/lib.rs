@@ -42,7 +42,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::desk::Desk;
 
-pub use clean::{Unended, unended};
 pub use meter::{Meter, Seen};
 pub use pass::SliceError;
 pub use permits::{Permit, Permits};

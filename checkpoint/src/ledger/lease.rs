@@ -192,6 +192,10 @@ impl Ledger {
         if job.spec_hash != ticket.spec_hash {
             return Err(LeaseRefusal::Foreign { ticket: ticket.spec_hash.clone(), job: job.spec_hash });
         }
+        if job.state.is_ended() {
+            // Its shards may be forgotten already.
+            return Err(LeaseRefusal::Over);
+        }
         let ask = LeaseAsk { owner, token: &token, ticket_epoch: &ticket.epoch, redelivered, ttl };
         let sent = self.env.boottime();
         let before = Mutex::new(None);

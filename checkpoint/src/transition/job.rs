@@ -258,6 +258,7 @@ pub fn resume_failed(job: &JobRecord, nonce: Nonce, now: Timestamp) -> Next {
     let mut next = in_phase(job, phase, now);
     next.nonce = nonce;
     next.result = None;
+    next.notified = None;
     next.attempts_used = 0;
     next.paused_ms = 0;
     next.resumed_from = open(PassKind::Verify).map_or(next_pass(job), |verify| verify.id);

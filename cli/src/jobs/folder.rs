@@ -35,6 +35,7 @@ pub(crate) fn router(folder: &BucketFolder, ledger: &Ledger, env: &Env) -> Route
         reports_at: None,
         dead: None,
         sealer: None,
+        allow_private_notify: false,
         stores: Vec::new(),
         env: env.clone(),
     };

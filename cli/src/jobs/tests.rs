@@ -59,6 +59,7 @@ impl Stand {
             reports_at: None,
             dead: None,
             sealer: None,
+            allow_private_notify: false,
             stores: vec![store],
             env: self.env.clone(),
         }

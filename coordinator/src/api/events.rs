@@ -9,7 +9,8 @@ use axum::extract::{Extension, Path, State};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use futures::Stream;
 use futures::stream;
-use keyrotate_checkpoint::Ledger;
+use keyrotate_checkpoint::record::JobRecord;
+use keyrotate_checkpoint::{Ledger, LedgerError};
 use keyrotate_proto::api::JobStatus;
 use keyrotate_proto::id::JobId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -46,26 +47,28 @@ impl Default for Feeds {
 
 impl Feeds {
     /// Listens to a job; whoever is first sets somebody to look at it.
-    fn listen(&self, job: &JobId, ledger: &Ledger) -> Heard {
+    fn listen(&self, job: &JobRecord, ledger: &Ledger) -> Heard {
         let mut feeds = self.feeds.lock().unwrap_or_else(PoisonError::into_inner);
         // Closed ones are over: nobody listened, or the job ended.
         feeds.retain(|_, heard| heard.has_changed().is_ok());
-        if let Some(heard) = feeds.get(job) {
+        if let Some(heard) = feeds.get(&job.id) {
             return heard.clone();
         }
         let (say, heard) = watch::channel((0, None));
         tokio::spawn(look_on(ledger.clone(), job.clone(), say));
-        feeds.insert(job.clone(), heard.clone());
+        feeds.insert(job.id.clone(), heard.clone());
         heard
     }
 }
 
 /// Looks at a job until it ends or nobody listens. The map's own receiver is not counted.
-async fn look_on(ledger: Ledger, job: JobId, say: watch::Sender<(u64, Option<Arc<JobStatus>>)>) {
+async fn look_on(ledger: Ledger, job: JobRecord, say: watch::Sender<(u64, Option<Arc<JobStatus>>)>) {
     let mut looks: VecDeque<(Instant, u64, u64)> = VecDeque::new();
     for n in 1.. {
-        let seen = match ledger.job(&job).await {
+        let seen = match ledger.job(&job.id).await {
             Ok(record) => view::status(&ledger, &record).await,
+            // Forgotten by the checkpoint: how it ended is known.
+            Err(LedgerError::Lost(_)) if job.state.is_ended() => view::status(&ledger, &job).await,
             Err(error) => Err(error),
         };
         let ended = match seen {
@@ -76,7 +79,7 @@ async fn look_on(ledger: Ledger, job: JobId, say: watch::Sender<(u64, Option<Arc
                 ended
             }
             Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, %job, "a job with listeners can't be looked at");
+                tracing::warn!(error = &error as &dyn std::error::Error, job = %job.id, "a job with listeners can't be looked at");
                 false
             }
         };
@@ -113,7 +116,7 @@ pub(crate) async fn events(
     let permit = Arc::clone(&api.feeds.streams).try_acquire_owned().map_err(|_| {
         Problem::new(Kind::TooMany, format!("{STREAMS} streams are open"), "ask `GET /v1/jobs/{id}` now and then")
     })?;
-    let mut heard = api.feeds.listen(&job.id, &api.site.ledger);
+    let mut heard = api.feeds.listen(&job, &api.site.ledger);
     heard.mark_changed();
     let told = stream::unfold(Some((heard, permit, 0)), next_event);
     Ok(Sse::new(told).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))

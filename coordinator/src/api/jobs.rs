@@ -21,6 +21,7 @@ use serde::Deserialize;
 use super::door::Caller;
 use super::problem::{Kind, Problem};
 use super::{Answer, Api, view};
+use crate::history;
 
 /// Jobs of a page.
 const PAGE: usize = 100;
@@ -44,7 +45,13 @@ pub(crate) async fn list(State(api): State<Arc<Api>>, caller: Extension<Caller>,
         in_state && caller.sees(job) && query.after.as_ref().is_none_or(|after| job.id > *after)
     };
     let mut jobs = api.site.ledger.jobs().await?;
+    match history::others(api.site.reports.as_ref(), &jobs, api.site.env.now()).await {
+        Ok(others) => jobs.extend(others),
+        // What is at work is worth more than what was.
+        Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "jobs of the past can't be listed"),
+    }
     jobs.retain(wanted);
+    jobs.sort_by(|a, b| a.id.cmp(&b.id));
     let more = jobs.len() > limit;
     jobs.truncate(limit);
     let next = jobs.last().filter(|_| more).map(|job| job.id.clone());

@@ -18,8 +18,8 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::routing::{get, patch, post};
-use keyrotate_checkpoint::Ledger;
 use keyrotate_checkpoint::record::{JobRecord, ProbePlace};
+use keyrotate_checkpoint::{Ledger, LedgerError};
 use keyrotate_config::Limits;
 use keyrotate_config::token::{Role, TokenEntry};
 use keyrotate_env::Env;
@@ -29,6 +29,7 @@ use keyrotate_queue::DeadLetters;
 use keyrotate_report::ReportRoot;
 use serde_json::{Value, json};
 
+use crate::history;
 use crate::sealed::Sealer;
 use door::{Caller, Door};
 use operation::{Operation, Table};
@@ -52,6 +53,8 @@ pub struct Site {
     pub dead: Option<Arc<dyn DeadLetters>>,
     /// Seals notify tokens; without it job files with one are refused.
     pub sealer: Option<Sealer>,
+    /// Whether job files may name private addresses to be told at.
+    pub allow_private_notify: bool,
     /// The stores of the fleet.
     pub stores: Vec<NamedStore>,
     /// Clock and randomness.
@@ -119,14 +122,14 @@ impl Api {
         operations(self).1
     }
 
-    /// A job that the caller may know of.
+    /// A job that the caller may know of; from the report store, where the checkpoint has forgotten it.
     async fn job(&self, caller: &Caller, id: &str) -> Answer<JobRecord> {
         let name: JobId = id.parse().map_err(|_| Problem::no_job(id))?;
-        match self.site.ledger.job(&name).await {
-            Ok(job) if caller.sees(&job) => Ok(job),
-            Ok(_) | Err(keyrotate_checkpoint::LedgerError::Lost(_)) => Err(Problem::no_job(id)),
-            Err(error) => Err(error.into()),
-        }
+        let found = match self.site.ledger.job(&name).await {
+            Err(LedgerError::Lost(_)) => history::find(self.site.reports.as_ref(), &name).await?,
+            found => Some(found?),
+        };
+        found.filter(|job| caller.sees(job)).ok_or_else(|| Problem::no_job(id))
     }
 }
 

@@ -13,7 +13,7 @@ use keyrotate_checkpoint::Submit;
 use keyrotate_checkpoint::record::{JobLimits, JobRecord};
 use keyrotate_proto::api::{FileProblem, Submitted};
 use keyrotate_proto::id::{JobId, Nonce};
-use keyrotate_proto::job::{Parsed, parse};
+use keyrotate_proto::job::{ParseOptions, Parsed, parse_with};
 use keyrotate_proto::position::KeyRange;
 use keyrotate_telemetry::spans;
 use serde::Deserialize;
@@ -51,7 +51,8 @@ pub(crate) async fn submit(
     check_type(&headers)?;
     let body = whole(body)?;
     let again = submit_key(&headers, &caller, &uri, &body)?;
-    let parsed = parse(&body, "job file").map_err(|errors| Problem::job_file(&errors.0))?;
+    let options = ParseOptions { allow_private_notify: api.site.allow_private_notify };
+    let parsed = parse_with(&body, "job file", options).map_err(|errors| Problem::job_file(&errors.0))?;
     if !caller.reaches(&parsed.spec.bucket, &parsed.spec.prefix) {
         let what = format!(
             "bucket `{}`, prefix `{}` is outside of the token's scopes",

@@ -9,6 +9,7 @@ use keyrotate_checkpoint::MemoryBackend;
 use keyrotate_checkpoint::transition::job as transition;
 use keyrotate_proto::api::{DeadLetterList, JobList, JobStatus, Problem as ProblemBody, Requeued, Submitted};
 use keyrotate_proto::id::{PassId, ShardId, ShardRef};
+use keyrotate_proto::spec::JobSpec;
 use keyrotate_proto::state::{JobState, PassKind, PauseReason, StopReason};
 use keyrotate_proto::ticket::{TICKET_VERSION, Ticket};
 use keyrotate_queue::{DeadLetter, QueueError};
@@ -72,6 +73,7 @@ fn stand_with(limits: &Limits, stores: Vec<NamedStore>) -> Stand {
         reports_at: Some(ReportsAt { store: "s".into(), bucket: "reports".into(), prefix: "k/".into() }),
         dead: Some(dead.clone()),
         sealer: Some(Sealer::new(None, None, dir.path().join("secret.key"), env.clone())),
+        allow_private_notify: false,
         stores,
         env,
     };
@@ -590,4 +592,27 @@ async fn dead_letters_are_settled_by_fresh_tickets() {
     assert_eq!(list().await.letters.len(), 1, "what is no ticket is dropped on request only");
     assert_eq!(requeue(r#"{"all": true, "drop": true}"#).await, Requeued { dropped: 1, ..Requeued::default() });
     assert_eq!(list().await.letters, []);
+}
+
+#[tokio::test]
+async fn a_job_that_the_checkpoint_lost_is_shown_as_lost() {
+    let stand = stand();
+    let known = stand.submit(JOB).await;
+    let job = stand.record(&known).await;
+    let lost = JobRecord { id: JobId::new(job.id.unix_ms() + 1, [9; 10]), sealed_token: Some("sealed".into()), ..job };
+    let reports = stand.api.site.reports.as_ref();
+    history::begins(reports, &lost).await.unwrap();
+    let bytes = reports.of(&lost.id).unwrap().get("spec.json").await.unwrap();
+    assert!(!String::from_utf8(bytes).unwrap().contains("sealed"));
+    let status = stand.status(&lost.id).await;
+    assert_eq!((status.job.state.as_str(), status.reason.as_deref()), ("failed", Some("lost")));
+    let (_, body) = stand.ask("view", "get", "/v1/jobs", "").await;
+    let list: JobList = serde_json::from_str(&body).unwrap();
+    assert_eq!(list.jobs.iter().map(|job| job.id.clone()).collect::<Vec<_>>(), [known, lost.id.clone()]);
+    // Whoever may not see its objects does not hear of it from there either.
+    let outside = JobRecord { id: JobId::new(1, [8; 10]), ..lost };
+    let outside = JobRecord { spec: JobSpec { bucket: "elsewhere".into(), ..outside.spec }, ..outside };
+    history::begins(reports, &outside).await.unwrap();
+    assert_eq!(stand.ask("scoped", "get", &format!("/v1/jobs/{}", outside.id), "").await.0, 404);
+    assert_eq!(stand.ask("view", "get", &format!("/v1/jobs/{}", JobId::new(2, [8; 10])), "").await.0, 404);
 }

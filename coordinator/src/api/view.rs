@@ -31,6 +31,7 @@ pub async fn status(ledger: &Ledger, job: &JobRecord) -> Result<JobStatus, Ledge
     // An ended job's sums stand in its record; its shards may be gone.
     let sums = match &job.result {
         Some(result) => Totals { counts: result.counts.clone(), ..Totals::default() },
+        None if job.state.is_ended() => Totals::default(),
         None => totals(ledger, job).await?,
     };
     let now = if job.state.is_ended() { job.updated } else { ledger.now().await? };

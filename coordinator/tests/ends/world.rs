@@ -27,11 +27,15 @@ pub(crate) const BUCKET: &str = "bucket";
 
 /// A report per job.
 #[derive(Debug, Default)]
-pub(crate) struct Reports(Mutex<BTreeMap<JobId, Arc<MemoryStore>>>);
+pub(crate) struct Reports(Mutex<BTreeMap<JobId, Arc<MemoryStore>>>, Arc<MemoryStore>);
 
 impl ReportRoot for Reports {
     fn of(&self, job: &JobId) -> Result<Arc<dyn ReportStore>, ReportError> {
         Ok(Arc::clone(self.0.lock().unwrap().entry(job.clone()).or_default()) as Arc<dyn ReportStore>)
+    }
+
+    fn own(&self) -> Result<Arc<dyn ReportStore>, ReportError> {
+        Ok(Arc::clone(&self.1) as Arc<dyn ReportStore>)
     }
 }
 

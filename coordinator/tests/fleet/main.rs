@@ -2,8 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "the helpers of a test fail by panicking")]
 
+mod ends;
 mod lease;
 mod limits;
+mod many;
 mod outages;
 mod world;
 

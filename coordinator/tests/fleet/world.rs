@@ -31,8 +31,8 @@ pub(crate) struct World {
     pub(crate) kes: KesModel,
     pub(crate) backend: Arc<MemoryBackend>,
     pub(crate) ledger: Ledger,
-    queue: Arc<MemoryQueue>,
-    reports: Arc<BucketRoot>,
+    pub(crate) queue: Arc<MemoryQueue>,
+    pub(crate) reports: Arc<BucketRoot>,
 }
 
 /// A coordinator or a worker; aborted, it is killed.
@@ -104,11 +104,19 @@ impl World {
 
     /// A job on a bucket that the fleet knows to be in this store.
     pub(crate) async fn submit_to(&self, bucket: &str, store_name: &str, options: &str) -> JobId {
-        let text = format!(
-            "keyrotate: {{apiVersion: v1, bucket: {bucket}, encryption: {{key: key-b}}, options: {{{options}}}}}"
-        );
+        let name = u8::try_from(bucket.len()).unwrap();
+        self.begin(&format!("bucket: {bucket}, options: {{{options}}}"), store_name, name).await
+    }
+
+    /// A job on the keys that begin so.
+    pub(crate) async fn submit_on(&self, prefix: &str, name: u8) -> JobId {
+        self.begin(&format!("bucket: bucket, prefix: '{prefix}'"), DEFAULT_STORE, name).await
+    }
+
+    async fn begin(&self, what: &str, store_name: &str, name: u8) -> JobId {
+        let text = format!("keyrotate: {{apiVersion: v1, {what}, encryption: {{key: key-b}}}}");
         let spec = job::parse(text.as_bytes(), "job.yaml").unwrap().spec;
-        let id = JobId::new(1, [u8::try_from(bucket.len()).unwrap(); 10]);
+        let id = JobId::new(1, [name; 10]);
         let now = self.env.now();
         let mut record = JobRecord::new(id.clone(), spec, "model".into(), Nonce("n".into()), "me".into(), now);
         record.store_name = store_name.to_owned();

@@ -90,7 +90,9 @@ fn public(host: &str) -> Option<bool> {
     Some(true)
 }
 
-fn is_private(address: IpAddr) -> bool {
+/// Whether an address is loopback, link-local, private or of no single machine, in whatever clothes.
+#[must_use]
+pub fn is_private(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => is_private_v4(v4),
         IpAddr::V6(v6) => is_private_v6(v6),

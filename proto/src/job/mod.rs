@@ -23,6 +23,7 @@ use jiff::Timestamp;
 
 use crate::spec::JobSpec;
 pub use describe::describe;
+pub use endpoint::is_private;
 pub use pattern::{HEADERS, any_metadata_matches, any_tag_matches, wildcard};
 pub use problem::{JobFileErrors, Problem};
 pub use schema::schema;

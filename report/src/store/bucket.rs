@@ -126,7 +126,7 @@ impl ReportStore for BucketStore {
 ///
 /// # Errors
 /// When it can't be reached or written, or when it overwrote the file.
-pub async fn prove(files: &BucketStore) -> Result<(), ReportError> {
+pub async fn prove(files: &dyn ReportStore) -> Result<(), ReportError> {
     const NAME: &str = "proof-of-if-none-match";
     files.put(NAME, b"keyrotate keeps its reports here".to_vec()).await?;
     match files.put_new(NAME, b"and this must never replace it".to_vec()).await {
