@@ -4,8 +4,7 @@
 //! effect (throttled, never left this machine) and their body can be read once more; a write that ended ambiguously is
 //! given back, because only who wrote can look at the object and decide. All retries of a store draw on one budget that
 //! successes refill, so that an outage costs a little more than the calls themselves and not a multiple of them. What
-//! the store asks to send later is sent later, for as long as one call may take: it draws on no budget, for whoever
-//! governs how many calls are in flight makes them fewer.
+//! the store asks to send later draws on no budget: whoever governs how many calls are in flight makes them fewer.
 //!
 //! The intervals are those of the `backoff` crate, without its jitter and its clock: randomness comes from [`Env`] and
 //! time is tokio's, so that a seed replays.
@@ -36,7 +35,7 @@ use crate::{
 /// Bounds of the tries of one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryPolicy {
-    /// How often a call is sent at most, the first time included and those that were throttled left out.
+    /// How often a call is sent at most, the first time included.
     pub tries: u32,
     /// No new try begins later than this after the first one began.
     pub total: Duration,
@@ -157,11 +156,9 @@ impl<S> Retrying<S> {
             if !effect.allows(error.kind) || late {
                 return Err(error);
             }
-            if error.kind != ErrorKind::Throttled {
-                tried += 1;
-                if tried >= self.policy.tries || !self.budget.take() {
-                    return Err(error);
-                }
+            tried += 1;
+            if tried >= self.policy.tries || error.kind != ErrorKind::Throttled && !self.budget.take() {
+                return Err(error);
             }
             self.pressure.retried.fetch_add(1, Ordering::Relaxed);
             metrics().retries.with(&["store"]).inc();
