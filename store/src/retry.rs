@@ -4,7 +4,8 @@
 //! effect (throttled, never left this machine) and their body can be read once more; a write that ended ambiguously is
 //! given back, because only who wrote can look at the object and decide. All retries of a store draw on one budget that
 //! successes refill, so that an outage costs a little more than the calls themselves and not a multiple of them. What
-//! the store asks to send later draws on no budget: whoever governs how many calls are in flight makes them fewer.
+//! the store asks to send later is sent later, for as long as one call may take: it draws on no budget, for whoever
+//! governs how many calls are in flight makes them fewer.
 //!
 //! The intervals are those of the `backoff` crate, without its jitter and its clock: randomness comes from [`Env`] and
 //! time is tokio's, so that a seed replays.
@@ -35,7 +36,7 @@ use crate::{
 /// Bounds of the tries of one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryPolicy {
-    /// How often a call is sent at most, the first time included.
+    /// How often a call is sent at most, the first time included and those that were throttled left out.
     pub tries: u32,
     /// No new try begins later than this after the first one began.
     pub total: Duration,
@@ -43,6 +44,8 @@ pub struct RetryPolicy {
     pub first_wait: Duration,
     /// The longest wait.
     pub longest_wait: Duration,
+    /// The longest wait after a try that was throttled: what makes room for the store is that fewer calls are in flight.
+    pub longest_throttled_wait: Duration,
     /// How many retries the store's budget holds when full; each success gives a tenth of one back.
     pub budget: u64,
 }
@@ -54,6 +57,7 @@ impl Default for RetryPolicy {
             total: Duration::from_secs(60),
             first_wait: Duration::from_millis(100),
             longest_wait: Duration::from_secs(10),
+            longest_throttled_wait: Duration::from_secs(2),
             budget: 100,
         }
     }
@@ -151,14 +155,19 @@ impl<S> Retrying<S> {
                 }
                 Err(error) => error,
             };
-            let wait = self.wait(&mut waits);
+            let mut wait = self.wait(&mut waits);
+            if error.kind == ErrorKind::Throttled {
+                wait = wait.min(self.policy.longest_throttled_wait);
+            }
             let late = began.elapsed() + wait > self.policy.total;
             if !effect.allows(error.kind) || late {
                 return Err(error);
             }
-            tried += 1;
-            if tried >= self.policy.tries || error.kind != ErrorKind::Throttled && !self.budget.take() {
-                return Err(error);
+            if error.kind != ErrorKind::Throttled {
+                tried += 1;
+                if tried >= self.policy.tries || !self.budget.take() {
+                    return Err(error);
+                }
             }
             self.pressure.retried.fetch_add(1, Ordering::Relaxed);
             metrics().retries.with(&["store"]).inc();

@@ -140,7 +140,7 @@ async fn a_throttled_worker_slows_the_others_and_all_come_back_by_themselves() {
     tokio::time::sleep(Duration::from_secs(12)).await;
     assert!(levels().iter().all(|level| *level < PERMITS / 4), "again and again: {:?}", levels());
     tokio::time::sleep(Duration::from_secs(60)).await;
-    assert_eq!(levels(), [PERMITS; 2], "they came back");
+    assert_eq!(levels(), [PERMITS; 2], "they came back {:?}", world.job(&id).await.state);
     assert!(!world.job(&id).await.state.is_ended(), "the job was over before the test was");
     world.completed(&id, 3000).await;
     workers.iter().chain([&coordinator]).for_each(Process::kill);

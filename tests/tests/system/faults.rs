@@ -13,7 +13,7 @@ async fn a_busy_store_is_asked_again_and_all_ends_right() {
         stand.put_old("k/", 150).await;
         let before = stand.snapshot().await;
         for operation in ["UpdateObjectEncryption", "PutObject", "HeadObject", "GetObject"] {
-            stand.target.faults().add(on(operation, Fault::SlowDown).after(10).times(15));
+            stand.target.faults().add(on(operation, Fault::SlowDown).after(10).times(8));
         }
         let ended = stand.run(&stand.job(), &[]).await.expect_completed();
         stand.target.faults().clear();
