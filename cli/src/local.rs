@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use keyrotate_checkpoint::record::{JobRecord, ProbePlace};
 use keyrotate_checkpoint::transition::job as transition;
-use keyrotate_checkpoint::{FileBackend, Ledger, LedgerError};
+use keyrotate_checkpoint::{BackendError, FileBackend, Ledger, LedgerError};
 use keyrotate_config::Calls;
 use keyrotate_coordinator::notify::Notifier;
 use keyrotate_coordinator::{Coordinator, CoordinatorConfig, TicketsOut, Totals, totals};
@@ -84,7 +84,12 @@ pub(crate) fn permits(calls: Calls, rate: Option<f64>) -> Permits {
 /// Opens the checkpoint of a bucket's folder, whose lock the caller holds.
 pub(crate) async fn open_ledger(folder: &BucketFolder, env: &Env) -> Result<Ledger, Failure> {
     let path = folder.checkpoint();
-    let opened = FileBackend::open(&path, env.clone()).await;
+    let give_up = Instant::now() + LEAVES_WITHIN;
+    let mut opened = FileBackend::open(&path, env.clone()).await;
+    while matches!(opened, Err(BackendError::InUse(_))) && Instant::now() < give_up {
+        tokio::time::sleep(LOOK_EVERY).await;
+        opened = FileBackend::open(&path, env.clone()).await;
+    }
     let mend = "if another process holds it, wait; if it is damaged, move it away: a new start finds what is done as `current`";
     let backend =
         opened.map_err(|e| Failure::broke(format!("can't open the checkpoint `{}`", path.display()), &e, mend))?;
@@ -242,3 +247,5 @@ pub(crate) fn awaits_confirmation(job: &JobRecord) -> bool {
 
 /// How often the screen looks.
 pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Whoever has let go of a folder's lock may have its file open for a moment longer.
+const LEAVES_WITHIN: Duration = Duration::from_secs(10);

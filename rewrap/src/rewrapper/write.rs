@@ -7,7 +7,7 @@ use keyrotate_store::{ErrorKind, GetRequest, HeadRequest, ObjectAt, Sse, StoreEr
 
 use super::{Rewrapper, unwritten, whole};
 use crate::bodies;
-use crate::classify::{Doing, Meaning, classify};
+use crate::classify::{Doing, Meaning, classify, halt};
 use crate::facts::is_marker;
 use crate::halt::Halt;
 use crate::plan::{Interrupted, Look, Plan, Settled, Unread};
@@ -290,17 +290,32 @@ impl Rewrapper {
         seen: &Seen,
         before: Digest,
     ) -> Result<Option<Attempt>, Halt> {
-        match self.digest(at, &seen.etag, Doing::Writing).await? {
-            Ok(after) if after == before => Ok(None),
-            Ok(_) => {
-                Err(self.stop(StopReason::BodyChanged, named(plan.strategy, at, "its body differs before and after")))
+        for _ in 0..TRIES {
+            let error = match bodies::digest(self.store.as_ref(), at, &seen.etag).await {
+                Ok(after) if after == before => return Ok(None),
+                Ok(_) => {
+                    let what = named(plan.strategy, at, "its body differs before and after");
+                    return Err(self.stop(StopReason::BodyChanged, what));
+                }
+                Err(error) => error,
+            };
+            match classify(&error, Doing::Writing) {
+                Meaning::Halt(halt) => return Err(halt),
+                // Somebody else wrote after us: there is nothing left to compare.
+                Meaning::Changed => return Ok(None),
+                Meaning::Outcome(_) if error.kind.is_transient() => self.is_up(at).await?,
+                Meaning::Outcome(_) => break,
             }
-            // Somebody else wrote after us: there is nothing left to compare.
-            Err(Meaning::Changed) => Ok(None),
-            Err(_) => {
-                let failed = Outcome::Failed(FailReason::ReadBack);
-                Ok(Some(row(written(plan, seen, failed, "its body can't be read after the write".into()))))
-            }
+        }
+        let failed = Outcome::Failed(FailReason::ReadBack);
+        Ok(Some(row(written(plan, seen, failed, "its body can't be read after the write".into()))))
+    }
+
+    /// Whether it is the object that can't be read, or the store that does not answer: that says nothing about it.
+    async fn is_up(&self, at: &ObjectAt) -> Result<(), Halt> {
+        match self.store.head(HeadRequest::of(at)).await {
+            Err(error) if error.kind.is_transient() => Err(halt(&error)),
+            _ => Ok(()),
         }
     }
 

@@ -100,6 +100,45 @@ async fn a_write_that_was_never_answered_is_made_exactly_once() {
     }
 }
 
+/// A world with one object, whose body is hashed before and after the write.
+async fn hashing(mode: Mode) -> (World, Rewrapper) {
+    let world = World::new(mode, Versioning::Off).await;
+    let options = Options { verify_bodies: 0.001, ..spec().options };
+    let rewrapper = world.rewrapper(JobSpec { options, ..spec() }).await;
+    world.put("k", kms(OLD), b"body").await;
+    world.later().await;
+    (world, rewrapper)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_is_cut_off_after_the_write_is_read_once_more() {
+    for mode in [Mode::aws(), Mode::rgw()] {
+        let (world, rewrapper) = hashing(mode).await;
+        world.store.faults().add(Rule::on("GetObject", Action::FailBefore(ErrorKind::Cut)).nth(2));
+        let before = world.store.store().calls();
+        let rows = world.walk(&rewrapper).await.unwrap();
+        assert!(matches!(rows[0].outcome, Outcome::Rotated(_)), "{:?}", rows[0]);
+        assert_eq!(world.calls_since(&before).get("GetObject"), Some(&2), "one of three did not arrive");
+    }
+}
+
+/// What was written is known to the halt, and nobody takes the object for broken.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_goes_down_before_the_body_is_read_again_halts_the_slice() {
+    for mode in [Mode::aws(), Mode::rgw()] {
+        let (world, rewrapper) = hashing(mode).await;
+        // From the second GET on nothing is answered any more.
+        let gets = std::sync::atomic::AtomicU32::new(0);
+        let down = move |call: &Call<'_>| {
+            let more = u32::from(call.operation == "GetObject");
+            gets.fetch_add(more, std::sync::atomic::Ordering::Relaxed) + more >= 2
+        };
+        world.store.faults().add(Rule::when(down, Action::FailBefore(ErrorKind::Cut)));
+        let Halt::Pause { reason, .. } = world.walk(&rewrapper).await.unwrap_err() else { panic!("stopped") };
+        assert_eq!(reason, PauseReason::StoreDown);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_write_that_never_arrived_is_sent_once_more() {
     for (world, rewrapper, strategy) in everywhere().await {
