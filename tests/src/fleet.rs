@@ -205,7 +205,16 @@ impl Fleet {
     /// The reports of a job, as a folder: `STATE/fleet/bucket/jobs/JOB`.
     async fn fetch_reports(&self, job: &str) {
         let of = format!("jobs/{job}/");
-        let listed = bucket::list(self.stand.client(), &self.reports).await;
+        let give_up = Instant::now() + LIMIT;
+        // Its record is kept there as soon as it has ended, which is a moment later.
+        let listed = loop {
+            let listed = bucket::list(self.stand.client(), &self.reports).await;
+            if listed.iter().any(|one| one.key == format!("{of}job.json")) {
+                break listed;
+            }
+            assert!(Instant::now() < give_up, "the record of {job} was never kept");
+            tokio::time::sleep(LOOK_EVERY).await;
+        };
         let folder = self.stand.state().join("fleet/bucket/jobs").join(job);
         for one in listed.iter().filter(|one| one.key.starts_with(&of)) {
             let path = folder.join(&one.key[of.len()..]);

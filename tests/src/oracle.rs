@@ -1,8 +1,10 @@
 //! What must hold after every job, whatever it was.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use keyrotate_report::finish::check_folder;
+use keyrotate_report::finish::check as check_report;
+use keyrotate_report::store::{FolderStore, ReportStore};
 use sha2::{Digest, Sha256};
 
 use crate::bucket::{self, Snapshot, bare};
@@ -64,7 +66,9 @@ pub async fn check(stand: &Stand, job: &JobFile, before: &Snapshot, ended: &Ende
 /// With what does not hold.
 pub async fn is_whole(stand: &Stand, ended: &Ended, report: &Report) {
     let folder = report::find(&stand.state(), &ended.job()).expect("the job has a folder");
-    let checked = check_folder(&folder).await.unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+    let store: Arc<dyn ReportStore> = Arc::new(FolderStore::open(&folder).expect("it can be opened"));
+    let checked =
+        check_report(&store, &report::under(&folder)).await.unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
     assert_eq!(checked.rows, report.rows.len() as u64, "rows of the report's files");
     assert!(checked.parts > 0 || report.rows.is_empty(), "rows come from parts");
 }

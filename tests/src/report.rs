@@ -28,9 +28,10 @@ impl Report {
     #[track_caller]
     pub fn read(state: &Path, job: &str) -> Self {
         let folder = find(state, job).unwrap_or_else(|| panic!("no folder of job {job} below {}", state.display()));
-        let text = std::fs::read(folder.join("summary.json")).expect("the report has a summary");
+        let end = folder.join(under(&folder));
+        let text = std::fs::read(end.join("summary.json")).expect("the report has a summary");
         let summary = serde_json::from_slice(&text).expect("the summary is JSON");
-        let mut files: Vec<PathBuf> = entries(&folder.join("report"));
+        let mut files: Vec<PathBuf> = entries(&end.join("report"));
         // Beside the rows lie the lists of the parts that they come from.
         let is_rows = |name: &str| name.ends_with(".csv.gz") && !name.starts_with("parts-");
         files.retain(|path| path.file_name().is_some_and(|name| is_rows(&name.to_string_lossy())));
@@ -100,6 +101,16 @@ pub fn plain(id: &str) -> &str {
 pub fn find(state: &Path, job: &str) -> Option<PathBuf> {
     let buckets = entries(state).into_iter().flat_map(|store| entries(&store));
     buckets.map(|bucket| bucket.join("jobs").join(job)).find(|folder| folder.is_dir())
+}
+
+/// Below what name in a job's folder its valid end lies, as its last record says: one of a fleet is written by a leader, and
+/// one that was lost amid it may have left a part of another.
+#[must_use]
+pub fn under(folder: &Path) -> String {
+    let record = std::fs::read(folder.join("job.json")).unwrap_or_default();
+    let record: Value = serde_json::from_slice(&record).unwrap_or_default();
+    let summary = record.pointer("/result/report").and_then(Value::as_str).unwrap_or_default();
+    summary.strip_suffix("summary.json").unwrap_or_default().to_owned()
 }
 
 fn entries(folder: &Path) -> Vec<PathBuf> {
