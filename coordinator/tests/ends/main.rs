@@ -28,7 +28,7 @@ async fn a_write_that_came_out_wrong_fails_the_job() {
     let world = World::new(Mode::aws(), BucketSettings::plain()).await;
     world.put_old(&["a", "b", "c"]).await;
     // Its body can be hashed before the write, and not after it.
-    world.store.faults().add(world.fail("GetObject", "b", ErrorKind::Server).nth(2));
+    world.store.faults().add(world.fail("GetObject", "b", ErrorKind::Server).nth(2).times(2));
     let id = world.begin(1, "").await;
     let job = world.run(&id).await;
     let bad = Outcome::Failed(FailReason::ReadBack);
@@ -88,7 +88,7 @@ async fn the_second_end_of_a_resumed_job_verifies_and_cleans_again() {
 async fn a_job_that_failed_while_it_verified_lists_everything_again_once_resumed() {
     let world = World::new(Mode::aws(), BucketSettings::plain()).await;
     world.put_old(&["a", "b"]).await;
-    world.store.faults().add(world.fail("GetObject", "b", ErrorKind::Server).nth(2));
+    world.store.faults().add(world.fail("GetObject", "b", ErrorKind::Server).nth(2).times(2));
     let id = world.begin(1, "").await;
     let failed = world.run(&id).await;
     assert_eq!(passes(&failed, PassKind::Verify), 1);
