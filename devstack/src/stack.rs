@@ -239,21 +239,6 @@ fn write_secret(path: &Path, text: &str) -> io::Result<()> {
     fs::rename(beside, path)
 }
 
-/// Starts a stack and serves until Ctrl-C; `started` is told of it, to print what a user must know.
-///
-/// # Errors
-/// As [`DevStack::start`].
-pub async fn serve(config: StackConfig, started: impl FnOnce(&DevStack)) -> Result<(), StackError> {
-    let stack = DevStack::start(config).await?;
-    started(&stack);
-    if let Err(error) = tokio::signal::ctrl_c().await {
-        tracing::warn!(%error, "Ctrl-C can't be heard");
-        std::future::pending::<()>().await;
-    }
-    stack.shutdown().await;
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;

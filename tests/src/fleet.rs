@@ -237,6 +237,15 @@ impl Coordinator {
     }
 }
 
+/// Kills whoever leads.
+///
+/// # Panics
+/// When nobody does.
+pub async fn kill_the_leader(coordinators: &mut Vec<Coordinator>) {
+    let leader = coordinators.iter().position(Coordinator::leads).expect("one leads");
+    let _killed = coordinators.remove(leader).process.kill().await;
+}
+
 /// The worker that holds a slice of the job, by its status: the process id stands in its name.
 #[must_use]
 pub fn at_work(status: &Value, workers: &[Process]) -> Option<usize> {

@@ -171,11 +171,19 @@ pub async fn a_second_run_writes_nothing(stand: &Stand, job: &JobFile, after: &S
     sums_add_up(&report);
     is_whole(stand, &again, &report).await;
     let now = stand.snapshot().await;
-    for (version, seen) in &now {
-        assert_eq!(after.get(version), Some(seen), "{version:?} was written by a second run");
-    }
-    assert_eq!(now.len(), after.len(), "a second run removed versions");
+    nothing_was_written(after, &now, "a second run");
     nothing_of_ours_is_left(stand).await;
+}
+
+/// Two pictures of a bucket are the same.
+///
+/// # Panics
+/// With the first version that `whoever` touched.
+pub fn nothing_was_written(before: &Snapshot, now: &Snapshot, whoever: &str) {
+    for (version, seen) in now {
+        assert_eq!(before.get(version), Some(seen), "{version:?} was written by {whoever}");
+    }
+    assert_eq!(now.len(), before.len(), "{whoever} removed versions");
 }
 
 /// All through the job, the runs before it and the second one, no read failed or gave another body.

@@ -22,6 +22,9 @@ pub const MOTO_SERVER: &str = "KEYROTATE_MOTO_SERVER";
 /// The name of the target that is moto's server.
 pub const MOTO: &str = "moto's server";
 
+/// The operations that write an object.
+pub const WRITES: [&str; 4] = ["PutObject", "CopyObject", "UpdateObjectEncryption", "CompleteMultipartUpload"];
+
 /// A store.
 #[derive(Debug)]
 pub struct Target {

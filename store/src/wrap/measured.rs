@@ -73,37 +73,6 @@ impl<S> Measured<S> {
     }
 }
 
-impl ErrorKind {
-    /// Its word in metrics and spans.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::NotFound => "not-found",
-            Self::NoSuchBucket => "no-such-bucket",
-            Self::Precondition => "precondition",
-            Self::Throttled => "throttled",
-            Self::Denied => "denied",
-            Self::Credentials => "credentials",
-            Self::WrongRegion => "wrong-region",
-            Self::ClockSkew => "clock-skew",
-            Self::KmsKeyNotFound => "kms-key-not-found",
-            Self::Kms => "kms",
-            Self::CustomerKey => "customer-key",
-            Self::Archived => "archived",
-            Self::Locked => "locked",
-            Self::NotImplemented => "not-implemented",
-            Self::Refused => "refused",
-            Self::Server => "server",
-            Self::Timeout => "timeout",
-            Self::Unreachable => "unreachable",
-            Self::Untrusted => "untrusted",
-            Self::Cut => "cut",
-            Self::Nonsense => "nonsense",
-            Self::LeaseOver => "lease-over",
-        }
-    }
-}
-
 #[async_trait]
 impl<S: Store> Store for Measured<S> {
     fn identity(&self) -> &StoreIdentity {

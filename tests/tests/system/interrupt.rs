@@ -2,8 +2,8 @@
 
 use keyrotate_tests::exe::job_id;
 use keyrotate_tests::prelude::*;
+use keyrotate_tests::target::WRITES;
 
-const WRITES: [&str; 4] = ["PutObject", "CopyObject", "UpdateObjectEncryption", "CompleteMultipartUpload"];
 const OBJECTS: usize = 300;
 
 /// Counts writes to objects whose keys begin so, our probes left out: a delay of nothing changes nothing.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use keyrotate_tests::fleet::{Coordinator, Fleet};
+use keyrotate_tests::fleet::{Coordinator, Fleet, kill_the_leader};
 use keyrotate_tests::prelude::*;
 
 const OBJECTS: usize = 400;
@@ -38,8 +38,7 @@ async fn a_leader_is_lost_while_it_prepares_plans_and_verifies() {
 /// Kills whoever leads; another one is started in its place.
 async fn lose_the_leader(fleet: &Fleet, coordinators: &mut Vec<Coordinator>) {
     until("one leads", || coordinators.iter().any(Coordinator::leads)).await;
-    let leader = coordinators.iter().position(Coordinator::leads).expect("one leads");
-    let _killed = coordinators.remove(leader).process.kill().await;
+    kill_the_leader(coordinators).await;
     coordinators.push(fleet.coordinator().await);
 }
 

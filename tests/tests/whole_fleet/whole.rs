@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use keyrotate_tests::bucket;
-use keyrotate_tests::fleet::{Coordinator, Fleet, at_work};
+use keyrotate_tests::fleet::{Coordinator, Fleet, at_work, kill_the_leader};
 use keyrotate_tests::prelude::*;
 
 const OBJECTS: u64 = 20_000;
@@ -66,19 +66,11 @@ fn in_parts(fleet: &Fleet) -> Put {
     Put::under(&fleet.stand.target.old_key, "parts/1", body)
 }
 
-async fn kill_the_leader(coordinators: &mut Vec<Coordinator>) {
-    let leader = coordinators.iter().position(Coordinator::leads).expect("one leads");
-    let _killed = coordinators.remove(leader).process.kill().await;
-}
-
 async fn a_second_job_writes_nothing(fleet: &Fleet, coordinator: &Coordinator, before: &Snapshot) {
     let id = fleet.submit(coordinator, &fleet.stand.job()).await;
     let ended = fleet.end(coordinator, &id).await.expect_completed();
     let report = fleet.stand.report(&ended);
     assert_eq!(report.count("rotated"), 0, "{}", report.summary);
     let after = fleet.stand.snapshot().await;
-    assert_eq!(before.len(), after.len(), "a second job made or removed versions");
-    for (version, seen) in &after {
-        assert_eq!(before.get(version), Some(seen), "{version:?} was written by a second job");
-    }
+    oracle::nothing_was_written(before, &after, "a second job");
 }

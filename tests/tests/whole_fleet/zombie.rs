@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use keyrotate_tests::fleet::{Fleet, at_work};
 use keyrotate_tests::prelude::*;
+use keyrotate_tests::target::WRITES;
 
-const WRITES: [&str; 4] = ["PutObject", "CopyObject", "UpdateObjectEncryption", "CompleteMultipartUpload"];
 const OBJECTS: usize = 600;
 
 #[tokio::test(flavor = "multi_thread")]
