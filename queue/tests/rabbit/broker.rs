@@ -17,7 +17,9 @@ pub(super) struct Broker {
 impl Broker {
     pub(super) async fn start() -> Self {
         let _installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let http = Client::builder().timeout(Duration::from_secs(20)).build().unwrap();
+        // Each test has a runtime of its own, and a kept connection dies with the one it was made on.
+        let http = Client::builder().timeout(Duration::from_secs(20)).pool_max_idle_per_host(0);
+        let http = http.build().unwrap();
         match PrivateRabbitMq::start().await {
             Ok(private) => Self { private, http },
             Err(error) => panic!("{error}"),
