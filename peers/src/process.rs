@@ -46,16 +46,21 @@ impl PeerError {
     }
 }
 
-/// A TCP port of this machine that nobody listens on right now. A low one: some servers open another at a distance.
-pub(crate) fn free_port() -> Result<u16, PeerError> {
+/// TCP ports of this machine that nobody listens on right now, below those that the system gives to outgoing connections:
+/// a server that was killed wants its own again.
+pub(crate) fn free_ports<const N: usize>() -> Result<[u16; N], PeerError> {
     let failed = || PeerError::io("find a free port");
-    loop {
-        let any = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(failed())?;
-        let port = any.local_addr().map_err(failed())?.port();
-        if port < 50_000 {
-            return Ok(port);
-        }
+    let mut held = Vec::new();
+    while held.len() < N {
+        let any = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|any| any.local_addr()).map_err(failed())?;
+        let port = 20_000 + any.port() % 12_000;
+        held.extend(TcpListener::bind((Ipv4Addr::LOCALHOST, port)));
     }
+    let mut ports = [0; N];
+    for (port, listener) in ports.iter_mut().zip(held) {
+        *port = listener.local_addr().map_err(failed())?.port();
+    }
+    Ok(ports)
 }
 
 /// The first of these folders, then of `PATH`, that has the program.

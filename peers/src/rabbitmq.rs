@@ -1,7 +1,7 @@
 //! A private RabbitMQ, with the configuration and the definitions that are shipped.
 
 use std::fs;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::Ipv4Addr;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
-use crate::process::{PeerError, find, free_port};
+use crate::process::{PeerError, find, free_ports};
 
 /// Its only user that gets in, with all rights, the management API's included.
 const USER: &str = "private";
@@ -136,6 +136,12 @@ impl PrivateRabbitMq {
         self.ports.amqp
     }
 
+    /// The process group of the broker, where it runs.
+    #[must_use]
+    pub fn process_group(&self) -> Option<u32> {
+        self.server.as_ref().map(Child::id)
+    }
+
     /// Its folder. Each of its processes names it in its environment or command line.
     #[must_use]
     pub fn folder(&self) -> &Path {
@@ -187,15 +193,9 @@ impl Drop for PrivateRabbitMq {
 }
 
 impl Ports {
-    /// Four that are free, below those that the system gives to outgoing connections: a broker that was killed wants
-    /// its own again.
     fn free() -> Result<Self, PeerError> {
-        let mut held = Vec::new();
-        while held.len() < 4 {
-            let port = 20_000 + free_port()? % 12_000;
-            held.extend(TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map(|listener| (port, listener)));
-        }
-        Ok(Self { amqp: held[0].0, management: held[1].0, distribution: held[2].0, names: held[3].0 })
+        let [amqp, management, distribution, names] = free_ports()?;
+        Ok(Self { amqp, management, distribution, names })
     }
 }
 

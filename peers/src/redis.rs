@@ -7,7 +7,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
-use crate::process::{PeerError, find, free_port, listens};
+use crate::process::{PeerError, find, free_ports, listens};
 
 /// How long it may take to answer.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -39,7 +39,8 @@ impl PrivateRedis {
         let folder = tempfile::Builder::new().prefix("keyrotate-redis-").tempdir();
         let folder = folder.map_err(PeerError::io("make a folder for Redis"))?;
         let options = options.iter().map(|option| (*option).to_owned()).collect();
-        let mut redis = Self { folder, port: free_port()?, options, child: None };
+        let [port] = free_ports()?;
+        let mut redis = Self { folder, port, options, child: None };
         redis.restart().await?;
         Ok(redis)
     }
