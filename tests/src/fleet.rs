@@ -34,8 +34,10 @@ pub struct Fleet {
     pub redis: PrivateRedis,
     /// Its queue.
     pub rabbitmq: PrivateRabbitMq,
+    /// Who calls the coordinator.
+    pub client: reqwest::Client,
+    variables: BTreeMap<String, String>,
     reports: String,
-    client: reqwest::Client,
 }
 
 /// A running coordinator.
@@ -53,6 +55,14 @@ impl Fleet {
     /// # Panics
     /// When they can't be started.
     pub async fn on(target: Arc<Target>) -> Self {
+        Self::with(target, &[]).await
+    }
+
+    /// The same with settings of each role.
+    ///
+    /// # Panics
+    /// When they can't be started.
+    pub async fn with(target: Arc<Target>, settings: &[(&str, &str)]) -> Self {
         // Refused where one is installed already.
         let _installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let stand = Stand::on(target, false).await;
@@ -63,21 +73,17 @@ impl Fleet {
         let redis = redis.expect("redis-server is installed and starts");
         let rabbitmq = PrivateRabbitMq::start().await.expect("rabbitmq-server is installed and starts");
         let client = reqwest::Client::builder().no_proxy().build().expect("a client can be made");
-        Self { stand, redis, rabbitmq, reports, client }
-    }
-
-    /// The environment of each role.
-    fn variables(&self) -> BTreeMap<String, String> {
-        let redis = format!("redis://keyrotate:change-me@127.0.0.1:{}", self.redis.port());
+        let checkpoint = format!("redis://keyrotate:change-me@127.0.0.1:{}", redis.port());
+        let queue = rabbitmq.url("/");
         let ours = [
-            ("KEYROTATE_REDIS_URL", redis),
-            ("KEYROTATE_RABBITMQ_URL", self.rabbitmq.url("/")),
-            ("KEYROTATE_REPORTS_BUCKET", self.reports.clone()),
-            ("KEYROTATE_REPORTS_PREFIX", "jobs/".to_owned()),
-            ("RUST_LOG", LOG.to_owned()),
+            ("KEYROTATE_REDIS_URL", checkpoint.as_str()),
+            ("KEYROTATE_RABBITMQ_URL", queue.as_str()),
+            ("KEYROTATE_REPORTS_BUCKET", reports.as_str()),
+            ("KEYROTATE_REPORTS_PREFIX", "jobs/"),
+            ("RUST_LOG", LOG),
         ];
-        let ours = ours.into_iter().map(|(name, value)| (name.to_owned(), value));
-        self.stand.target.variables().clone().into_iter().chain(ours).collect()
+        let variables = and(&and(stand.target.variables(), &ours), settings);
+        Self { stand, redis, rabbitmq, client, variables, reports }
     }
 
     /// One more coordinator. It answers when this returns.
@@ -86,11 +92,10 @@ impl Fleet {
     /// When it ends instead.
     pub async fn coordinator(&self) -> Coordinator {
         let args = ["coordinator", "--listen", "127.0.0.1:0"];
-        let mut process = Process::start(args, &self.variables(), self.stand.dir());
-        let said =
-            |process: &Process| process.stderr().lines().find_map(|line| Some(line.split_once(" at ")?.1.to_owned()));
-        until("a coordinator listens", || process.has_ended() || said(&process).is_some()).await;
-        let url = said(&process).unwrap_or_else(|| panic!("no coordinator:\n{}", process.stderr()));
+        let mut process = Process::start(args, &self.variables, self.stand.dir());
+        let line = "keyrotate coordinator";
+        until("a coordinator listens", || process.has_ended() || place(&process, line).is_some()).await;
+        let url = place(&process, line).unwrap_or_else(|| panic!("no coordinator:\n{}", process.stderr()));
         Coordinator { process, url }
     }
 
@@ -107,9 +112,7 @@ impl Fleet {
     /// # Panics
     /// When it ends instead.
     pub async fn worker_with(&self, settings: &[(&str, &str)]) -> Process {
-        let own = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        let variables = self.variables().into_iter().chain(own).collect();
-        let mut process = Process::start(["worker"], &variables, self.stand.dir());
+        let mut process = Process::start(["worker"], &and(&self.variables, settings), self.stand.dir());
         until("a worker serves", || process.has_ended() || process.stderr().contains("serves store")).await;
         assert!(!process.has_ended(), "no worker:\n{}", process.stderr());
         process
@@ -129,7 +132,16 @@ impl Fleet {
     /// # Panics
     /// When it is refused.
     pub async fn submit(&self, to: &Coordinator, job: &JobFile) -> String {
+        self.submit_with(to, job, &[]).await
+    }
+
+    /// The same with headers of one's own.
+    ///
+    /// # Panics
+    /// When it is refused.
+    pub async fn submit_with(&self, to: &Coordinator, job: &JobFile, headers: &[(&str, &str)]) -> String {
         let request = self.client.post(format!("{}/v1/jobs", to.url)).header("content-type", "application/yaml");
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
         let answer = request.body(job.text()).send().await.expect("the coordinator answers");
         let status = answer.status().as_u16();
         let body: Value = parsed(&answer.bytes().await.expect("an answer has a body"));
@@ -251,6 +263,19 @@ pub async fn kill_the_leader(coordinators: &mut Vec<Coordinator>) {
 pub fn at_work(status: &Value, workers: &[Process]) -> Option<usize> {
     let names: Vec<&str> = status["workers"].as_array()?.iter().filter_map(|line| line["name"].as_str()).collect();
     workers.iter().position(|worker| names.iter().any(|name| name.contains(&format!("-{}-", worker.id()))))
+}
+
+/// Where a process says, in that line, that it listens.
+#[must_use]
+pub fn place(process: &Process, line: &str) -> Option<String> {
+    process.stderr().lines().find(|said| said.contains(line))?.split_once(" at ").map(|(_, url)| url.to_owned())
+}
+
+/// Variables, and more of them.
+#[must_use]
+pub fn and(variables: &BTreeMap<String, String>, more: &[(&str, &str)]) -> BTreeMap<String, String> {
+    let more = more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    variables.clone().into_iter().chain(more).collect()
 }
 
 fn is_ended(status: &Value) -> bool {

@@ -1,11 +1,11 @@
 //! The trace of a job, as separate processes send it: whole, and without a word about whose objects they are.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
-use keyrotate_peers::{PrivateRabbitMq, PrivateRedis};
-use keyrotate_tests::bucket;
 use keyrotate_tests::collector::{Collector, Seen, all_text, without_parent};
+use keyrotate_tests::fleet::{Fleet, and, place};
 use keyrotate_tests::prelude::*;
 use serde_json::Value;
 use tokio::net::TcpListener;
@@ -16,11 +16,6 @@ const CANARY: &str = "patient-4711";
 const OBJECTS: usize = 120;
 /// Somebody who submits as part of a trace of his own.
 const CALLER: &str = "00-11112222333344445555666677778888-1234567890abcdef-01";
-
-fn with(stand: &Stand, more: &[(&str, &str)]) -> BTreeMap<String, String> {
-    let more = more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-    stand.target.variables().clone().into_iter().chain(more).collect()
-}
 
 /// One object that can't be written, whatever is tried.
 async fn spoil(stand: &Stand) {
@@ -83,82 +78,31 @@ fn tells_of_the_bad_object(spans: &[Seen]) {
     assert!(slice.span.events.iter().any(|event| event.name == "object failed"), "{slice:?}");
 }
 
-/// A store, its brokers, a collector; no role yet.
-struct Fleet {
-    stand: Stand,
+/// A fleet whose spans go to a collector.
+struct Traced {
+    fleet: Fleet,
     collector: Collector,
-    variables: BTreeMap<String, String>,
-    client: reqwest::Client,
-    _redis: PrivateRedis,
-    _rabbitmq: PrivateRabbitMq,
 }
 
-impl Fleet {
+impl Traced {
     async fn new() -> Self {
-        let _installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let stand = Stand::embedded(Mode::aws()).await;
-        let reports = format!("{}-reports", stand.bucket);
-        bucket::create(stand.client(), &reports, false).await;
-        let redis = PrivateRedis::start().await.expect("redis-server is installed and starts");
-        let rabbitmq = PrivateRabbitMq::start().await.expect("rabbitmq-server is installed and starts");
         let collector = Collector::start().await;
-        let logs =
-            "keyrotate=info,keyrotate_worker=debug,keyrotate_coordinator=debug,keyrotate_queue=info,warn,lapin=off";
         let settings = [
-            ("KEYROTATE_REDIS_URL", redis.url()),
-            ("KEYROTATE_RABBITMQ_URL", rabbitmq.url("/")),
-            ("KEYROTATE_REPORTS_BUCKET", reports),
-            ("KEYROTATE_LOG_FORMAT", "json".to_owned()),
-            ("KEYROTATE_METRICS_LISTEN", "127.0.0.1:0".to_owned()),
-            ("RUST_LOG", logs.to_owned()),
-            ("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url().to_owned()),
-            ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc".to_owned()),
-            ("OTEL_BSP_SCHEDULE_DELAY", "100".to_owned()),
+            ("KEYROTATE_LOG_FORMAT", "json"),
+            ("KEYROTATE_METRICS_LISTEN", "127.0.0.1:0"),
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url()),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
+            ("OTEL_BSP_SCHEDULE_DELAY", "100"),
         ];
-        let settings = settings.each_ref().map(|(name, value)| (*name, value.as_str()));
-        let variables = with(&stand, &settings);
-        let client = reqwest::Client::builder().no_proxy().build().expect("a client can be made");
-        Self { stand, collector, variables, client, _redis: redis, _rabbitmq: rabbitmq }
-    }
-
-    /// A coordinator, and where it answers.
-    async fn coordinator(&self) -> (Process, String) {
-        let mut process = Process::start(["coordinator", "--listen", "127.0.0.1:0"], &self.variables, self.stand.dir());
-        let url = place(&mut process, "keyrotate coordinator").await;
-        (process, url)
+        let fleet = Fleet::with(Arc::new(Target::embedded(Mode::aws()).await), &settings).await;
+        Self { fleet, collector }
     }
 
     /// A worker, and where it shows its metrics.
     async fn worker(&self, more: &[(&str, &str)]) -> (Process, String) {
-        let mut variables = self.variables.clone();
-        variables.extend(more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
-        let mut process = Process::start(["worker"], &variables, self.stand.dir());
-        let url = place(&mut process, "health and metrics").await;
-        (process, url)
-    }
-
-    async fn json(&self, request: reqwest::RequestBuilder) -> Value {
-        let answer = request.send().await.expect("the coordinator answers");
-        serde_json::from_slice(&answer.bytes().await.expect("an answer has a body")).expect("it is JSON")
-    }
-
-    /// Submits a job as part of the caller's trace; gives its id.
-    async fn submit(&self, url: &str, job: &JobFile) -> String {
-        let submit = self.client.post(format!("{url}/v1/jobs")).header("content-type", "application/yaml");
-        let begun = self.json(submit.header("traceparent", CALLER).body(job.text())).await;
-        begun["id"].as_str().unwrap_or_else(|| panic!("{begun}")).to_owned()
-    }
-
-    async fn ends(&self, url: &str, job: &str, state: &str) {
-        let give_up = Instant::now() + Duration::from_secs(180);
-        loop {
-            let status = self.json(self.client.get(format!("{url}/v1/jobs/{job}"))).await;
-            if status["state"] == state {
-                return;
-            }
-            assert!(Instant::now() < give_up, "{status}");
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
+        let worker = self.fleet.worker_with(more).await;
+        let metrics = place(&worker, "health and metrics").expect("a worker says where its metrics are");
+        (worker, metrics)
     }
 
     /// The spans of the caller's trace.
@@ -170,29 +114,31 @@ impl Fleet {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_trace_of_a_fleets_job_is_whole() {
-    let fleet = Fleet::new().await;
+    let traced = Traced::new().await;
+    let fleet = &traced.fleet;
     fleet.stand.put_old(&format!("{CANARY}/"), OBJECTS).await;
     spoil(&fleet.stand).await;
-    let (coordinator, url) = fleet.coordinator().await;
-    let (workers, places): (Vec<_>, Vec<_>) = [fleet.worker(&[]).await, fleet.worker(&[]).await].into_iter().unzip();
-    let id = fleet.submit(&url, &job(&fleet.stand)).await;
-    fleet.ends(&url, &id, "failed").await;
+    let coordinator = fleet.coordinator().await;
+    let (workers, places): (Vec<_>, Vec<_>) = [traced.worker(&[]).await, traced.worker(&[]).await].into_iter().unzip();
+    // Part of the caller's trace.
+    let id = fleet.submit_with(&coordinator, &job(&fleet.stand), &[("traceparent", CALLER)]).await;
+    fleet.until(&coordinator, &id, "it has failed", |status| status["state"] == "failed").await;
     counts_are_shown(&fleet.client, &places).await;
     // They say their last word, and with it what spans are left.
     let mut logs = Vec::new();
-    for process in workers.into_iter().chain([coordinator]) {
+    for process in workers.into_iter().chain([coordinator.process]) {
         process.signal("TERM");
         logs.push(process.end().await.expect(0).stderr);
     }
 
-    let mut spans = fleet.trace();
+    let mut spans = traced.trace();
     // The caller's own span went elsewhere: its child is the root of what came here.
     let root = spans.iter_mut().find(|seen| seen.span.name == "POST /v1/jobs").expect("the submit has a span");
     assert_eq!(root.span.parent_span_id, [0x12, 0x34, 0x56, 0x78, 0x90, 0xab, 0xcd, 0xef]);
     assert_eq!((root.service.as_str(), root.attribute("job")), ("keyrotate-coordinator", id.clone()));
     root.span.parent_span_id.clear();
     is_whole(&spans, "POST /v1/jobs");
-    names_no_object(&fleet.collector.seen(), &logs);
+    names_no_object(&traced.collector.seen(), &logs);
     tells_of_the_bad_object(&spans);
     tells_of_every_role(&spans);
     let write =
@@ -226,26 +172,27 @@ fn lines_say_where_they_belong(logs: &[String], job: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slice_that_takes_over_links_to_the_one_that_was_lost() {
-    let fleet = Fleet::new().await;
+    let traced = Traced::new().await;
+    let fleet = &traced.fleet;
     fleet.stand.put_old(&format!("{CANARY}/"), 60).await;
     let key_prefix = CANARY.to_owned();
     let slow = Fault::Delay(Duration::from_millis(500));
     fleet.stand.target.faults().add(FaultRule { key_prefix, ..FaultRule::on("UpdateObjectEncryption", slow) });
-    let (_coordinator, url) = fleet.coordinator().await;
-    let (worker, _) = fleet.worker(&[("KEYROTATE_WORKER_PERMITS", "2")]).await;
-    let id = fleet.submit(&url, &fleet.stand.job()).await;
-    let writes = || fleet.trace().iter().any(|seen| seen.span.name == "s3 update-encryption" && !seen.failed());
+    let coordinator = fleet.coordinator().await;
+    let (worker, _) = traced.worker(&[("KEYROTATE_WORKER_PERMITS", "2")]).await;
+    let id = fleet.submit_with(&coordinator, &fleet.stand.job(), &[("traceparent", CALLER)]).await;
+    let writes = || traced.trace().iter().any(|seen| seen.span.name == "s3 update-encryption" && !seen.failed());
     until("its first write is told", writes).await;
     let _killed = worker.kill().await;
     fleet.stand.target.faults().clear();
-    let (worker, place) = fleet.worker(&[]).await;
-    fleet.ends(&url, &id, "completed").await;
+    let (worker, place) = traced.worker(&[]).await;
+    fleet.until(&coordinator, &id, "it is completed", |status| status["state"] == "completed").await;
     let shown = fleet.client.get(format!("{place}/metrics")).send().await.expect("it answers");
     let shown = shown.text().await.expect("an answer has a body");
     assert!(!shown.contains("\nkeyrotate_redeliveries_total 0\n"), "{shown}");
     worker.signal("TERM");
     let _ended = worker.end().await.expect(0);
-    let spans = fleet.trace();
+    let spans = traced.trace();
     let (after, link) = spans
         .iter()
         .filter(|seen| seen.span.name == "slice")
@@ -279,17 +226,6 @@ async fn counts_are_shown(client: &reqwest::Client, places: &[String]) {
     assert!((rotated - (OBJECTS as f64 - 1.0)).abs() < 0.5, "{rotated}");
 }
 
-/// Where a process says that it listens.
-async fn place(process: &mut Process, line: &str) -> String {
-    let said = |process: &Process| {
-        let stderr = process.stderr();
-        let told = stderr.lines().find(|told| told.contains(line))?;
-        Some(told.split_once(" at ")?.1.to_owned())
-    };
-    until(line, || process.has_ended() || said(process).is_some()).await;
-    said(process).unwrap_or_else(|| panic!("it ended:\n{}", process.stderr()))
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn the_trace_of_a_job_on_one_machine_is_whole() {
     let stand = Stand::embedded(Mode::aws()).await;
@@ -302,7 +238,7 @@ async fn the_trace_of_a_job_on_one_machine_is_whole() {
         ("KEYROTATE_LOG_FORMAT", "json"),
     ];
     let file = stand.write(&job(&stand)).display().to_string();
-    let ended = stand.start_with(&["run", &file], &with(&stand, &endpoint)).end().await.expect(4);
+    let ended = stand.start_with(&["run", &file], &and(stand.target.variables(), &endpoint)).end().await.expect(4);
     let traces = collector.traces();
     assert_eq!(traces.len(), 1, "{:?}", traces.values().map(|spans| names(spans)).collect::<Vec<_>>());
     let spans = traces.into_values().next().unwrap();
@@ -339,11 +275,11 @@ async fn a_collector_that_does_not_answer_costs_spans_and_nothing_else() {
         let without = Instant::now();
         let _ended = stand.start(&["run", &file, "--yes"]).end().await.expect(0);
         let without = without.elapsed();
-        let stand = Stand::on(std::sync::Arc::clone(&stand.target), false).await;
+        let stand = Stand::on(Arc::clone(&stand.target), false).await;
         stand.put_old(&format!("{CANARY}/"), OBJECTS).await;
         let file = stand.write(&stand.job()).display().to_string();
         let with_hole = Instant::now();
-        let _ended = stand.start_with(&["run", &file], &with(&stand, &endpoint)).end().await.expect(0);
+        let _ended = stand.start_with(&["run", &file], &and(stand.target.variables(), &endpoint)).end().await.expect(0);
         let with_hole = with_hole.elapsed();
         // Three seconds of waiting at the end are what it may cost.
         assert!(with_hole < without + Duration::from_secs(8), "{protocol}: {with_hole:?}, without {without:?}");

@@ -14,7 +14,7 @@ async fn redelivered(fleet: &Fleet) -> u64 {
     // It counts every five seconds.
     tokio::time::sleep(Duration::from_secs(6)).await;
     let url = format!("{}/api/overview", fleet.rabbitmq.management_url());
-    let answer = reqwest::Client::builder().no_proxy().build().expect("a client can be made").get(url).send().await;
+    let answer = fleet.client.get(url).send().await;
     let answer = answer.expect("RabbitMQ's management answers").bytes().await.expect("an answer has a body");
     let stats: serde_json::Value = serde_json::from_slice(&answer).expect("it is JSON");
     let stats = &stats["message_stats"];
