@@ -36,6 +36,7 @@ where
     what_a_lost_consumer_held_comes_again(make().await).await;
     consumers_share_and_none_gets_anothers(make().await).await;
     a_cancelled_wait_loses_nothing(make().await).await;
+    a_closed_consumer_leaves_nothing_behind(make().await).await;
     only_whoever_serves_a_store_gets_its_tickets(make().await).await;
 }
 
@@ -212,6 +213,32 @@ pub async fn a_cancelled_wait_loses_nothing(queue: Arc<dyn Queue>) {
     }
     assert_eq!(seen, (0..20).collect::<Vec<_>>());
     assert!(is_silent(&mut *consumer).await, "a ticket came twice");
+}
+
+/// Whatever moment a consumer is closed at, each ticket is with it or comes to another, as new as it was.
+pub async fn a_closed_consumer_leaves_nothing_behind(queue: Arc<dyn Queue>) {
+    for n in 0..20 {
+        let mut closing = consume(&*queue, 2).await;
+        publish(&*queue, 2 * n..2 * n + 1, false).await;
+        let held = next(&mut *closing).await;
+        // It listens when the next one is published, and until a little before or after that.
+        let wait = Duration::from_millis(u64::from(n));
+        let ((), came) = tokio::join!(publish(&*queue, 2 * n + 1..2 * n + 2, false), async {
+            tokio::time::timeout(wait, closing.next()).await.ok()
+        });
+        let mut rest = closing.close().await;
+        rest.extend(came.and_then(Result::ok).flatten());
+        let mut other = consume(&*queue, 2).await;
+        if rest.is_empty() {
+            rest.push(next(&mut *other).await);
+        }
+        assert!(is_silent(&mut *other).await, "it came twice");
+        for delivery in rest {
+            assert_eq!((delivery.ticket().shard.shard.0, delivery.redelivered()), (2 * n + 1, false));
+            settled(delivery.ack().await);
+        }
+        settled(held.ack().await);
+    }
 }
 
 /// A consumer gets tickets of all its stores and of no other; what nobody serves waits.

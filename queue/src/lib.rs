@@ -82,6 +82,10 @@ pub trait Consumer: Send {
     /// The next ticket; waits while there is none, or while as many are out as there are slots. `None`: the queue was
     /// closed and will deliver nothing more. May be cancelled without losing a ticket.
     async fn next(&mut self) -> Result<Option<Delivery>, QueueError>;
+
+    /// Takes no more, and gives what had come already: a ticket that comes for nobody would come again marked as
+    /// redelivered. What was taken before can still be settled.
+    async fn close(&mut self) -> Vec<Delivery>;
 }
 
 /// A ticket in a worker's hand. Dropped without a word it is delivered again, at the latest when its consumer is gone.

@@ -176,6 +176,11 @@ impl Consumer for MemoryConsumer {
             }
         }
     }
+
+    async fn close(&mut self) -> Vec<Delivery> {
+        // Nothing comes before somebody waits for it.
+        Vec::new()
+    }
 }
 
 impl Drop for MemoryConsumer {

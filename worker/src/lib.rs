@@ -177,6 +177,10 @@ impl Worker {
             };
             slices.spawn(serve.instrument(span));
         }
+        for delivery in consumer.close().await {
+            let (worker, stop, span) = (self.clone(), stop.clone(), trace::slice(&delivery));
+            slices.spawn(async move { worker.serve(delivery, stop).await }.instrument(span));
+        }
         while let Some(joined) = slices.join_next().await {
             settle(joined);
         }
@@ -212,7 +216,12 @@ impl Worker {
                     acknowledge(delivery.reject(&reason).await);
                     return;
                 };
-                desk.work_on(lease, stop).await;
+                if stop.is_cancelled() {
+                    // It came with the signal to stop: a fresh ticket goes out at once, to another worker.
+                    forget(self.site.ledger.give_back(lease).await);
+                } else {
+                    desk.work_on(lease, stop).await;
+                }
                 acknowledge(delivery.ack().await);
             }
             Err(LeaseRefusal::Failed(LedgerError::Lost(record))) => {

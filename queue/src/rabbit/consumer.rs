@@ -37,7 +37,8 @@ const REFUSED_PAUSE: Duration = Duration::from_secs(2);
 /// Takes tickets of some queues.
 pub(super) struct RabbitConsumer {
     tickets: mpsc::Receiver<(Delivery, Acker)>,
-    wanted: watch::Sender<bool>,
+    want: watch::Sender<Want>,
+    closed_within: Duration,
     fetcher: AbortHandle,
 }
 
@@ -48,10 +49,19 @@ struct Fetcher {
     graves: settle::Graves,
     stores: Vec<String>,
     hand: Arc<Semaphore>,
-    wanted: watch::Receiver<bool>,
+    want: watch::Receiver<Want>,
     tickets: mpsc::Sender<(Delivery, Acker)>,
     /// Which store is looked at first: each in its turn.
     turn: usize,
+}
+
+/// What the worker wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Want {
+    Nothing,
+    Ticket,
+    /// Never a ticket again.
+    Close,
 }
 
 /// A delivery and the queue that it lay in.
@@ -70,19 +80,20 @@ impl RabbitConsumer {
         slots: usize,
         stores: Vec<String>,
     ) -> Result<Self, QueueError> {
-        let (wanted, watched) = watch::channel(false);
+        let (want, watched) = watch::channel(Want::Nothing);
+        let closed_within = config.limits.answer;
         let (sender, tickets) = mpsc::channel(slots.max(1));
         let hand = Arc::new(Semaphore::new(slots));
-        let fetcher = Fetcher { link, config, graves, stores, hand, wanted: watched, tickets: sender, turn: 0 };
+        let fetcher = Fetcher { link, config, graves, stores, hand, want: watched, tickets: sender, turn: 0 };
         let fetcher = runtime::handle()?.spawn(fetcher.run()).abort_handle();
-        Ok(Self { tickets, wanted, fetcher })
+        Ok(Self { tickets, want, closed_within, fetcher })
     }
 }
 
 #[async_trait]
 impl Consumer for RabbitConsumer {
     async fn next(&mut self) -> Result<Option<Delivery>, QueueError> {
-        let _wanted = Wanted::new(&self.wanted);
+        let _wanted = Wanted::new(&self.want);
         loop {
             match self.tickets.recv().await {
                 // Its connection went while it lay here: it comes again.
@@ -90,6 +101,18 @@ impl Consumer for RabbitConsumer {
                 other => return Ok(other.map(|(delivery, _)| delivery)),
             }
         }
+    }
+
+    async fn close(&mut self) -> Vec<Delivery> {
+        self.want.send_replace(Want::Close);
+        let mut rest = Vec::new();
+        // A broker that is silent now has nothing more for us.
+        while let Ok(Some((delivery, acker))) = timeout(self.closed_within, self.tickets.recv()).await {
+            if !acker.poisoned() {
+                rest.push(delivery);
+            }
+        }
+        rest
     }
 }
 
@@ -101,36 +124,46 @@ impl Drop for RabbitConsumer {
 }
 
 /// Somebody waits for a ticket as long as this lives.
-struct Wanted<'a>(&'a watch::Sender<bool>);
+struct Wanted<'a>(&'a watch::Sender<Want>);
 
 impl<'a> Wanted<'a> {
-    fn new(wanted: &'a watch::Sender<bool>) -> Self {
-        wanted.send_replace(true);
-        Self(wanted)
+    fn new(want: &'a watch::Sender<Want>) -> Self {
+        want.send_replace(Want::Ticket);
+        Self(want)
     }
 }
 
 impl Drop for Wanted<'_> {
     fn drop(&mut self) {
-        self.0.send_replace(false);
+        self.0.send_replace(Want::Nothing);
     }
 }
 
 impl Fetcher {
     async fn run(mut self) {
-        loop {
-            let current = self.link.current().await;
-            let Err(error) = self.serve(&current).await else { return };
-            if current.is_up() {
-                let told = "taking tickets was interrupted; it is taken up again";
-                tracing::warn!(error = &error as &dyn std::error::Error, "{told}");
-                sleep(self.link.jitter(REFUSED_PAUSE)).await;
+        let channel = loop {
+            let current = tokio::select! {
+                current = self.link.current() => current,
+                () = closed(self.want.clone()) => return,
+            };
+            match self.serve(&current).await {
+                Ok(channel) => break channel,
+                Err(error) if current.is_up() => {
+                    let told = "taking tickets was interrupted; it is taken up again";
+                    tracing::warn!(error = &error as &dyn std::error::Error, "{told}");
+                    sleep(self.link.jitter(REFUSED_PAUSE)).await;
+                }
+                Err(_) => {}
             }
-        }
+        };
+        drop(self.tickets);
+        // What is in the worker's hand can be settled for as long as its channel is open.
+        std::future::pending::<()>().await;
+        drop(channel);
     }
 
-    /// Fetches until something goes wrong, or until the consumer is gone.
-    async fn serve(&mut self, current: &Current) -> Result<(), QueueError> {
+    /// Fetches until something goes wrong, or until no ticket is wanted ever again.
+    async fn serve(&mut self, current: &Current) -> Result<Channel, QueueError> {
         let limit = self.config.limits.answer;
         let channel = current.channel(limit).await?;
         let qos = BasicQosOptions { global: false };
@@ -145,7 +178,7 @@ impl Fetcher {
                 self.link.give_up(current);
             }
             if !served? {
-                return Ok(());
+                return Ok(channel);
             }
         }
     }
@@ -155,7 +188,7 @@ impl Fetcher {
         current.is_up() && current.channel(self.config.limits.answer).await.is_ok()
     }
 
-    /// Fetches for one slot, once it is free and somebody waits. `false`: the consumer is gone.
+    /// Fetches for one slot, once it is free and somebody waits. `false`: nobody will ever again.
     async fn fetch_one(&mut self, channel: &Channel) -> Result<bool, QueueError> {
         let Some(permit) = self.free_slot(channel).await? else { return Ok(false) };
         let mut first = self.pull(channel).await?.into_iter().collect::<Vec<_>>();
@@ -175,15 +208,19 @@ impl Fetcher {
     /// Waits for a free slot and for somebody who wants a ticket; asks now and then whether the broker still lives.
     async fn free_slot(&mut self, channel: &Channel) -> Result<Option<OwnedSemaphorePermit>, QueueError> {
         loop {
+            let closed = closed(self.want.clone());
             let both = async {
                 let permit = Arc::clone(&self.hand).acquire_owned().await.ok()?;
-                self.wanted.wait_for(|wanted| *wanted).await.ok()?;
+                self.want.wait_for(|want| *want == Want::Ticket).await.ok()?;
                 Some(permit)
             };
-            match timeout(self.config.limits.probe_every, both).await {
-                Ok(permit) => return Ok(permit),
-                Err(_) => self.probe(channel).await?,
+            tokio::select! {
+                biased;
+                () = closed => return Ok(None),
+                permit = both => return Ok(permit),
+                () = sleep(self.config.limits.probe_every) => {}
             }
+            self.probe(channel).await?;
         }
     }
 
@@ -240,7 +277,7 @@ impl Fetcher {
                     Some((rank, Some(message))) => Ok(Some((rank, message.map_err(broken)?))),
                     _ => Err(QueueError::Unavailable("the broker ended the subscription: was the queue deleted?".into())),
                 },
-                () = unwanted(self.wanted.clone()) => return Ok(None),
+                () = unwanted(self.want.clone()) => return Ok(None),
                 () = sleep(probe_every) => self.probe(channel).await?,
             }
         }
@@ -281,16 +318,23 @@ impl Fetcher {
     }
 }
 
-/// Comes back when nobody has waited for a ticket for a while.
-async fn unwanted(mut wanted: watch::Receiver<bool>) {
+/// Comes back when nobody has waited for a ticket for a while, or will ever again.
+async fn unwanted(mut want: watch::Receiver<Want>) {
     loop {
-        if wanted.wait_for(|wanted| !wanted).await.is_err() {
+        if !matches!(want.wait_for(|want| *want != Want::Ticket).await.as_deref(), Ok(Want::Nothing)) {
             return;
         }
-        if timeout(UNWANTED, wanted.wait_for(|wanted| *wanted)).await.is_err() {
+        let more = timeout(UNWANTED, want.wait_for(|want| *want != Want::Nothing)).await;
+        if !matches!(more.as_ref().map(|more| more.as_deref()), Ok(Ok(Want::Ticket))) {
             return;
         }
     }
+}
+
+/// Comes back when nobody will ever wait for a ticket again.
+async fn closed(mut want: watch::Receiver<Want>) {
+    // An error means that the consumer is gone.
+    let _ = want.wait_for(|want| *want == Want::Close).await;
 }
 
 async fn give_back(message: &Message, limit: Duration) -> Result<(), QueueError> {
