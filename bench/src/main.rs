@@ -1,13 +1,15 @@
-//! What keyrotate costs: store calls, speed, CPU, memory and the time to go on after a kill, each against a bare loop
-//! of the same calls in one run on one machine. Prints tables, writes JSON; `docs/benchmarks.md` has figures.
+//! What keyrotate costs: store calls, speed, CPU, memory and the time to go on after a kill, on one machine and as a
+//! fleet, each against a bare loop of the same calls in one run. Prints tables, writes JSON; `docs/benchmarks.md` has figures.
 
 mod bare;
 mod bare_listing;
 mod client;
+mod fleet;
 mod parts;
 mod place;
 mod server;
 mod strategy;
+mod watch;
 
 use std::path::PathBuf;
 
@@ -24,7 +26,7 @@ use crate::server::ServeArgs;
 /// Anything that ends the bench: it has nothing to go on with.
 pub(crate) type Error = Box<dyn std::error::Error + Send + Sync>;
 
-/// Measures `keyrotate run` against bare loops on the embedded store.
+/// Measures `keyrotate run` and a fleet against bare loops on the embedded store.
 #[derive(Debug, Parser)]
 #[command(args_conflicts_with_subcommands = true)]
 struct Cli {
@@ -51,7 +53,10 @@ struct Measure {
     /// Objects of the second run that only lists.
     #[arg(long, default_value_t = 1_000_000)]
     listed: u64,
-    /// Sizes of the buckets of the memory part.
+    /// Objects of the parts whose store is slow to answer.
+    #[arg(long, default_value_t = 8_000)]
+    slow: u64,
+    /// Sizes of the buckets of the memory parts.
     #[arg(long, value_delimiter = ',', default_values_t = [100_000, 1_000_000, 10_000_000])]
     sizes: Vec<u64>,
     /// Measure this executable instead of building one.
@@ -71,6 +76,16 @@ enum What {
     Memory,
     /// After a kill.
     Restart,
+    /// Speed and CPU of a fleet of one worker.
+    Fleet,
+    /// Four workers.
+    Workers,
+    /// Eight workers that only list.
+    Listing,
+    /// Peak memory of a fleet.
+    FleetMemory,
+    /// After the kill of a worker, and after `prepare`.
+    Handover,
 }
 
 /// What this executable is when it starts itself.
@@ -95,14 +110,13 @@ enum Role {
         #[command(flatten)]
         at: Place,
         #[arg(long)]
+        ranges: u64,
+        #[arg(long)]
         facts: bool,
         #[arg(long)]
         heads: usize,
     },
 }
-
-/// Listings side by side: as many slots as `run` has.
-const SLOTS: u64 = 8;
 
 #[tokio::main]
 async fn main() -> Result<(), Error> {
@@ -113,8 +127,8 @@ async fn main() -> Result<(), Error> {
         None => measure(cli.measure).await,
         Some(Role::Serve(args)) => server::serve(args).await,
         Some(Role::Bare { at, calls, tasks }) => bare::run(store().await?.sdk(), &at, &calls, tasks).await,
-        Some(Role::List { at, facts, heads }) => {
-            bare_listing::run(store().await?.sdk(), &at, SLOTS, facts, heads).await
+        Some(Role::List { at, ranges, facts, heads }) => {
+            bare_listing::run(store().await?.sdk(), &at, ranges, facts, heads).await
         }
     }
 }
@@ -134,9 +148,15 @@ async fn measure(args: Measure) -> Result<(), Error> {
             What::Second => bench.second(args.listed, args.objects).await?,
             What::Memory => bench.memory(&args.sizes).await?,
             What::Restart => bench.restart(args.objects.min(10_000)).await?,
+            What::Fleet => bench.fleet(args.objects).await?,
+            What::Workers => bench.workers(args.slow).await?,
+            What::Listing => bench.listing(args.listed).await?,
+            What::FleetMemory => bench.fleet_memory(&args.sizes).await?,
+            What::Handover => bench.handover(args.slow).await?,
         };
         print(&part);
-        all.insert(format!("{what:?}").to_lowercase(), part.json);
+        let name = what.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
+        all.insert(name, part.json);
     }
     if let Some(file) = args.json {
         let value =

@@ -4,9 +4,9 @@ use serde_json::{Value, json};
 
 use super::{Bench, Part};
 use crate::Error;
-use crate::client::{float, less};
 use crate::server::Server;
 use crate::strategy::{CASES, Case};
+use crate::watch::{float, less};
 
 /// Objects of the smaller run.
 const FEW: u64 = 500;

@@ -1,10 +1,13 @@
 //! The parts of the bench. Each gives rows for the table and a value for machines.
 
 mod calls;
+mod fleet;
+mod handover;
 mod memory;
 mod restart;
 mod second;
 mod speed;
+mod workers;
 
 use std::path::{Path, PathBuf};
 
@@ -14,9 +17,10 @@ use tempfile::TempDir;
 
 use crate::Error;
 use crate::bare::Call;
-use crate::client::{Client, Seen};
+use crate::client::Client;
 use crate::server::Server;
 use crate::strategy::job_file;
+use crate::watch::Seen;
 
 /// Store calls in flight, of `run` and of the bare loops.
 pub(crate) const PERMITS: usize = 64;
@@ -68,16 +72,17 @@ async fn bare(server: &mut Server, bucket: &str, objects: u64, calls: &[Call]) -
     Client::own(&args.map(str::to_owned), server)?.end(server).await
 }
 
-/// The bare listing of a bucket, `heads` HEADs at a time, in a process of its own.
+/// The bare listing of a bucket in so many ranges side by side, `heads` HEADs at a time, in a process of its own.
 async fn bare_listing(
     server: &mut Server,
     bucket: &str,
     objects: u64,
+    ranges: u64,
     facts: bool,
     heads: usize,
 ) -> Result<Seen, Error> {
-    let (objects, heads) = (objects.to_string(), heads.to_string());
-    let args = ["list", "--bucket", bucket, "--count", &objects, "--heads", &heads];
+    let (objects, ranges, heads) = (objects.to_string(), ranges.to_string(), heads.to_string());
+    let args = ["list", "--bucket", bucket, "--count", &objects, "--ranges", &ranges, "--heads", &heads];
     let mut args = args.map(str::to_owned).to_vec();
     args.extend(facts.then(|| "--facts".to_owned()));
     Client::own(&args, server)?.end(server).await

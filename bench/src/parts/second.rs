@@ -5,9 +5,12 @@ use serde_json::json;
 
 use super::{Bench, PERMITS, Part, bare_listing, middle};
 use crate::Error;
-use crate::client::{Seen, Spent};
 use crate::server::{ServeArgs, Server};
 use crate::strategy::NEW;
+use crate::watch::{Seen, Spent};
+
+/// Listings side by side: as many slots as `run` has.
+const SLOTS: u64 = 8;
 
 /// One round.
 #[derive(Debug, Serialize)]
@@ -68,8 +71,8 @@ impl Bench {
     async fn second_once(&self, mode: &str, objects: u64, heads: usize) -> Result<Round, Error> {
         let mut server = Server::start(&ServeArgs { mode: mode.to_owned(), unguarded_copy: false })?;
         let bucket = server.bucket(objects, Some(NEW))?;
-        let bare = bare_listing(&mut server, &bucket, objects, heads == 0, heads).await?;
-        let bare_again = bare_listing(&mut server, &bucket, objects, heads == 0, 0).await?;
+        let bare = bare_listing(&mut server, &bucket, objects, SLOTS, heads == 0, heads).await?;
+        let bare_again = bare_listing(&mut server, &bucket, objects, SLOTS, heads == 0, 0).await?;
         let run = self.run(&mut server, &bucket, &[], &[]).await?;
         Ok(Round {
             bare: bare.whole(objects),

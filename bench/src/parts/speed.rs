@@ -5,9 +5,9 @@ use serde_json::{Value, json};
 
 use super::{Bench, PERMITS, Part, bare, middle};
 use crate::Error;
-use crate::client::Spent;
 use crate::server::Server;
 use crate::strategy::{CASES, Case};
+use crate::watch::Spent;
 
 /// One round.
 #[derive(Debug, Serialize)]

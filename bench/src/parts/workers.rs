@@ -1,0 +1,115 @@
+//! What more workers bring.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::json;
+
+use super::{Bench, Part, bare_listing, middle};
+use crate::Error;
+use crate::fleet::{Crew, Fleet, QUIET};
+use crate::server::{ServeArgs, Server};
+use crate::strategy::{CASES, OLD, job_file};
+use crate::watch::{Spent, float};
+
+/// How long the store takes to answer while workers write.
+const LATENCY: Duration = Duration::from_millis(20);
+/// And while they list.
+const LISTING_LATENCY: Duration = Duration::from_millis(50);
+/// Store calls in flight, of each worker.
+const PERMITS: usize = 8;
+/// Workers against one.
+const WORKERS: usize = 4;
+/// Workers against one plain loop.
+const LISTERS: usize = 8;
+
+/// A round of writing.
+#[derive(Debug, Serialize)]
+struct Writing {
+    one: Spent,
+    many: Spent,
+}
+
+/// A round of listing.
+#[derive(Debug, Serialize)]
+struct Listing {
+    /// Seconds of one loop from the first page to the last.
+    bare_s: f64,
+    /// Seconds of the walk.
+    walk_s: f64,
+}
+
+impl Bench {
+    /// Four workers against one, on a store that is slow to answer.
+    pub(crate) async fn workers(&self, objects: u64) -> Result<Part, Error> {
+        let mut rounds = Vec::new();
+        for _ in 0..self.rounds {
+            rounds.push(Writing { one: self.writing(1, objects).await?, many: self.writing(WORKERS, objects).await? });
+        }
+        let ratio = |round: &Writing| round.many.rate() / round.one.rate();
+        let cells = vec![
+            format!("{:.0}", middle(&rounds, |round| round.one.rate())),
+            format!("{:.0}", middle(&rounds, |round| round.many.rate())),
+            format!("{:.2}", middle(&rounds, ratio)),
+            format!("{:.0} %", 100.0 * middle(&rounds, |round| round.many.busy())),
+        ];
+        Ok(Part {
+            title: format!(
+                "{WORKERS} workers against one over {objects} objects, update-encryption, {PERMITS} permits each, store \
+                 latency {LATENCY:?}, median of {}",
+                self.rounds
+            ),
+            columns: vec!["1: obj/s", "4: obj/s", "4/1", "machine busy under 4"],
+            rows: vec![cells],
+            json: json!({ "objects": objects, "ratio": middle(&rounds, ratio), "rounds": rounds }),
+        })
+    }
+
+    async fn writing(&self, workers: usize, objects: u64) -> Result<Spent, Error> {
+        let [case, ..] = &CASES;
+        let mut server = Server::start(&case.store())?;
+        let bucket = server.bucket(objects, case.before())?;
+        let crew = Crew { workers, permits: PERMITS, log: QUIET };
+        let fleet = Fleet::start(&self.keyrotate, &mut server, crew).await?;
+        server.delay(LATENCY)?;
+        let run = fleet.run(&mut server, &job_file(&bucket, case.options, &[])).await?;
+        Ok(run.seen.steady(case.write, objects))
+    }
+
+    /// Eight workers that only list against one loop, on a store that takes its time for a page.
+    pub(crate) async fn listing(&self, objects: u64) -> Result<Part, Error> {
+        let mut rounds = Vec::new();
+        for _ in 0..self.rounds {
+            rounds.push(self.listing_once(objects).await?);
+        }
+        let ratio = |round: &Listing| round.bare_s / round.walk_s;
+        let cells = vec![
+            format!("{:.0}", float(objects) / middle(&rounds, |round| round.bare_s)),
+            format!("{:.0}", float(objects) / middle(&rounds, |round| round.walk_s)),
+            format!("{:.1}", middle(&rounds, ratio)),
+        ];
+        Ok(Part {
+            title: format!(
+                "Listing {objects} keys, {LISTERS} workers against one loop, {LISTING_LATENCY:?} per page, median of {}",
+                self.rounds
+            ),
+            columns: vec!["loop keys/s", "walk keys/s", "walk/loop"],
+            rows: vec![cells],
+            json: json!({ "objects": objects, "ratio": middle(&rounds, ratio), "rounds": rounds }),
+        })
+    }
+
+    async fn listing_once(&self, objects: u64) -> Result<Listing, Error> {
+        let mut server = Server::start(&ServeArgs { mode: "aws".to_owned(), unguarded_copy: false })?;
+        let bucket = server.bucket(objects, Some(OLD))?;
+        let crew = Crew { workers: LISTERS, permits: super::PERMITS, log: QUIET };
+        let fleet = Fleet::start(&self.keyrotate, &mut server, crew).await?;
+        server.delay(LISTING_LATENCY)?;
+        let run = fleet.run(&mut server, &job_file(&bucket, &[], &["newerThan: 1d"])).await?;
+        drop(fleet);
+        let walk = run.passes.iter().find(|pass| pass.kind == "walk").ok_or("a job walks")?;
+        let walk_s = walk.ended.ok_or("a walk ends")?.duration_since(walk.started).as_secs_f64();
+        let bare = bare_listing(&mut server, &bucket, objects, 1, false, 0).await?;
+        Ok(Listing { bare_s: bare.whole(objects).seconds, walk_s })
+    }
+}
