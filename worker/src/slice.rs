@@ -277,8 +277,12 @@ impl Slice {
                 continue;
             }
             let (tools, in_doubt) = (Arc::clone(&self.tools), ordinal.0 < self.doubted);
-            let object = async move { trace::object(tools.deadline.bounds(work(&tools, item.task, in_doubt))).await };
-            self.tasks.spawn(async move { (ordinal, object.await) }.in_current_span());
+            let object = async move {
+                // Boxed: each wrapper of a future is larger than two of what it wraps, and hundreds of these wait.
+                let work = Box::pin(work(&tools, item.task, in_doubt));
+                (ordinal, trace::object(tools.deadline.bounds(work)).await)
+            };
+            self.tasks.spawn(object.in_current_span());
         }
     }
 

@@ -90,7 +90,10 @@ pub(crate) fn window(items: usize) -> Span {
 /// One object, under a span of its own where it is sampled. What went wrong with it is told on the slice's span.
 pub(crate) async fn object(work: impl Future<Output = Result<Done, Unfinished>>) -> Result<Done, Unfinished> {
     let (span, began) = (spans::object(), Instant::now());
-    let ended = work.instrument(span.clone().unwrap_or_else(Span::current)).await;
+    let ended = match &span {
+        Some(span) => work.instrument(span.clone()).await,
+        None => work.await,
+    };
     if let Ok(Done { settled: Some(Settled::Row(row)), .. }) = &ended {
         let outcome = (row.outcome.word(), row.outcome.reason());
         spans::object_ended(span.as_ref(), began.elapsed(), outcome, row.size);
