@@ -89,7 +89,8 @@ impl World {
         let ledger = Ledger::new(Arc::new(MemoryBackend::new(env.clone())), env.clone());
         let spec = job::parse(text.as_bytes(), "job.yaml").unwrap().spec;
         let job = JobId::new(seed, [1; 10]);
-        let record = JobRecord::new(job.clone(), spec, "model".into(), Nonce("n".into()), String::new(), env.now());
+        let place = model.identity().0.clone();
+        let record = JobRecord::new(job.clone(), spec, place, Nonce("n".into()), String::new(), env.now());
         ledger.begin_job(record).await.unwrap();
         Self { env, model, kes, ledger, report: Arc::default(), job, slots: 2, window: 7, writes: Arc::default() }
     }

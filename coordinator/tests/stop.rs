@@ -85,7 +85,8 @@ async fn a_store_that_forgets_the_call_destroys_no_more_than_was_in_flight() {
     let ledger = Ledger::new(Arc::new(MemoryBackend::new(env.clone())), env.clone());
     let spec = job::parse(JOB.as_bytes(), "job.yaml").unwrap().spec;
     let job = JobId::new(1, [1; 10]);
-    let record = JobRecord::new(job.clone(), spec, "model".into(), Nonce("n".into()), String::new(), env.now());
+    let place = model.identity().0.clone();
+    let record = JobRecord::new(job.clone(), spec, place, Nonce("n".into()), String::new(), env.now());
     ledger.begin_job(record).await.unwrap();
 
     let store = Faulty::new(model.clone());

@@ -7,7 +7,7 @@ use keyrotate_checkpoint::HeldLease;
 use keyrotate_checkpoint::record::JobRecord;
 use keyrotate_env::Env;
 use keyrotate_proto::id::{JobId, Nonce};
-use keyrotate_proto::state::PassKind;
+use keyrotate_proto::state::{PassKind, PauseReason};
 use keyrotate_rewrap::{Halt, Rewrapper, Rules, probe};
 use keyrotate_store::Store;
 use keyrotate_telemetry::{Instrument as _, spans};
@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::governor::Governor;
+use crate::pass::SliceError;
 use crate::{Meter, Permits, Served, Site, WorkerConfig, trace};
 
 /// One for each job, and for each nonce of it.
@@ -49,6 +50,7 @@ impl Desk {
     pub(crate) async fn work_on(&self, lease: HeldLease, stop: CancellationToken) {
         let shard = lease.shard().clone();
         let done = match lease.kind() {
+            _ if self.store.identity().0 != lease.job().store => self.is_elsewhere(lease).await,
             PassKind::Prepare => self.prepare(lease, &stop).instrument(spans::part_of_slice("prepare")).await,
             PassKind::Walk | PassKind::Retry | PassKind::Verify => self.slice(lease, stop).await,
             PassKind::Clean => self.clean(lease, &stop).instrument(spans::part_of_slice("clean")).await,
@@ -57,6 +59,19 @@ impl Desk {
             trace::lost(&error);
             tracing::warn!(%shard, error = &error as &dyn std::error::Error, "a slice ended without its last word");
         }
+    }
+
+    /// The worker's configuration has another store under the name of the job's: nothing there may be touched. The job is
+    /// paused, and told why; a probe by a worker that has the right one resumes it.
+    async fn is_elsewhere(&self, lease: HeldLease) -> Result<(), SliceError> {
+        let job = lease.job();
+        let (name, theirs, ours) = (&job.store_name, &job.store, self.store.identity());
+        let detail = format!(
+            "the job's store `{name}` is {theirs}; the worker {} has {ours} under that name",
+            self.config.owner
+        );
+        self.halt(&job.id, &Halt::Pause { reason: PauseReason::StoreDown, detail }).await?;
+        Ok(self.site.ledger.give_back(lease).await?)
     }
 
     /// The rules and gates of a job, one for all its slices: so that "the first twenty one at a time" means this

@@ -89,8 +89,8 @@ impl World {
         let text = format!("keyrotate: {{apiVersion: v1, bucket: bucket, encryption: {{key: key-b}}{more}}}");
         let spec = job::parse(text.as_bytes(), "job.yaml").unwrap().spec;
         let id = JobId::new(u64::from(n), [n; 10]);
-        let mut record =
-            JobRecord::new(id.clone(), spec, "model".into(), Nonce("n".into()), String::new(), self.env.now());
+        let place = self.store.identity().0.clone();
+        let mut record = JobRecord::new(id.clone(), spec, place, Nonce("n".into()), String::new(), self.env.now());
         record.probes.prefix = self.probe_prefix.into();
         self.ledger.begin_job(record).await.unwrap();
         id

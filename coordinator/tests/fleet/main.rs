@@ -74,6 +74,26 @@ async fn a_job_that_nobody_serves_is_paused_and_goes_on_by_itself() {
     assert!(world.ledger.lead("c2", Duration::from_secs(1)).await.unwrap().is_some(), "it did not make room");
 }
 
+/// A worker whose configuration has another store under the name of the job's touches nothing there.
+#[tokio::test(start_paused = true)]
+async fn a_worker_with_another_store_under_the_name_touches_nothing() {
+    let world = World::new(14, 20).await;
+    let (coordinator, worker) = (world.coordinator("c1"), world.worker("w1"));
+    let before = world.store.calls();
+    let id = world.submit_elsewhere("https://elsewhere.example").await;
+    let paused = |job: &JobRecord| matches!(&job.state, JobState::Paused { reason: PauseReason::StoreDown, .. });
+    let job = world.until(&id, paused).await;
+    let JobState::Paused { detail, .. } = &job.state else { panic!("not paused") };
+    assert!(
+        detail.starts_with("the job's store `default` is https://elsewhere.example; the worker w1 has "),
+        "{detail}"
+    );
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    assert!(paused(&world.job(&id).await));
+    assert_eq!(world.store.calls(), before);
+    [coordinator, worker].iter().for_each(Process::kill);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_jobs_rate_holds_over_all_workers() {
     let world = World::new(13, 200).await;

@@ -105,20 +105,27 @@ impl World {
     /// A job on a bucket that the fleet knows to be in this store.
     pub(crate) async fn submit_to(&self, bucket: &str, store_name: &str, options: &str) -> JobId {
         let name = u8::try_from(bucket.len()).unwrap();
-        self.begin(&format!("bucket: {bucket}, options: {{{options}}}"), store_name, name).await
+        let store = &self.store.identity().0;
+        self.begin(&format!("bucket: {bucket}, options: {{{options}}}"), store_name, store, name).await
+    }
+
+    /// A job on a store that is not this one, whatever the fleet calls it.
+    pub(crate) async fn submit_elsewhere(&self, store: &str) -> JobId {
+        self.begin("bucket: bucket", DEFAULT_STORE, store, 1).await
     }
 
     /// A job on the keys that begin so.
     pub(crate) async fn submit_on(&self, prefix: &str, name: u8) -> JobId {
-        self.begin(&format!("bucket: bucket, prefix: '{prefix}'"), DEFAULT_STORE, name).await
+        let store = &self.store.identity().0;
+        self.begin(&format!("bucket: bucket, prefix: '{prefix}'"), DEFAULT_STORE, store, name).await
     }
 
-    async fn begin(&self, what: &str, store_name: &str, name: u8) -> JobId {
+    async fn begin(&self, what: &str, store_name: &str, store: &str, name: u8) -> JobId {
         let text = format!("keyrotate: {{apiVersion: v1, {what}, encryption: {{key: key-b}}}}");
         let spec = job::parse(text.as_bytes(), "job.yaml").unwrap().spec;
         let id = JobId::new(1, [name; 10]);
         let now = self.env.now();
-        let mut record = JobRecord::new(id.clone(), spec, "model".into(), Nonce("n".into()), "me".into(), now);
+        let mut record = JobRecord::new(id.clone(), spec, store.to_owned(), Nonce("n".into()), "me".into(), now);
         record.store_name = store_name.to_owned();
         self.ledger.begin_job(record).await.unwrap();
         id
