@@ -24,14 +24,20 @@ pub(crate) fn line(status: &JobStatus) -> String {
     if let Some(share) = status.share {
         pieces.push(format!("~{:.0}%", share * 100.0));
     }
-    if let Some(rate) = status.objects_per_second {
+    // In other states objects get no outcomes.
+    let running = status.job.state == "running";
+    if let Some(rate) = status.objects_per_second.filter(|_| running) {
         pieces.push(format!("{rate:.0} obj/s"));
     }
-    if let Some(rate) = status.bytes_per_second.filter(|rate| *rate >= 1.0) {
+    if let Some(rate) = status.bytes_per_second.filter(|rate| running && *rate >= 1.0) {
         pieces.push(format!("{}/s", bytes(rate)));
     }
     if let Some(seconds) = status.eta_seconds {
         pieces.push(format!("ETA {}", time(seconds)));
+    }
+    if let Some(ended) = status.ended {
+        let took = ended.duration_since(status.job.started).as_secs();
+        pieces.push(format!("in {}", time(u64::try_from(took).unwrap_or(0))));
     }
     let outcomes: Vec<_> = words(status).into_iter().map(|(word, n)| format!("{n} {word}")).collect();
     if !outcomes.is_empty() {
@@ -106,6 +112,25 @@ fn time(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pace_is_shown_where_there_is_one() {
+        let status = |state: &str, more: &str| {
+            let text = format!(
+                r#"{{"id": "01m80khdbhdmdvx72mhfk8cdj4", "type": "keyrotate", "user": "u", "started": "2026-11-22T03:07:03Z",
+                "state": "{state}", "store": "default", "bucket": "b", "prefix": "", "scanned": 20, "exceptions": 0,
+                "outcomes": {{"rotated/key": 15, "current": 5}}, "superseded": 0, "rotatedBytes": 2048, "share": 0.5,
+                "objectsPerSecond": 7.0, "bytesPerSecond": 70.0, "workers": [], "report": false, "findings": [],
+                "limits": {{"rate": null, "permits": null, "priority": 0}}{more}}}"#
+            );
+            line(&serde_json::from_str(&text).unwrap())
+        };
+        let running = status("running", r#", "etaSeconds": 9"#);
+        assert_eq!(running, "running  ~50%  7 obj/s  70 B/s  ETA 9s  15 rotated · 5 current  2.0 KiB rotated");
+        assert_eq!(status("verifying", ""), "verifying  ~50%  15 rotated · 5 current  2.0 KiB rotated");
+        let ended = status("completed", r#", "ended": "2026-11-22T03:08:50Z""#);
+        assert_eq!(ended, "completed  ~50%  in 1m47s  15 rotated · 5 current  2.0 KiB rotated");
+    }
 
     #[test]
     fn figures_are_short() {
