@@ -138,3 +138,49 @@ async fn a_cluster_a_replica_and_a_wrong_password_are_named() {
         assert!(cause.contains(word), "{cause}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sentinels_lead_to_the_primary_whoever_that_is() {
+    let mut primary = PrivateRedis::start_with(&SAFE).await.unwrap();
+    let port = primary.port().to_string();
+    let _replica = PrivateRedis::start_with(&[&SAFE[..], &["--replicaof", "127.0.0.1", &port]].concat()).await.unwrap();
+    let sentinel = PrivateRedis::sentinel_of(&primary, "main").await.unwrap();
+    let url = format!("redis+sentinel://127.0.0.1:{}/main", sentinel.port());
+    let backend = open(&RedisConfig { url, prefix: "k".into(), ..Default::default() });
+    backend.swap(set("a", b"1")).await.unwrap();
+    let run = backend.run_id().await.unwrap();
+    has_caught_up(&sentinel, &primary).await;
+    primary.kill().await.unwrap();
+    let mut refused = 0;
+    while let Err(error) = backend.swap(set("b", b"2")).await {
+        refused += 1;
+        assert!(refused < 300, "no replica took its place: {error:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(refused > 0, "it answered although it was killed");
+    let snapshot = backend.read(&["a", "b"].map(|name| RecordKey(name.into()))).await.unwrap();
+    let values: Vec<_> = snapshot.records.into_iter().map(|record| record.unwrap().bytes).collect();
+    assert_eq!(values, [b"1", b"2"]);
+    // What was read from the one decides nothing at the other.
+    assert_ne!(backend.run_id().await.unwrap(), run);
+    let late = backend.swap(Swap { run: Some(run), ..set("a", b"3") }).await.unwrap();
+    assert_eq!(late, SwapAnswer::Conflict);
+}
+
+/// Waits until the sentinel knows a replica, and that has all of the primary's data.
+async fn has_caught_up(sentinel: &PrivateRedis, primary: &PrivateRedis) {
+    let info = async |of: &PrivateRedis, section: &str| -> String {
+        let client = ::redis::Client::open(of.url()).unwrap();
+        let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+        ::redis::cmd("INFO").arg(section).query_async(&mut connection).await.unwrap()
+    };
+    for _ in 0..300 {
+        let (known, synced) = (info(sentinel, "sentinel").await, info(primary, "replication").await);
+        let offset = synced.lines().find_map(|line| line.strip_prefix("master_repl_offset:")).unwrap();
+        if known.contains("slaves=1") && synced.contains(&format!("state=online,offset={offset},")) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("the replica never caught up");
+}

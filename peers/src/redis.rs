@@ -36,13 +36,37 @@ impl PrivateRedis {
     /// # Errors
     /// When `redis-server` is missing or does not start.
     pub async fn start_with(options: &[&str]) -> Result<Self, PeerError> {
-        let folder = tempfile::Builder::new().prefix("keyrotate-redis-").tempdir();
-        let folder = folder.map_err(PeerError::io("make a folder for Redis"))?;
-        let options = options.iter().map(|option| (*option).to_owned()).collect();
-        let [port] = free_ports()?;
-        let mut redis = Self { folder, port, options, child: None };
+        let mut redis = Self::stopped()?;
+        redis.options = [&["--save", ""], options].concat().into_iter().map(str::to_owned).collect();
         redis.restart().await?;
         Ok(redis)
+    }
+
+    /// Starts a sentinel that watches a primary under the name of a service, and is enough by itself to put a replica in
+    /// its place.
+    ///
+    /// # Errors
+    /// When `redis-server` is missing or does not start.
+    pub async fn sentinel_of(primary: &Self, service: &str) -> Result<Self, PeerError> {
+        let mut redis = Self::stopped()?;
+        // It keeps what it learns there.
+        let file = redis.folder.path().join("sentinel.conf");
+        let text = format!(
+            "sentinel monitor {service} 127.0.0.1 {} 1\nsentinel down-after-milliseconds {service} 500\n\
+             sentinel failover-timeout {service} 3000\n",
+            primary.port
+        );
+        std::fs::write(&file, text).map_err(PeerError::io("write into Redis' folder"))?;
+        redis.options = vec![file.display().to_string(), "--sentinel".to_owned()];
+        redis.restart().await?;
+        Ok(redis)
+    }
+
+    fn stopped() -> Result<Self, PeerError> {
+        let folder = tempfile::Builder::new().prefix("keyrotate-redis-").tempdir();
+        let folder = folder.map_err(PeerError::io("make a folder for Redis"))?;
+        let [port] = free_ports()?;
+        Ok(Self { folder, port, options: Vec::new(), child: None })
     }
 
     /// Starts it again, on the same port and folder, where it is not running.
@@ -54,12 +78,12 @@ impl PrivateRedis {
         let server = server.ok_or(PeerError::Missing { program: "redis-server", package: "redis-server" })?;
         let log = self.log();
         let mut child = Command::new(server)
-            .args(["--bind", "127.0.0.1", "--port", &self.port.to_string(), "--save", "", "--daemonize", "no"])
+            .args(&self.options)
+            .args(["--bind", "127.0.0.1", "--port", &self.port.to_string(), "--daemonize", "no"])
             .arg("--dir")
             .arg(self.folder.path())
             .arg("--logfile")
             .arg(&log)
-            .args(&self.options)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
