@@ -54,7 +54,7 @@ struct Measure {
     #[arg(long, default_value_t = 1_000_000)]
     listed: u64,
     /// Objects of the parts whose store is slow to answer.
-    #[arg(long, default_value_t = 8_000)]
+    #[arg(long, default_value_t = 20_000)]
     slow: u64,
     /// Sizes of the buckets of the memory parts.
     #[arg(long, value_delimiter = ',', default_values_t = [100_000, 1_000_000, 10_000_000])]
