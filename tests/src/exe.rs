@@ -126,9 +126,12 @@ impl Process {
         Ended { code: status.code(), stdout: read(&self.stdout), stderr: read(&self.stderr) }
     }
 
-    /// Ends it as a power cut would.
-    pub async fn kill(self) -> Ended {
-        self.signal("KILL");
+    /// Ends it as a power cut would, unless it has ended by itself.
+    ///
+    /// # Panics
+    /// When it can't be killed.
+    pub async fn kill(mut self) -> Ended {
+        self.child.kill().expect("a child can be killed");
         self.end().await
     }
 }

@@ -78,13 +78,18 @@ async fn killed_while_it_verifies_it_ends_right() {
     let stand = Stand::embedded(Mode::aws()).await;
     stand.put_old("k/", 50).await;
     let (before, job) = (stand.snapshot().await, stand.job());
+    count_writes(&stand, "k/");
     let mut process = stand.begin(&job, &[]);
+    until_written(&stand, &mut process, 50).await;
+    // So that it is caught.
+    let slow = Fault::Delay(std::time::Duration::from_secs(3));
+    stand.target.faults().add(FaultRule::on("ListObjectsV2", slow));
     until("it verifies", || process.has_ended() || process.stderr().contains("verifying")).await;
     let killed = process.kill().await;
+    assert_eq!(killed.code, None, "it was not killed: {}", killed.stderr);
+    stand.target.faults().clear();
     let ended = stand.run(&job, &[]).await.expect_completed();
-    if killed.code.is_none() {
-        assert_eq!(ended.job(), killed.job());
-    }
+    assert_eq!(ended.job(), killed.job());
     let report = oracle::check(&stand, &job, &before, &ended, &Expect::default()).await;
     assert_eq!(report.number("/oldKeys/0/verdict/versionsListed"), 50, "{}", report.summary["oldKeys"]);
 }
