@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use keyrotate_store::{
     Body, ErrorKind, GetRequest, Guard, InPlace, ListFrom, ListRequest, NewObject, ObjectAt, PutRequest, Store,
     StoreError,
@@ -35,9 +36,9 @@ impl BucketStore {
         Ok(ObjectAt::current(&self.bucket, format!("{}{name}", self.prefix)))
     }
 
-    async fn write(&self, name: &str, bytes: &[u8], guard: Guard) -> Result<Result<(), StoreError>, ReportError> {
+    async fn write(&self, name: &str, bytes: Bytes, guard: Guard) -> Result<Result<(), StoreError>, ReportError> {
         let request = PutRequest { at: self.at(name)?, new: NewObject::default(), guard, place: InPlace::default() };
-        match self.store.put(request, Body::Bytes(bytes.to_vec().into())).await {
+        match self.store.put(request, Body::Bytes(bytes)).await {
             Ok(_) => Ok(Ok(())),
             Err(error) if error.kind == ErrorKind::Precondition => Ok(Err(error)),
             Err(error) => Err(ReportError::store("write", name, error)),
@@ -48,7 +49,7 @@ impl BucketStore {
         let request = GetRequest { range, ..GetRequest::of(&self.at(name)?) };
         let read = async { self.store.get(request).await?.1.collect().await };
         match read.await {
-            Ok(bytes) => Ok(bytes.to_vec()),
+            Ok(bytes) => Ok(bytes.into()),
             Err(error) if error.kind == ErrorKind::NotFound => Err(ReportError::NotFound(name.to_owned())),
             Err(error) => Err(ReportError::store("read", name, error)),
         }
@@ -59,9 +60,9 @@ impl BucketStore {
 impl ReportStore for BucketStore {
     /// A file that is there with just these bytes counts as written: the answer to a first try may have been lost.
     async fn put_new(&self, name: &str, bytes: Vec<u8>) -> Result<(), ReportError> {
-        let mut refused = None;
+        let (bytes, mut refused) = (Bytes::from(bytes), None);
         for _ in 0..TRIES {
-            match self.write(name, &bytes, Guard::IfAbsent).await? {
+            match self.write(name, bytes.clone(), Guard::IfAbsent).await? {
                 Ok(()) => return Ok(()),
                 Err(error) => refused = Some(error),
             }
@@ -76,7 +77,7 @@ impl ReportStore for BucketStore {
     }
 
     async fn put(&self, name: &str, bytes: Vec<u8>) -> Result<(), ReportError> {
-        let refused = self.write(name, &bytes, Guard::None).await?;
+        let refused = self.write(name, bytes.into(), Guard::None).await?;
         refused.map_err(|error| ReportError::store("write", name, error))
     }
 
