@@ -12,6 +12,7 @@ pub mod key;
 pub mod outcome;
 pub mod part;
 pub mod position;
+mod reason;
 pub mod row;
 pub mod say;
 pub mod spec;

@@ -5,81 +5,69 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Declares an enum of reasons: each with its stable name and one sentence for people. The same sentences are what
-/// the documentation and error messages show.
-macro_rules! reasons {
-    ($(#[$meta:meta])* $name:ident { $($(#[$vmeta:meta])* $variant:ident = $text:literal, $explain:literal;)* }) => {
-        $(#[$meta])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(rename_all = "kebab-case")]
-        pub enum $name { $(#[doc = $explain] $(#[$vmeta])* $variant,)* }
-
-        impl $name {
-            /// All of them.
-            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
-
-            /// The stable name, as rows and messages show it.
-            #[must_use]
-            pub fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $text),* }
-            }
-
-            /// One sentence for people.
-            #[must_use]
-            pub fn explain(self) -> &'static str {
-                match self { $(Self::$variant => $explain),* }
-            }
-
-            /// The reason of that name.
-            #[must_use]
-            pub fn parse(text: &str) -> Option<Self> {
-                match text { $($text => Some(Self::$variant),)* _ => None }
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(self.as_str())
-            }
-        }
-    };
-}
+use crate::reason::reasons;
 
 reasons! {
     /// Which of the job file's filters left the version out.
     FilterReason {
-        NewerThan = "newer-than", "The file's `newerThan` leaves it out: it is older.";
-        OlderThan = "older-than", "The file's `olderThan` leaves it out: it is younger.";
-        CreatedAfter = "created-after", "The file's `createdAfter` leaves it out.";
-        CreatedBefore = "created-before", "The file's `createdBefore` leaves it out.";
-        KmsKey = "kms-key", "It is not under the key that the file's `kmskey` names.";
-        Tags = "tags", "It has none of the tags that the file's filter names.";
-        Metadata = "metadata", "It has none of the metadata that the file's filter names.";
-        PlaintextOnly = "plaintext-only", "It is encrypted, and the file says `plaintextOnly`.";
+        NewerThan = "newer-than", "The file's `newerThan` leaves it out: it is older.",
+            "Change the filter if it should be rotated.";
+        OlderThan = "older-than", "The file's `olderThan` leaves it out: it is younger.",
+            "Change the filter if it should be rotated.";
+        CreatedAfter = "created-after", "The file's `createdAfter` leaves it out.",
+            "Change the filter if it should be rotated.";
+        CreatedBefore = "created-before", "The file's `createdBefore` leaves it out.",
+            "Change the filter if it should be rotated.";
+        KmsKey = "kms-key", "It is not under the key that the file's `kmskey` names.",
+            "Change the filter if it should be rotated.";
+        Tags = "tags", "It has none of the tags that the file's filter names.",
+            "Change the filter if it should be rotated.";
+        Metadata = "metadata", "It has none of the metadata that the file's filter names.",
+            "Change the filter if it should be rotated.";
+        PlaintextOnly = "plaintext-only", "It is encrypted, and the file says `plaintextOnly`.",
+            "Take `plaintextOnly` out if it should be rotated.";
     }
 }
 
 reasons! {
     /// Why a version in scope was not written.
     SkipReason {
-        Plaintext = "plaintext", "It is not encrypted, and a job file of this dialect leaves plaintext alone.";
-        Downgrade = "downgrade", "It is under a KMS key and the file asks for SSE-S3: that would weaken it.";
-        SseC = "sse-c", "It is encrypted with a key that only its owner has (SSE-C).";
-        DualLayer = "dual-layer", "It has dual-layer encryption (aws:kms:dsse), which keyrotate does not change.";
-        Locked = "locked", "It is under object lock or legal hold; `forceEncryptLocked: true` would include it.";
-        LockedPlaintext = "locked-plaintext", "It is not encrypted and under object lock or legal hold: always left alone.";
-        LockUnsupported = "lock-unsupported", "It is under object lock or legal hold and no proven strategy here keeps that.";
-        Archived = "archived", "Its storage class is an archive: it would have to be restored first.";
-        Noncurrent = "noncurrent", "It is a noncurrent version, which can't be written here without becoming the current one.";
-        Superseded = "superseded", "It is the version that a rotated one replaced; it is kept and still needs its key.";
-        DeleteMarker = "delete-marker", "It is a delete marker: there is nothing to encrypt.";
-        TooLarge = "too-large", "It is over 5 GiB, or in parts that would be lost: not built yet.";
-        BodyTransit = "body-transit", "Only GET + PUT works for it here and its body is over `bodyTransit`.";
-        NoStrategy = "no-strategy", "No strategy is proven on this store for this kind of object.";
-        Unguarded = "unguarded", "No proven strategy guards it against a concurrent write and `allowUnguarded` is not set.";
-        KeepsNot = "keeps-not", "The proven strategies would lose something of it that must be kept.";
-        Gone = "gone", "It was deleted meanwhile.";
-        Own = "own", "It is an object of keyrotate's own.";
+        Plaintext = "plaintext", "It is not encrypted, and a job file of this dialect leaves plaintext alone.",
+            "If it should be encrypted, write the file in AIStor's dialect: `keyrotate generate`.";
+        Downgrade = "downgrade", "It is under a KMS key and the file asks for SSE-S3: that would weaken it.",
+            "Ask for SSE-KMS, or leave such objects out by a filter.";
+        SseC = "sse-c", "It is encrypted with a key that only its owner has (SSE-C).",
+            "Only its owner can rewrite it, with another key of his own.";
+        DualLayer = "dual-layer", "It has dual-layer encryption (aws:kms:dsse), which keyrotate does not change.",
+            "Its owner can rewrite it with one layer; until then its keys are needed.";
+        Locked = "locked", "It is under object lock or legal hold; `forceEncryptLocked: true` would include it.",
+            "Say `forceEncryptLocked: true` in the file's filter, or wait until the lock ends.";
+        LockedPlaintext = "locked-plaintext", "It is not encrypted and under object lock or legal hold: always left alone.",
+            "Wait until the lock ends.";
+        LockUnsupported = "lock-unsupported", "It is under object lock or legal hold and no proven strategy here keeps that.",
+            "Wait until the lock ends; `keyrotate describe JOB` says what was proven on this store and what was not.";
+        Archived = "archived", "Its storage class is an archive: it would have to be restored first.",
+            "Restore it into another storage class and run the job again.";
+        Noncurrent = "noncurrent", "It is a noncurrent version, which can't be written here without becoming the current one.",
+            "Let a lifecycle rule end noncurrent versions; until it is gone its key is needed.";
+        Superseded = "superseded", "It is the version that a rotated one replaced; it is kept and still needs its key.",
+            "Let a lifecycle rule end noncurrent versions; until it is gone its key is needed.";
+        DeleteMarker = "delete-marker", "It is a delete marker: there is nothing to encrypt.",
+            "";
+        TooLarge = "too-large", "It is over 5 GiB, or in parts that would be lost: not built yet.",
+            "Copy it onto itself by other means, such as `aws s3 cp`, or keep its key.";
+        BodyTransit = "body-transit", "Only GET + PUT works for it here and its body is over `bodyTransit`.",
+            "Raise `options: {bodyTransit: …}`, or say `any`, if its body may pass through the worker.";
+        NoStrategy = "no-strategy", "No strategy is proven on this store for this kind of object.",
+            "`keyrotate describe JOB` says what was not proven, and why.";
+        Unguarded = "unguarded", "No proven strategy guards it against a concurrent write and `allowUnguarded` is not set.",
+            "Stop all who write to the bucket, and say `options: {allowUnguarded: true}`.";
+        KeepsNot = "keeps-not", "The proven strategies would lose something of it that must be kept.",
+            "Its row in the report says what would be lost.";
+        Gone = "gone", "It was deleted meanwhile.",
+            "";
+        Own = "own", "It is an object of keyrotate's own.",
+            "";
     }
 }
 
@@ -94,22 +82,32 @@ impl SkipReason {
 reasons! {
     /// Why a version could not be rotated although it should have been.
     FailReason {
-        KeyGone = "key-gone", "The key that it is encrypted with does not exist any more: nobody can read it.";
-        Denied = "denied", "The store denies access to this object.";
-        ReadBack = "read-back", "After the write the store does not show what was written.";
-        BodyChanged = "body-changed", "The body differs before and after: the job stops.";
-        Store = "store", "The store answered with an error that more tries did not end.";
-        Timeout = "timeout", "The store did not answer in time, more than once.";
-        Quarantined = "quarantined", "Three workers in a row came to an end while they worked on it.";
-        Unreadable = "unreadable", "The store's answer about it makes no sense.";
+        KeyGone = "key-gone", "The key that it is encrypted with does not exist any more: nobody can read it.",
+            "Bring the key back in the KMS; without it the content is lost.";
+        Denied = "denied", "The store denies access to this object.",
+            "Grant the worker's credentials what they lack, then `keyrotate resume JOB`.";
+        ReadBack = "read-back", "After the write the store does not show what was written.",
+            "Look at the object before anything else: its row in the report has what was expected. Please report it.";
+        BodyChanged = "body-changed", "The body differs before and after: the job stops.",
+            "Restore the object from a backup or its former version, and do not go on on this store. Please report it.";
+        Store = "store", "The store answered with an error that more tries did not end.",
+            "Its row in the report has the error; mend the store, then `keyrotate resume JOB`.";
+        Timeout = "timeout", "The store did not answer in time, more than once.",
+            "Lower `--permits` or `--rate`, or mend the store, then `keyrotate resume JOB`.";
+        Quarantined = "quarantined", "Three workers in a row came to an end while they worked on it.",
+            "See in the workers' logs what ended them, then `keyrotate resume JOB`. Please report it.";
+        Unreadable = "unreadable", "The store's answer about it makes no sense.",
+            "Its row in the report has the answer. Please report it.";
     }
 }
 
 reasons! {
     /// What showed that a version is rotated.
     Evidence {
-        Key = "key", "The read-back showed the wanted key.";
-        Write = "write", "The guarded write succeeded and the store shows no key (SSE-S3).";
+        Key = "key", "The read-back showed the wanted key.",
+            "";
+        Write = "write", "The guarded write succeeded and the store shows no key (SSE-S3).",
+            "";
     }
 }
 

@@ -4,101 +4,54 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Why a job waits, though it could go on once something outside is mended. A probe ends it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum PauseReason {
-    /// An operator said so; nothing but an operator ends it.
-    Operator,
-    /// The store does not know the credentials, or they ran out.
-    Credentials,
-    /// The clock of this machine and of the store differ by minutes.
-    ClockSkew,
-    /// The bucket is not there.
-    BucketGone,
-    /// Every object is denied.
-    Denied,
-    /// The store can't be reached, or only answers with errors.
-    StoreDown,
-    /// The KES, or the store's KMS, can't be reached or refuses.
-    KmsDown,
-    /// The target key is gone, or was deleted and made anew under its name.
-    TargetKeyGone,
-    /// The report store can't be read or written.
-    ReportStore,
-    /// No live worker serves the job's store; it ends by itself when one comes.
-    NoWorker,
-}
+use crate::reason::reasons;
 
-impl PauseReason {
-    /// Every one.
-    pub const ALL: &'static [Self] = &[
-        Self::Operator,
-        Self::Credentials,
-        Self::ClockSkew,
-        Self::BucketGone,
-        Self::Denied,
-        Self::StoreDown,
-        Self::KmsDown,
-        Self::TargetKeyGone,
-        Self::ReportStore,
-        Self::NoWorker,
-    ];
-
-    /// The stable name.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Operator => "operator",
-            Self::Credentials => "credentials",
-            Self::ClockSkew => "clock-skew",
-            Self::BucketGone => "bucket-gone",
-            Self::Denied => "denied",
-            Self::StoreDown => "store-down",
-            Self::KmsDown => "kms-down",
-            Self::TargetKeyGone => "target-key-gone",
-            Self::ReportStore => "report-store",
-            Self::NoWorker => "no-worker",
-        }
+reasons! {
+    /// Why a job waits, though it could go on once something outside is mended. A probe ends it.
+    PauseReason {
+        Operator = "operator", "An operator said so; nothing but an operator ends it.",
+            "`keyrotate resume JOB`";
+        Credentials = "credentials", "The store does not know the credentials, or they ran out.",
+            "Renew them where the workers find them; the job goes on by itself.";
+        ClockSkew = "clock-skew", "The clock of this machine and of the store differ by minutes.",
+            "Set the clocks by NTP; the job goes on by itself.";
+        BucketGone = "bucket-gone", "The bucket is not there.",
+            "See whether this is the right store; the job goes on by itself when the bucket is back. Else cancel it.";
+        Denied = "denied", "Every object is denied.",
+            "Grant the workers' credentials what they lack; the job goes on by itself.";
+        StoreDown = "store-down", "The store can't be reached, or only answers with errors.",
+            "Mend the store; the job goes on by itself.";
+        KmsDown = "kms-down", "The KES, or the store's KMS, can't be reached or refuses.",
+            "Mend it; the job goes on by itself.";
+        TargetKeyGone = "target-key-gone", "The target key is gone, or was deleted and made anew under its name.",
+            "Bring the key back; one made anew opens nothing of the old one. Else cancel the job and name another key.";
+        ReportStore = "report-store", "The report store can't be read or written.",
+            "Mend it, or the coordinator's and the workers' rights on it; the job goes on by itself.";
+        NoWorker = "no-worker", "No live worker serves the job's store; it ends by itself when one comes.",
+            "Start a worker that serves it.";
     }
 }
 
-/// Why a job ends as `failed`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum StopReason {
-    /// Preflight refused the start.
-    Refused,
-    /// Objects are left as `failed` or `conflict` after the last pass.
-    ObjectsLeft,
-    /// A body differed before and after: nothing more is written.
-    BodyChanged,
-    /// The store replaced an object by our request's XML: it does not know `UpdateObjectEncryption` any more.
-    ObjectReplaced,
-    /// It was paused for longer than `pauseLimit`.
-    PauseLimit,
-    /// The canary does not open any more although KES answers.
-    Canary,
-    /// Parts of the key space could not be listed.
-    Abandoned,
-    /// The checkpoint lost the job; only the report store knows of it.
-    Lost,
-}
-
-impl StopReason {
-    /// The stable name.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Refused => "refused",
-            Self::ObjectsLeft => "objects-left",
-            Self::BodyChanged => "body-changed",
-            Self::ObjectReplaced => "object-replaced",
-            Self::PauseLimit => "pause-limit",
-            Self::Canary => "canary",
-            Self::Abandoned => "abandoned",
-            Self::Lost => "lost",
-        }
+reasons! {
+    /// Why a job ends as `failed`.
+    StopReason {
+        Refused = "refused", "Preflight refused the start.",
+            "Its detail says what was found and what to do; then begin the job again.";
+        ObjectsLeft = "objects-left", "Objects are left as `failed` or `conflict` after the last pass.",
+            "`keyrotate failed JOB` lists them; `keyrotate resume JOB` tries them again.";
+        BodyChanged = "body-changed", "A body differed before and after: nothing more is written.",
+            "Restore the object from a backup or its former version, and do not go on on this store. Please report it.";
+        ObjectReplaced = "object-replaced",
+            "The store replaced an object by our request's XML: it does not know `UpdateObjectEncryption` any more.",
+            "Restore the object from a backup or its former version. A new job proves anew what the store can do.";
+        PauseLimit = "pause-limit", "It was paused for longer than `pauseLimit`.",
+            "Mend what paused it, then `keyrotate resume JOB`.";
+        Canary = "canary", "The canary does not open any more although KES answers.",
+            "See what was done to the target key: what is under it can't be read now.";
+        Abandoned = "abandoned", "Parts of the key space could not be listed.",
+            "Mend the store, then `keyrotate resume JOB`.";
+        Lost = "lost", "The checkpoint lost the job; only the report store knows of it.",
+            "Begin it again: what is done is found as `current`.";
     }
 }
 
