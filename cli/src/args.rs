@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use keyrotate_checkpoint::record::PROBE_PREFIX;
 use keyrotate_config::token::{Role, Scope, TokenName};
 use keyrotate_config::{Calls, StoreName};
 use keyrotate_telemetry::LogFormat;
@@ -16,12 +15,15 @@ use keyrotate_telemetry::LogFormat;
     4 job failed · 5 refused, or paused with --no-wait · 6 interrupted or cancelled")]
 pub(crate) struct Cli {
     /// More log lines on standard error: -v for debug, -vv for trace (or RUST_LOG).
-    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    #[arg(short, long, action = clap::ArgAction::Count, global = true, display_order = 901)]
     pub(crate) verbose: u8,
     /// Log lines for people, or one JSON object on each: `text`, `json`.
     #[arg(long, value_name = "FORMAT", global = true, env = "KEYROTATE_LOG_FORMAT", hide_env_values = true)]
-    #[arg(default_value = "text", hide_default_value = true, hide_short_help = true)]
+    #[arg(default_value = "text", hide_default_value = true, hide_short_help = true, display_order = 902)]
     pub(crate) log_format: LogFormat,
+    /// The configuration file [default: $XDG_CONFIG_HOME/keyrotate/config.yaml, /etc/keyrotate/config.yaml]
+    #[arg(long, value_name = "FILE", global = true, display_order = 900)]
+    pub(crate) config: Option<PathBuf>,
     #[command(subcommand)]
     pub(crate) verb: Verb,
 }
@@ -58,6 +60,9 @@ pub(crate) enum Verb {
     Dlq(DlqVerb),
     /// Look at what a fleet stands on, RabbitMQ and Redis, and say what to mend.
     Doctor(DoctorArgs),
+    /// Look after keys on the KES that the environment names.
+    #[command(subcommand)]
+    Key(KeyVerb),
     /// Make tokens for the coordinator.
     #[command(subcommand)]
     Token(TokenVerb),
@@ -69,6 +74,8 @@ pub(crate) enum Verb {
     Generate(GenerateArgs),
     /// Check a job file and say what it will do to which objects.
     Validate(ValidateArgs),
+    /// Say what a reason or an exit code means, and what to do about it.
+    Explain(ExplainArgs),
     /// See it work: a store and a KES in this process, a mixed bucket, rotated before your eyes.
     Demo(DemoArgs),
     /// Serve the embedded store and KES over HTTP, for tests. Not for production.
@@ -90,6 +97,11 @@ pub(crate) struct RunArgs {
     /// The job file.
     #[arg(value_name = "JOB_FILE")]
     pub(crate) file: PathBuf,
+    /// The store: a name of `stores:` in the configuration, else an alias of mc [default: as AWS_* say]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) store: Option<String>,
+    #[arg(from_global)]
+    pub(crate) config: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) state: StateArgs,
     /// Store calls in flight; `auto`: as many as do good.
@@ -113,9 +125,10 @@ pub(crate) struct RunArgs {
     /// Cancel the interrupted job on these objects and begin this one.
     #[arg(long)]
     pub(crate) replace: bool,
-    /// Key prefix of the probe objects in the bucket. A job that goes on keeps the one it began with.
-    #[arg(long, value_name = "PREFIX", default_value = PROBE_PREFIX, value_parser = probe_prefix)]
-    pub(crate) probe_prefix: String,
+    /// Key prefix of the probe objects in the bucket. A job that goes on keeps the one it began with
+    /// [default: the configuration's for that store, else `.keyrotate/`]
+    #[arg(long, value_name = "PREFIX", value_parser = probe_prefix)]
+    pub(crate) probe_prefix: Option<String>,
     /// Make the probe objects in this bucket instead; `update-encryption` is then never used. A job that goes on keeps
     /// the one it began with.
     #[arg(long, value_name = "BUCKET")]
@@ -143,8 +156,7 @@ pub(crate) struct WhereArgs {
     /// Look into the state folder of this machine, though a fleet is named.
     #[arg(long, conflicts_with = "url")]
     pub(crate) local: bool,
-    /// The configuration file [default: $XDG_CONFIG_HOME/keyrotate/config.yaml, /etc/keyrotate/config.yaml]
-    #[arg(long, value_name = "FILE")]
+    #[arg(from_global)]
     pub(crate) config: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) state: StateArgs,
@@ -293,8 +305,7 @@ pub(crate) struct FleetArgs {
     /// The fleet's coordinator [env: KEYROTATE_URL, or `url` of the configuration]
     #[arg(long, value_name = "URL")]
     pub(crate) url: Option<String>,
-    /// The configuration file [default: $XDG_CONFIG_HOME/keyrotate/config.yaml, /etc/keyrotate/config.yaml]
-    #[arg(long, value_name = "FILE")]
+    #[arg(from_global)]
     pub(crate) config: Option<PathBuf>,
 }
 
@@ -330,9 +341,49 @@ pub(crate) struct DlqRequeueArgs {
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct DoctorArgs {
-    /// The configuration file [default: $XDG_CONFIG_HOME/keyrotate/config.yaml, /etc/keyrotate/config.yaml]
-    #[arg(long, value_name = "FILE")]
+    #[arg(from_global)]
     pub(crate) config: Option<PathBuf>,
+    /// How results are printed.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
+}
+
+/// What to do with keys.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum KeyVerb {
+    /// See whether a key works: have KES seal something under it, and open it again.
+    Status(KeyStatusArgs),
+    /// Make a key.
+    Create(KeyCreateArgs),
+    /// List the names of keys.
+    List(KeyListArgs),
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct KeyStatusArgs {
+    /// Its name [default: MINIO_KMS_KES_KEY_NAME]
+    #[arg(value_name = "KEY")]
+    pub(crate) key: Option<String>,
+    /// How results are printed.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct KeyCreateArgs {
+    /// Its name.
+    #[arg(value_name = "KEY")]
+    pub(crate) key: String,
+    /// How results are printed.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct KeyListArgs {
+    /// Only those that begin so.
+    #[arg(value_name = "PREFIX")]
+    pub(crate) prefix: Option<String>,
     /// How results are printed.
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub(crate) output: Output,
@@ -387,8 +438,7 @@ impl From<RoleArg> for Role {
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct CoordinatorArgs {
-    /// The configuration file [default: $XDG_CONFIG_HOME/keyrotate/config.yaml, /etc/keyrotate/config.yaml]
-    #[arg(long, value_name = "FILE")]
+    #[arg(from_global)]
     pub(crate) config: Option<PathBuf>,
     /// Where to listen [default: 127.0.0.1:7474]
     #[arg(long, value_name = "ADDRESS:PORT")]
@@ -397,8 +447,7 @@ pub(crate) struct CoordinatorArgs {
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct WorkerArgs {
-    /// Configuration file [default: $XDG_CONFIG_HOME/keyrotate/config.yaml, else /etc/keyrotate/config.yaml]
-    #[arg(long, value_name = "FILE")]
+    #[arg(from_global)]
     pub(crate) config: Option<PathBuf>,
 }
 
@@ -425,9 +474,21 @@ pub(crate) struct ValidateArgs {
     /// The job file; `-` for standard input.
     #[arg(value_name = "JOB_FILE", required_unless_present = "schema")]
     pub(crate) file: Option<PathBuf>,
+    #[arg(from_global)]
+    pub(crate) config: Option<PathBuf>,
     /// Print the JSON Schema of job files instead, for editors.
     #[arg(long)]
     pub(crate) schema: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ExplainArgs {
+    /// As it was shown, such as `sse-c`, `skipped/sse-c` or `exit 3`; all of them without it.
+    #[arg(value_name = "REASON")]
+    pub(crate) word: Vec<String>,
+    /// How results are printed.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
 }
 
 #[derive(Clone, Debug, Args)]

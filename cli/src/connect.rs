@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use keyrotate_config::Config;
 use keyrotate_env::Env;
 use keyrotate_kms::{KesClient, KesConfig, Kms};
 use keyrotate_proto::say::chain;
@@ -13,6 +14,7 @@ use keyrotate_store::wrap::measured::Measured;
 use keyrotate_worker::Served;
 
 use crate::failure::Failure;
+use crate::{alias, fleet};
 
 /// A store, a KES if one is configured, and what the environment calls the default key.
 pub(crate) struct Connected {
@@ -24,10 +26,37 @@ pub(crate) struct Connected {
     pub(crate) default_key: Option<String>,
 }
 
+/// Connects to the store that the configuration has under that name, else to mc's alias of that name; without a name as
+/// `AWS_*` say. To KES as `MINIO_KMS_KES_*` say.
+pub(crate) async fn to(name: Option<&str>, config: &Config, env: &Env) -> Result<Connected, Failure> {
+    match name {
+        Some(name) => through(named(name, config)?, "see what is set under that name", env).await,
+        None => from_environment(env).await,
+    }
+}
+
+fn named(name: &str, config: &Config) -> Result<S3Config, Failure> {
+    if let Some((_, settings)) = config.stores.iter().find(|(known, _)| known.as_str() == name) {
+        return Ok(fleet::s3_config(settings));
+    }
+    alias::find(name)?.ok_or_else(|| {
+        let known: Vec<_> = config.stores.keys().map(|name| format!("`{}`", name.as_str())).collect();
+        let known = if known.is_empty() { "no store".to_owned() } else { known.join(", ") };
+        let mend =
+            format!("the configuration has {known}; `mc alias set {name} URL ACCESS SECRET` makes it one of mc's");
+        Failure::usage(format!("there is no store `{}`", name.escape_debug()), mend)
+    })
+}
+
 /// Connects as `AWS_*` and `MINIO_KMS_KES_*` say.
 pub(crate) async fn from_environment(env: &Env) -> Result<Connected, Failure> {
-    let mend = "set AWS_ENDPOINT_URL, AWS_REGION and credentials, or a profile, as for the aws command";
-    let s3 = S3Store::connect(S3Config::default()).await;
+    let mend = "set AWS_ENDPOINT_URL, AWS_REGION and credentials, or a profile, as for the aws command; or name a store \
+        with --store";
+    through(S3Config::default(), mend, env).await
+}
+
+async fn through(config: S3Config, mend: &str, env: &Env) -> Result<Connected, Failure> {
+    let s3 = S3Store::connect(config).await;
     let s3 = s3.map_err(|e| Failure::refused(format!("no store: {}", chain(&e)), mend))?;
     let fenced = Fenced::new(Measured::new(DEFAULT_STORE, s3));
     let store = Retrying::new(fenced, RetryPolicy::default(), env.clone());

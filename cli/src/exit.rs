@@ -23,6 +23,48 @@ pub(crate) enum Exit {
 }
 
 impl Exit {
+    /// All of them.
+    pub(crate) const ALL: &'static [Self] =
+        &[Self::Completed, Self::Usage, Self::Exceptions, Self::Failed, Self::Refused, Self::Interrupted];
+
+    /// The code as it is written.
+    pub(crate) fn digit(self) -> &'static str {
+        match self {
+            Self::Completed => "0",
+            Self::Usage => "2",
+            Self::Exceptions => "3",
+            Self::Failed => "4",
+            Self::Refused => "5",
+            Self::Interrupted => "6",
+        }
+    }
+
+    /// One sentence for people.
+    pub(crate) fn explain(self) -> &'static str {
+        match self {
+            Self::Completed => "Done; of a job: every version in scope is as wanted.",
+            Self::Usage => "The command line, the configuration or the job file is wrong; nothing was begun.",
+            Self::Exceptions => "The job is completed, but for versions that could not be done; they are listed.",
+            Self::Failed => {
+                "The job failed: objects are left, or it was stopped. Of another verb: it broke on its way."
+            }
+            Self::Refused => "Nothing was begun; or the job is paused, and nobody waits for it.",
+            Self::Interrupted => "Interrupted or cancelled.",
+        }
+    }
+
+    /// What to do about it; empty where nothing is.
+    pub(crate) fn mend(self) -> &'static str {
+        match self {
+            Self::Completed => "",
+            Self::Usage => "The message has the line and the field.",
+            Self::Exceptions => "`keyrotate report JOB` counts them by reason; what they are under is still needed.",
+            Self::Failed => "`keyrotate status JOB` says why, `keyrotate failed JOB` which objects.",
+            Self::Refused => "The message says what to mend.",
+            Self::Interrupted => "The same command again goes on where it was; a cancelled job has ended.",
+        }
+    }
+
     /// The exit code of a job that ended.
     pub(crate) fn of(state: &JobState, counts: &Counts) -> Self {
         match state {

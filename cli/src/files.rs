@@ -4,7 +4,6 @@ use std::io::Read;
 use std::path::Path;
 
 use jiff::Timestamp;
-use keyrotate_config::Given;
 use keyrotate_env::Env;
 use keyrotate_proto::job::{self, ParseOptions, Parsed, Problem};
 use keyrotate_proto::spec::Dialect;
@@ -32,7 +31,8 @@ pub(crate) fn validate(args: &ValidateArgs) -> Result<Exit, Failure> {
         println!("{:#}", job::schema());
         return Ok(Exit::Completed);
     };
-    let parsed = read(file)?;
+    let config = crate::config::load(args.config.clone(), Vec::new())?;
+    let parsed = read(file, config.notify.allow_private)?;
     let lines = job::describe(&parsed.spec);
     let width = lines.iter().map(|(what, _)| what.len()).max().unwrap_or(0);
     for (what, how) in lines {
@@ -44,8 +44,8 @@ pub(crate) fn validate(args: &ValidateArgs) -> Result<Exit, Failure> {
     Ok(Exit::Completed)
 }
 
-/// Reads and parses a job file; `-` is standard input.
-pub(crate) fn read(path: &Path) -> Result<Parsed, Failure> {
+/// Reads and parses a job file; `-` is standard input. `allow_private_notify`: whether it may name private addresses.
+pub(crate) fn read(path: &Path, allow_private_notify: bool) -> Result<Parsed, Failure> {
     let mut bytes = Vec::new();
     let limit = 1 << 20;
     let read = if path.as_os_str() == "-" {
@@ -55,17 +55,11 @@ pub(crate) fn read(path: &Path) -> Result<Parsed, Failure> {
     };
     read.map_err(|e| Failure::usage(format!("can't read `{}`: {e}", path.display()), "give the path of a job file"))?;
     let name = path.display().to_string();
-    let options = ParseOptions { allow_private_notify: allow_private_notify() };
+    let options = ParseOptions { allow_private_notify };
     job::parse_with(&bytes, &name, options).map_err(|errors| {
         let mend = "`keyrotate generate` prints a file to fill in, `keyrotate validate` checks one";
         Failure::usage(format!("`{name}` is no job file:\n{errors}"), mend)
     })
-}
-
-/// Whether `notify` may name private addresses, as the configuration says; a broken one allows nothing.
-pub(crate) fn allow_private_notify() -> bool {
-    let loaded = keyrotate_config::load(&Given::here(None, Vec::new()));
-    loaded.is_ok_and(|loaded| loaded.config.notify.allow_private)
 }
 
 /// What can match nothing now is an error at the start of a job. One that goes on keeps the time of its own start.

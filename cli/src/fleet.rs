@@ -138,8 +138,8 @@ pub(crate) async fn store(name: &str, settings: &StoreSettings, env: &Env) -> Re
     Ok(Retrying::new(fenced, RetryPolicy::default(), env.clone()).into())
 }
 
-/// A store by its settings. `name` is for the message.
-async fn connected(name: &str, settings: &StoreSettings) -> Result<Measured<S3Store>, Failure> {
+/// How to reach a store that has these settings.
+pub(crate) fn s3_config(settings: &StoreSettings) -> S3Config {
     let keys = settings.access_key_id.as_ref().zip(settings.secret_access_key.as_ref());
     let s3 = S3Config {
         endpoint: settings.endpoint.clone(),
@@ -148,11 +148,15 @@ async fn connected(name: &str, settings: &StoreSettings) -> Result<Measured<S3St
         ca_bundle: settings.ca_bundle.clone(),
         ..S3Config::default()
     };
-    let s3 = match keys {
+    match keys {
         Some((id, secret)) => s3.with_keys(id, secret.expose()),
         None => s3,
-    };
-    let connected = S3Store::connect(s3).await;
+    }
+}
+
+/// A store by its settings. `name` is for the message.
+async fn connected(name: &str, settings: &StoreSettings) -> Result<Measured<S3Store>, Failure> {
+    let connected = S3Store::connect(s3_config(settings)).await;
     let mend = "set its endpoint or region and its credentials in the configuration, or AWS_* as for the aws command";
     let s3 = connected.map_err(|e| Failure::refused(format!("no store `{name}`: {}", chain(&e)), mend))?;
     Ok(Measured::new(name, s3))

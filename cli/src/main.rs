@@ -1,5 +1,6 @@
 //! The `keyrotate` executable: every role and every verb. Thin: what a verb does lives in the crates below.
 
+mod alias;
 mod args;
 mod cancel;
 mod choose;
@@ -12,11 +13,13 @@ mod devstack;
 mod dlq;
 mod doctor;
 mod exit;
+mod explain;
 mod failure;
 mod files;
 mod fleet;
 mod health;
 mod jobs;
+mod key;
 mod local;
 mod progress;
 mod run;
@@ -32,7 +35,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use keyrotate_telemetry::Settings;
 
-use crate::args::{Cli, DlqVerb, TokenVerb, Verb};
+use crate::args::{Cli, DlqVerb, KeyVerb, TokenVerb, Verb};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::jobs::verbs;
@@ -96,10 +99,14 @@ async fn perform(verb: Verb) -> Result<Exit, Failure> {
         Verb::Dlq(DlqVerb::List(args)) => dlq::list(args).await,
         Verb::Dlq(DlqVerb::Requeue(args)) => dlq::requeue(args).await,
         Verb::Doctor(args) => doctor::examine(args).await,
+        Verb::Key(KeyVerb::Status(args)) => key::status(args).await,
+        Verb::Key(KeyVerb::Create(args)) => key::create(args).await,
+        Verb::Key(KeyVerb::List(args)) => key::list(args).await,
         Verb::Token(TokenVerb::New(args)) => token::new(args),
         Verb::Coordinator(args) => coordinator::serve(args).await,
         Verb::Generate(args) => files::generate(&args),
         Verb::Validate(args) => files::validate(&args),
+        Verb::Explain(args) => explain::explain(&args),
         Verb::Demo(args) => demo::demo(args).await,
         Verb::Devstack(args) => devstack::serve(args).await,
         Verb::Worker(args) => worker::work(args).await,

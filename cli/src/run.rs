@@ -3,8 +3,9 @@
 use std::io::{IsTerminal, Write};
 use std::sync::Arc;
 
-use keyrotate_checkpoint::record::{JobRecord, ProbePlace};
+use keyrotate_checkpoint::record::{JobRecord, PROBE_PREFIX, ProbePlace};
 use keyrotate_checkpoint::{Ledger, LedgerError};
+use keyrotate_config::{Config, StoreName, StoreSettings};
 use keyrotate_coordinator::notify::Notifier;
 use keyrotate_coordinator::sealed::Sealer;
 use keyrotate_env::Env;
@@ -37,18 +38,20 @@ const KEY_FILE: &str = "secret.key";
 /// Runs a job file.
 pub(crate) async fn run(args: RunArgs) -> Result<Exit, Failure> {
     let env = Env::system();
-    let parsed = files::read(&args.file)?;
+    let settings = crate::config::load(args.config.clone(), Vec::new())?;
+    let allow_private_notify = settings.notify.allow_private;
+    let parsed = files::read(&args.file, allow_private_notify)?;
     for warning in &parsed.warnings {
         say(&format!("warning: {warning}"));
     }
     let wish = wish(&args)?;
-    let connected = connect::from_environment(&env).await?;
+    let connected = connect::to(args.store.as_deref(), &settings, &env).await?;
     let root = state::root(&args.state)?;
     let config = LocalConfig {
         permits: args.permits,
         rate: args.rate.or(parsed.spec.options.rate),
         confirmed: args.yes,
-        probes: ProbePlace { prefix: args.probe_prefix.clone(), bucket: args.probe_bucket.clone() },
+        probes: probes(&args, &settings),
         default_key: connected.default_key.clone(),
     };
     let session = Session {
@@ -57,10 +60,20 @@ pub(crate) async fn run(args: RunArgs) -> Result<Exit, Failure> {
         wish,
         config,
         no_wait: args.no_wait,
+        allow_private_notify,
         output: args.output,
         stays: true,
     };
     session.run(&parsed, connected.store, connected.kms, &env).await
+}
+
+/// Where probe objects go: where the command line says, else where the configuration says for a store of its own.
+fn probes(args: &RunArgs, settings: &Config) -> ProbePlace {
+    let ours = |(name, _): &(&StoreName, &StoreSettings)| args.store.as_deref() == Some(name.as_str());
+    let of_store = settings.stores.iter().find(ours).map(|(_, settings)| settings.clone()).unwrap_or_default();
+    let prefix = args.probe_prefix.clone().or(of_store.probe_prefix);
+    let bucket = args.probe_bucket.clone().or(of_store.probe_bucket);
+    ProbePlace { prefix: prefix.unwrap_or_else(|| PROBE_PREFIX.to_owned()), bucket }
 }
 
 fn wish(args: &RunArgs) -> Result<Wish, Failure> {
@@ -82,6 +95,8 @@ pub(crate) struct Session {
     pub(crate) config: LocalConfig,
     /// Whether to leave when the job is paused.
     pub(crate) no_wait: bool,
+    /// Whether news of the end may go to private addresses.
+    pub(crate) allow_private_notify: bool,
     /// How the end is printed.
     pub(crate) output: Output,
     /// Whether the state folder is there when this has ended, so that its paths are worth saying.
@@ -104,7 +119,7 @@ impl Session {
         let control = control::serve(folder.path(), crate::jobs::folder::router(&folder, &ledger, env));
         let _control = control.map_err(|e| Failure::io("can't open the control socket in", folder.path(), &e))?;
         let jobs = folder.path().join("jobs");
-        let notifier = Notifier::new(Some(self.sealer(parsed, kms.clone(), env)), files::allow_private_notify());
+        let notifier = Notifier::new(Some(self.sealer(parsed, kms.clone(), env)), self.allow_private_notify);
         let (identity, notifier) = (served.store.identity().clone(), Some(notifier));
         let place = Place { store: served, kms: kms.clone(), jobs, notifier, config: self.config.clone() };
         let (job, line) = choose::settle(&ledger, &identity, parsed, &self.wish, &place, env).await?;

@@ -104,6 +104,7 @@ async fn rotate(stack: &DevStack, dir: &Path, text: &str, keeps: bool) -> Result
         wish: Wish::default(),
         config: LocalConfig { confirmed: true, ..LocalConfig::default() },
         no_wait: false,
+        allow_private_notify: false,
         output: Output::Text,
         stays: keeps,
     };

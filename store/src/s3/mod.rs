@@ -25,6 +25,7 @@ use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::types::{MetadataDirective, ObjectEncryption, SsekmsEncryption, TaggingDirective};
 
+pub use aws_credential_types::Credentials;
 pub use connect::{ConnectError, S3Config, Timeouts, identity_of_endpoint};
 pub use encode::update_encryption_body;
 
