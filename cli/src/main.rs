@@ -23,6 +23,7 @@ mod key;
 mod local;
 mod progress;
 mod run;
+mod scope;
 mod signals;
 mod state;
 mod summary;
