@@ -80,6 +80,10 @@ pub(crate) enum Verb {
     Demo(DemoArgs),
     /// Serve the embedded store and KES over HTTP, for tests. Not for production.
     Devstack(DevstackArgs),
+    /// Print the completions of a shell.
+    Completions(CompletionsArgs),
+    /// Print the manual page, or write those of all verbs.
+    Man(ManArgs),
     /// Ask a role whether it can work; for health checks of containers, which have no shell.
     Health(HealthArgs),
 }
@@ -546,6 +550,20 @@ pub(crate) struct DevstackArgs {
     /// The API key that the KES lets in; one of its own without it.
     #[arg(long, value_name = "KEY")]
     pub(crate) kes_api_key: Option<String>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct CompletionsArgs {
+    /// Which shell's.
+    #[arg(value_name = "SHELL", value_enum)]
+    pub(crate) shell: clap_complete::Shell,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ManArgs {
+    /// Write the pages of all verbs into this folder, such as `/usr/local/share/man/man1`.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, Args)]

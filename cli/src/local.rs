@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use keyrotate_checkpoint::record::{JobRecord, ProbePlace};
+use keyrotate_checkpoint::record::{JobLimits, JobRecord, ProbePlace};
 use keyrotate_checkpoint::transition::job as transition;
 use keyrotate_checkpoint::{BackendError, FileBackend, Ledger, LedgerError};
 use keyrotate_config::Calls;
@@ -66,6 +66,7 @@ pub(crate) struct Place {
 pub(crate) struct Local {
     ledger: Ledger,
     meter: Arc<Meter>,
+    permits: Permits,
     job: JobId,
     stop_worker: CancellationToken,
     stop_coordinator: CancellationToken,
@@ -79,6 +80,15 @@ pub(crate) fn permits(calls: Calls, rate: Option<f64>) -> Permits {
         Calls::AtMost(calls) => Permits::new(usize::from(calls), rate),
         Calls::Auto => Permits::auto(rate),
     }
+}
+
+/// A job's limits in the beginning: those that its command line gives.
+pub(crate) fn limits(config: &LocalConfig) -> JobLimits {
+    let permits = match config.permits {
+        Calls::AtMost(calls) => Some(u32::from(calls)),
+        Calls::Auto => None,
+    };
+    JobLimits { rate: config.rate, permits, priority: 0 }
 }
 
 /// Opens the checkpoint of a bucket's folder, whose lock the caller holds.
@@ -109,10 +119,11 @@ impl Local {
             queue: queue.clone(),
         };
         let config = place.config.clone();
+        let permits = permits(config.permits, config.rate).of_one_job();
         let worker_config = WorkerConfig {
             owner: format!("process {}", std::process::id()),
             slots: SLOTS,
-            permits: permits(config.permits, config.rate),
+            permits: permits.clone(),
             limits: SliceLimits::default(),
             probe_part: 5 << 20,
             default_key: config.default_key,
@@ -137,7 +148,7 @@ impl Local {
             }
         });
         let coordinator = tokio::spawn(coordinator.run(stop_coordinator.clone()));
-        Self { ledger, meter, job, stop_worker, stop_coordinator, worker, coordinator }
+        Self { ledger, meter, permits, job, stop_worker, stop_coordinator, worker, coordinator }
     }
 
     /// What the worker has done so far.
@@ -150,6 +161,11 @@ impl Local {
         let job = self.ledger.job(&self.job).await?;
         let totals = totals(&self.ledger, &job).await?;
         Ok((job, totals))
+    }
+
+    /// Works within these limits from now on.
+    pub(crate) fn limit(&self, limits: &JobLimits) {
+        self.permits.limit(limits.permits.map(|permits| permits as usize), limits.rate);
     }
 
     /// Confirms what `prepare` found.

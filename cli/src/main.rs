@@ -20,8 +20,9 @@ mod fleet;
 mod health;
 mod jobs;
 mod key;
+mod live;
 mod local;
-mod progress;
+mod manual;
 mod run;
 mod scope;
 mod signals;
@@ -111,6 +112,8 @@ async fn perform(verb: Verb) -> Result<Exit, Failure> {
         Verb::Demo(args) => demo::demo(args).await,
         Verb::Devstack(args) => devstack::serve(args).await,
         Verb::Worker(args) => worker::work(args).await,
+        Verb::Completions(args) => manual::completions(&args),
+        Verb::Man(args) => manual::man(&args),
         Verb::Health(args) => health::ask(args).await,
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use keyrotate_checkpoint::record::{JobRecord, PROBE_PREFIX, ProbePlace};
 use keyrotate_checkpoint::{Ledger, LedgerError};
 use keyrotate_config::{Config, StoreName, StoreSettings};
+use keyrotate_coordinator::api::view;
 use keyrotate_coordinator::notify::Notifier;
 use keyrotate_coordinator::sealed::Sealer;
 use keyrotate_env::Env;
@@ -25,8 +26,8 @@ use crate::control;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::files;
+use crate::live::{Pace, Screen};
 use crate::local::{self, LOOK_EVERY, Local, LocalConfig, Place};
-use crate::progress::Progress;
 use crate::say;
 use crate::signals::Signals;
 use crate::state::{self, BucketFolder, Holder};
@@ -124,10 +125,13 @@ impl Session {
         let place = Place { store: served, kms: kms.clone(), jobs, notifier, config: self.config.clone() };
         let (job, line) = choose::settle(&ledger, &identity, parsed, &self.wish, &place, env).await?;
         self.keep_token(&ledger, &job, parsed, kms.clone(), env).await?;
-        let mut progress = Progress::new();
+        let limits = local::limits(&self.config);
+        let change = |job: &JobRecord, _| Ok(JobRecord { limits: limits.clone(), ..job.clone() });
+        ledger.update_job(&job, change).await.map_err(checkpoint_broke)?;
+        let mut progress = Screen::new();
         progress.line(&line);
         let mut local = Local::start(ledger, job.clone(), &place, env);
-        let seen = self.watch(&local, &mut progress).await;
+        let seen = self.watch(&local, &mut progress, env).await;
         progress.clear();
         if let Ok(false) = &seen
             && !local.until_told().await.map_err(checkpoint_broke)?
@@ -187,16 +191,23 @@ impl Session {
     }
 
     /// Until the job has ended, nobody waits for it any more, or a person interrupts; whether that was it.
-    async fn watch(&self, local: &Local, progress: &mut Progress) -> Result<bool, Failure> {
+    async fn watch(&self, local: &Local, progress: &mut Screen, env: &Env) -> Result<bool, Failure> {
         let mut signals = Signals::listen()?;
+        let (mut objects, mut bytes) = (Pace::default(), Pace::default());
         let mut announced = false;
         loop {
             let (job, totals) = local.look().await.map_err(checkpoint_broke)?;
+            // `keyrotate set` in another terminal may have changed them.
+            local.limit(&job.limits);
             if let Some(frozen) = job.frozen.as_ref().filter(|_| !announced) {
                 keyrotate_coordinator::findings(frozen).iter().for_each(|line| progress.line(line));
                 announced = true;
             }
-            progress.show(&job, &totals, &local.meter().read());
+            let mut status = view::of(&job, &totals, env.now());
+            let seen = local.meter().read();
+            status.objects_per_second = objects.of(seen.outcomes.values().sum::<u64>() + seen.agree);
+            status.bytes_per_second = bytes.of(seen.bytes);
+            progress.show(&status);
             let leaves = matches!(job.state, JobState::Paused { .. }) && self.no_wait;
             if job.state.is_ended() || leaves {
                 return Ok(false);
@@ -225,7 +236,7 @@ impl Session {
     }
 
     /// The file names no key: the store's own default was learnt, and a person says yes.
-    async fn confirm(&self, local: &Local, job: &JobRecord, progress: &Progress) -> Result<(), Failure> {
+    async fn confirm(&self, local: &Local, job: &JobRecord, progress: &Screen) -> Result<(), Failure> {
         let target = match job.frozen.as_ref().map(|frozen| &frozen.target) {
             Some(FrozenTarget::SseKms { key, .. }) => format!("the store's default key `{key}`"),
             _ => "SSE-S3".to_owned(),
@@ -242,7 +253,7 @@ impl Session {
     }
 }
 
-fn say_how_to_go_on(progress: &Progress, job: &JobRecord) {
+fn say_how_to_go_on(progress: &Screen, job: &JobRecord) {
     let id = &job.id;
     progress
         .line(&format!("job {id} is interrupted; the same command goes on with it, `keyrotate cancel {id}` ends it"));

@@ -2,6 +2,7 @@
 //! fail and delay, and on the store model alike.
 
 pub mod error;
+mod for_job;
 pub mod retry;
 pub mod s3;
 #[cfg(test)]
@@ -12,6 +13,7 @@ pub mod wrap;
 use async_trait::async_trait;
 
 pub use error::{ErrorKind, StoreError};
+pub use for_job::for_job;
 pub use s3::update_encryption_body;
 pub use types::*;
 

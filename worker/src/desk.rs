@@ -41,7 +41,7 @@ impl Desk {
     pub(crate) fn new(served: &Served, site: Site, config: Arc<WorkerConfig>, env: Env, meter: Arc<Meter>) -> Self {
         let (sang, rewrappers) = Default::default();
         let (store, pressure) = (Arc::clone(&served.store), Arc::clone(&served.pressure));
-        let governor = Governor::new(config.permits.count(), config.permits.is_auto(), pressure);
+        let governor = Governor::new(config.permits.process(), config.permits.is_auto(), pressure);
         let permits = config.permits.of_store(governor.pool());
         Self { store, permits, governor, site, config, env, meter, sang, rewrappers }
     }

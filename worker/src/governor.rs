@@ -1,7 +1,7 @@
 //! How many calls a store gets at a time: half as many when it asks for less, one more with each good second. Whoever
 //! is asked for less tells the other workers of the store, who do the same.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,7 +18,10 @@ pub(crate) const EVERY: Duration = Duration::from_secs(1);
 pub(crate) struct Governor {
     pool: Arc<Pool>,
     pressure: Arc<Pressure>,
-    most: usize,
+    /// The process's calls: never more than those.
+    process: Arc<Pool>,
+    /// How many those were at the last look.
+    most: AtomicUsize,
     auto: Option<Mutex<Auto>>,
     /// What was seen until the last look: answered, throttled.
     seen: [AtomicU64; 2],
@@ -29,12 +32,14 @@ pub(crate) struct Governor {
 }
 
 impl Governor {
-    /// At most `most` calls at a time; with `auto` as many of them as do good.
-    pub(crate) fn new(most: usize, auto: bool, pressure: Arc<Pressure>) -> Self {
+    /// At most as many calls at a time as the process has; with `auto` as many of them as do good.
+    pub(crate) fn new(process: Arc<Pool>, auto: bool, pressure: Arc<Pressure>) -> Self {
+        let most = process.size();
         let auto = auto.then(|| Auto::new(most, &pressure));
         let pool = Arc::new(Pool::new(auto.as_ref().map_or(most, Auto::level)));
         let (seen, told, tells) = Default::default();
-        Self { pool, pressure, most, auto: auto.map(Mutex::new), seen, told, tells }
+        let most = AtomicUsize::new(most);
+        Self { pool, pressure, process, most, auto: auto.map(Mutex::new), seen, told, tells }
     }
 
     /// The calls that it governs.
@@ -65,15 +70,19 @@ impl Governor {
         if throttled > 0 {
             self.tells.store(true, Ordering::Relaxed);
         }
-        let level = self.pool.size();
+        let size = self.process.size();
+        let (level, before) = (self.pool.size(), self.most.swap(size, Ordering::Relaxed));
         let most = match &self.auto {
             Some(auto) => {
                 let sample = Sample { level, answered, exhausted: self.pool.is_exhausted() };
                 auto.lock().unwrap_or_else(PoisonError::into_inner).look(sample, &self.pressure)
             }
-            None => self.most,
+            None => size,
         };
-        let next = next_level(level, most, Second { answered, slowed: throttled > 0 || told });
+        let slowed = throttled > 0 || told;
+        // Whoever had all there were, and of whom the store never asked for less, has all there are now.
+        let raised = self.auto.is_none() && !slowed && level == before && size > before;
+        let next = if raised { size } else { next_level(level, most, Second { answered, slowed }) };
         if next != level {
             tracing::debug!(level, next, throttled, told, "calls to the store at a time");
             self.pool.resize(next);
@@ -142,12 +151,19 @@ mod tests {
     #[test]
     fn a_governor_sees_each_answer_once_and_tells_of_its_own_only() {
         let pressure = Arc::new(Pressure::default());
-        let governor = Governor::new(16, false, Arc::clone(&pressure));
+        let process = Arc::new(Pool::new(16));
+        let governor = Governor::new(Arc::clone(&process), false, Arc::clone(&pressure));
         governor.hear();
         governor.look();
         assert_eq!(governor.pool.size(), 8);
         assert!(!governor.must_tell(), "what was heard is not told again");
         governor.look();
         assert_eq!(governor.pool.size(), 8, "no answer, nothing learnt");
+        process.resize(4);
+        governor.look();
+        assert_eq!(governor.pool.size(), 4, "never more than the process has");
+        process.resize(40);
+        governor.look();
+        assert_eq!(governor.pool.size(), 40, "it had all of them");
     }
 }

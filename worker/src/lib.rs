@@ -33,8 +33,8 @@ use keyrotate_kms::Kms;
 use keyrotate_proto::ticket::{TICKET_VERSION, Ticket};
 use keyrotate_queue::{DEFAULT_STORE, Delivery, Queue, QueueError};
 use keyrotate_report::ReportRoot;
-use keyrotate_store::Store;
 use keyrotate_store::retry::{Pressure, Retrying};
+use keyrotate_store::{Store, for_job};
 use keyrotate_telemetry::Instrument as _;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -220,7 +220,8 @@ impl Worker {
                     // It came with the signal to stop: a fresh ticket goes out at once, to another worker.
                     forget(self.site.ledger.give_back(lease).await);
                 } else {
-                    desk.work_on(lease, stop).await;
+                    let job = lease.job().id.to_string();
+                    for_job(job, desk.work_on(lease, stop)).await;
                 }
                 acknowledge(delivery.ack().await);
             }

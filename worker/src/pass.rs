@@ -51,7 +51,7 @@ impl Desk {
             self.halt(&job.id, &halt).await?;
             return Ok(self.site.ledger.give_back(lease).await?);
         }
-        let allotment = Allotment::new(&self.site.ledger, &job, lease.shard(), self.config.slots);
+        let allotment = Allotment::new(&self.site.ledger, &job, lease.shard(), &self.config);
         if !allotment.renew(&job.limits).await? {
             return Ok(self.site.ledger.give_back(lease).await?);
         }
@@ -69,6 +69,7 @@ impl Desk {
             Err(error) => return self.after(lease, &job.id, SliceEnd::Source(error)).await,
         };
         let tools = Tools {
+            job: job.id.clone(),
             ledger: self.site.ledger.clone(),
             store: Arc::clone(&self.store),
             touched: AtomicBool::new(false),

@@ -23,6 +23,10 @@ const CATCH_UP: Duration = Duration::from_millis(20);
 pub struct Permits {
     process: Arc<Pool>,
     auto: bool,
+    /// So many there were in the beginning.
+    own: usize,
+    /// Whoever made them sees to the limits of the one job that is worked on.
+    one_job: bool,
     store: Option<Arc<Pool>>,
     share: Option<Arc<Share>>,
     pace: Option<Arc<Pace>>,
@@ -42,13 +46,44 @@ impl Permits {
     #[must_use]
     pub fn new(count: usize, rate: Option<f64>) -> Self {
         let pace = rate.map(|rate| Arc::new(Pace::new(Some(rate))));
-        Self { process: Arc::new(Pool::new(count)), auto: false, store: None, share: None, pace }
+        let process = Arc::new(Pool::new(count));
+        Self { process, auto: false, own: count, one_job: false, store: None, share: None, pace }
     }
 
     /// As many store calls at a time as do good: more, while more come back for it and none takes much longer.
     #[must_use]
     pub fn auto(rate: Option<f64>) -> Self {
         Self { auto: true, ..Self::new(MOST, rate) }
+    }
+
+    /// The same, of a worker that works alone and on one job: whoever made them applies that job's limits by
+    /// [`Self::limit`], and its slices do not divide them.
+    #[must_use]
+    pub fn of_one_job(self) -> Self {
+        let pace = self.pace.or_else(|| Some(Arc::new(Pace::new(None))));
+        Self { one_job: true, pace, ..self }
+    }
+
+    /// From now on so many store calls at a time, without a number as many as in the beginning; and so many objects per
+    /// second, without a rate as many as can be. Calls under way are not disturbed.
+    pub fn limit(&self, calls: Option<usize>, rate: Option<f64>) {
+        let calls = calls.unwrap_or(self.own).max(1);
+        if calls != self.process.size() {
+            self.process.resize(calls);
+        }
+        if let Some(pace) = &self.pace {
+            pace.set(rate);
+        }
+    }
+
+    /// Whether the slices of a job leave its limits to whoever made these permits.
+    pub(crate) fn is_of_one_job(&self) -> bool {
+        self.one_job
+    }
+
+    /// The pool that bounds all calls of the process.
+    pub(crate) fn process(&self) -> Arc<Pool> {
+        Arc::clone(&self.process)
     }
 
     /// Whether nobody said how many.
@@ -290,6 +325,24 @@ mod tests {
         };
         let (took, ()) = tokio::join!(time_of(&permits, 101), changed);
         assert!((10.9..11.1).contains(&took), "{took} s");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn limits_of_one_job_hold_at_once() {
+        let permits = Permits::new(8, None).of_one_job();
+        let of_slice = permits.of_slice(Arc::new(Share::unlimited()));
+        assert!(time_of(&of_slice, 500).await < 0.1);
+        permits.limit(None, Some(100.0));
+        let took = time_of(&of_slice, 101).await;
+        assert!((0.9..1.1).contains(&took), "{took} s");
+        permits.limit(Some(2), None);
+        let held = (of_slice.call().await, of_slice.call().await);
+        assert!(tokio::time::timeout(Duration::from_millis(5), of_slice.call()).await.is_err());
+        permits.limit(Some(20), None);
+        drop(of_slice.call().await);
+        permits.limit(None, None);
+        assert_eq!(permits.count(), 8, "without a number as in the beginning");
+        drop(held);
     }
 
     #[tokio::test]

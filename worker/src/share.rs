@@ -6,6 +6,7 @@ use keyrotate_checkpoint::record::{JobLimits, JobRecord, ShardState};
 use keyrotate_checkpoint::{Ledger, LedgerError};
 use keyrotate_proto::id::ShardRef;
 
+use crate::WorkerConfig;
 use crate::permits::Share;
 
 /// A job's limits are shared evenly by all slots that may work on it, so that all its slices together never take more.
@@ -19,20 +20,23 @@ pub(crate) struct Allotment {
     rate: Option<f64>,
     /// Slots of this worker, which count where nobody says that he lives.
     slots: usize,
+    /// Whoever runs this worker applies the job's limits himself.
+    is_alone: bool,
     share: Arc<Share>,
 }
 
 impl Allotment {
-    /// Of the slice that works on `shard`, by a worker with so many `slots`; without limits until the first
+    /// Of the slice that works on `shard`, by a worker of that configuration; without limits until the first
     /// [`Self::renew`].
-    pub(crate) fn new(ledger: &Ledger, job: &JobRecord, shard: &ShardRef, slots: usize) -> Self {
+    pub(crate) fn new(ledger: &Ledger, job: &JobRecord, shard: &ShardRef, worker: &WorkerConfig) -> Self {
         let (store_name, rate) = (job.store_name.clone(), job.spec.options.rate);
         Self {
             ledger: ledger.clone(),
             shard: shard.clone(),
             store_name,
             rate,
-            slots,
+            slots: worker.slots,
+            is_alone: worker.permits.is_of_one_job(),
             share: Arc::new(Share::unlimited()),
         }
     }
@@ -45,7 +49,7 @@ impl Allotment {
     /// Takes the job's limits as they are now. `false`: the job has more slices than permits, and this is one too many.
     pub(crate) async fn renew(&self, limits: &JobLimits) -> Result<bool, LedgerError> {
         let rate = limits.rate.or(self.rate);
-        if rate.is_none() && limits.permits.is_none() {
+        if self.is_alone || rate.is_none() && limits.permits.is_none() {
             self.share.set(None, None);
             return Ok(true);
         }

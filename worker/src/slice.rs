@@ -8,14 +8,15 @@ use std::time::Duration;
 
 use futures::future::OptionFuture;
 use keyrotate_checkpoint::{HeldLease, Ledger, LedgerError, Signal};
+use keyrotate_proto::id::JobId;
 use keyrotate_proto::intent::Intent;
 use keyrotate_proto::outcome::{Counts, FailReason, Outcome};
 use keyrotate_proto::position::Position;
 use keyrotate_proto::state::PauseReason;
 use keyrotate_report::ReportError;
 use keyrotate_rewrap::{Halt, Rewrapper, Settled};
-use keyrotate_store::Store;
 use keyrotate_store::wrap::fenced::Deadline;
+use keyrotate_store::{Store, for_job};
 use keyrotate_telemetry::Instrument as _;
 use tokio::sync::{Mutex, Notify, mpsc};
 use tokio::task::{JoinError, JoinHandle, JoinSet};
@@ -63,6 +64,7 @@ impl Default for SliceLimits {
 
 /// What a slice works with.
 pub(crate) struct Tools {
+    pub(crate) job: JobId,
     pub(crate) ledger: Ledger,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) touched: AtomicBool,
@@ -81,6 +83,13 @@ pub(crate) struct Tools {
     pub(crate) stop: CancellationToken,
     /// The slice ends: nothing begins any more.
     pub(crate) ending: CancellationToken,
+}
+
+impl Tools {
+    /// Does `work` under the slice's lease and in its job's name. Tasks that it spawns are not part of it.
+    async fn bounds<T>(&self, work: impl Future<Output = T>) -> T {
+        for_job(self.job.to_string(), self.deadline.bounds(work)).await
+    }
 }
 
 /// How a slice ended. The lease is given back or finished by the caller, or lost.
@@ -207,7 +216,7 @@ impl Slice {
                 }
             }
         };
-        let reader = tokio::spawn(read.in_current_span());
+        let reader = tokio::spawn(for_job(self.tools.job.to_string(), read.in_current_span()));
         (pages, reader)
     }
 
@@ -280,7 +289,7 @@ impl Slice {
             let object = async move {
                 // Boxed: each wrapper of a future is larger than two of what it wraps, and hundreds of these wait.
                 let work = Box::pin(work(&tools, item.task, in_doubt));
-                (ordinal, trace::object(tools.deadline.bounds(work)).await)
+                (ordinal, trace::object(tools.bounds(work)).await)
             };
             self.tasks.spawn(object.in_current_span());
         }
@@ -342,8 +351,7 @@ impl Slice {
         self.window_since = Instant::now();
         let rows = done.len();
         let (tools, lease) = (Arc::clone(&self.tools), Arc::clone(&self.lease));
-        let deadline = tools.deadline.clone();
-        let close = async move { deadline.bounds(window::close(tools, lease, books, to, done, last)).await };
+        let close = async move { Arc::clone(&tools).bounds(window::close(tools, lease, books, to, done, last)).await };
         self.closing = Some(tokio::spawn(close.instrument(trace::window(rows))));
     }
 

@@ -64,6 +64,10 @@ impl Folder {
             }
             let holder = Holder { pid: std::process::id(), what: "keyrotate".into(), since: self.env.now() };
             match folder.lock(&holder) {
+                Ok(_lock) if ask.method == "PATCH" => {
+                    let mend = "`keyrotate run` takes `--rate` and `--permits` when it goes on with the job";
+                    return Err(Failure::usage("nothing works on the job, so that limits would bound nothing", mend));
+                }
                 Ok(_lock) => {
                     let ledger = local::open_ledger(folder, &self.env).await?;
                     return Ok(control::ask_here(router(folder, &ledger, &self.env), ask).await);
@@ -89,10 +93,6 @@ impl Jobs for Folder {
     }
 
     async fn ask(&self, job: &JobId, ask: Ask) -> Result<Reply, Failure> {
-        if ask.method == "PATCH" {
-            let mend = "stop `keyrotate run` and start it again with other `--rate` and `--permits`: the job goes on";
-            return Err(Failure::usage("limits of a job on this machine can't be changed while it runs", mend));
-        }
         for folder in BucketFolder::all(&self.root) {
             let reply = self.ask_folder(&folder, &ask).await?;
             // A report that is not there yet is another thing than a job that is not.

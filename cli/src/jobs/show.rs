@@ -21,13 +21,29 @@ pub(crate) fn line(status: &JobStatus) -> String {
     if let Some(reason) = &status.reason {
         pieces.push(format!("({reason}: {})", status.detail.as_deref().unwrap_or_default()));
     }
-    if let Some(share) = status.share {
-        pieces.push(format!("~{:.0}%", share * 100.0));
+    pieces.extend(status.share.map(share));
+    pieces.extend(pace(status));
+    if let Some(ended) = status.ended {
+        let took = ended.duration_since(status.job.started).as_secs();
+        pieces.push(format!("in {}", time(u64::try_from(took).unwrap_or(0))));
     }
+    pieces.extend(sums(status));
+    pieces.join("  ")
+}
+
+/// About how much of the key space is through: a guess until it is all of it.
+pub(crate) fn share(share: f64) -> String {
+    if share >= 1.0 { "100%".to_owned() } else { format!("~{:.0}%", (share * 100.0).min(99.0)) }
+}
+
+/// Objects and bytes per second, and the time left, as far as they are known.
+pub(crate) fn pace(status: &JobStatus) -> Vec<String> {
+    let mut pieces = Vec::new();
     // In other states objects get no outcomes.
     let running = status.job.state == "running";
-    if let Some(rate) = status.objects_per_second.filter(|_| running) {
-        pieces.push(format!("{rate:.0} obj/s"));
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "for the eye only")]
+    if let Some(rate) = status.objects_per_second.filter(|_| running || status.job.state == "verifying") {
+        pieces.push(format!("{} obj/s", grouped(rate as u64)));
     }
     if let Some(rate) = status.bytes_per_second.filter(|rate| running && *rate >= 1.0) {
         pieces.push(format!("{}/s", bytes(rate)));
@@ -35,11 +51,13 @@ pub(crate) fn line(status: &JobStatus) -> String {
     if let Some(seconds) = status.eta_seconds {
         pieces.push(format!("ETA {}", time(seconds)));
     }
-    if let Some(ended) = status.ended {
-        let took = ended.duration_since(status.job.started).as_secs();
-        pieces.push(format!("in {}", time(u64::try_from(took).unwrap_or(0))));
-    }
-    let outcomes: Vec<_> = words(status).into_iter().map(|(word, n)| format!("{n} {word}")).collect();
+    pieces
+}
+
+/// Outcomes and bytes so far; nothing where there are none.
+pub(crate) fn sums(status: &JobStatus) -> Option<String> {
+    let outcomes: Vec<_> = words(status).into_iter().map(|(word, n)| format!("{} {word}", grouped(n))).collect();
+    let mut pieces = Vec::new();
     if !outcomes.is_empty() {
         pieces.push(outcomes.join(" · "));
     }
@@ -47,11 +65,20 @@ pub(crate) fn line(status: &JobStatus) -> String {
         #[expect(clippy::cast_precision_loss, reason = "for the eye only")]
         pieces.push(format!("{} rotated", bytes(status.rotated_bytes as f64)));
     }
-    pieces.join("  ")
+    (!pieces.is_empty()).then(|| pieces.join("  "))
+}
+
+/// A number with a comma at each thousand.
+pub(crate) fn grouped(n: u64) -> String {
+    let digits = n.to_string();
+    let first = digits.len() % 3;
+    let groups = digits.as_bytes()[first..].chunks(3).map(|group| String::from_utf8_lossy(group).into_owned());
+    let head = (first > 0).then(|| digits[..first].to_owned());
+    head.into_iter().chain(groups).collect::<Vec<_>>().join(",")
 }
 
 /// Who works on it, a line each.
-pub(super) fn workers(status: &JobStatus) -> Vec<String> {
+pub(crate) fn workers(status: &JobStatus) -> Vec<String> {
     status.workers.iter().map(|worker| format!("  {}  {}", worker.name, many(worker.slices, "slice"))).collect()
 }
 
@@ -127,7 +154,7 @@ mod tests {
         };
         let running = status("running", r#", "etaSeconds": 9"#);
         assert_eq!(running, "running  ~50%  7 obj/s  70 B/s  ETA 9s  15 rotated · 5 current  2.0 KiB rotated");
-        assert_eq!(status("verifying", ""), "verifying  ~50%  15 rotated · 5 current  2.0 KiB rotated");
+        assert_eq!(status("verifying", ""), "verifying  ~50%  7 obj/s  15 rotated · 5 current  2.0 KiB rotated");
         let ended = status("completed", r#", "ended": "2026-11-22T03:08:50Z""#);
         assert_eq!(ended, "completed  ~50%  in 1m47s  15 rotated · 5 current  2.0 KiB rotated");
     }
@@ -136,6 +163,8 @@ mod tests {
     fn figures_are_short() {
         assert_eq!((bytes(0.0), bytes(1023.0), bytes(1536.0)), ("0 B".into(), "1023 B".into(), "1.5 KiB".into()));
         assert_eq!(bytes(5.0 * 1024f64.powi(5)), "5120.0 TiB");
+        assert_eq!([0, 999, 1000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
+        assert_eq!([0.0, 0.5, 0.999, 1.0].map(share), ["~0%", "~50%", "~99%", "100%"]);
         assert_eq!((time(59), time(61), time(3725)), ("59s".into(), "1m01s".into(), "1h02m".into()));
     }
 }

@@ -38,7 +38,9 @@ pub async fn status(ledger: &Ledger, job: &JobRecord) -> Result<JobStatus, Ledge
     Ok(of(job, &sums, now))
 }
 
-fn of(job: &JobRecord, sums: &Totals, now: Timestamp) -> JobStatus {
+/// How a job with these sums stands at that time.
+#[must_use]
+pub fn of(job: &JobRecord, sums: &Totals, now: Timestamp) -> JobStatus {
     let (phase, reason, detail) = match &job.state {
         JobState::Paused { phase, reason, detail, .. } => {
             (Some(JobState::Live { phase: *phase }.word().to_owned()), Some(reason.as_str()), Some(detail.clone()))

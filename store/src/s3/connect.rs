@@ -16,6 +16,7 @@ use aws_types::service_config::ServiceConfigKey;
 use keyrotate_env::Env;
 
 use crate::StoreIdentity;
+use crate::for_job::SaysJob;
 use crate::wrap::fenced::signed_at;
 
 /// How to reach a store. The default is the standard AWS chain: environment, profile files, instance credentials.
@@ -33,8 +34,6 @@ pub struct S3Config {
     pub ca_bundle: Option<PathBuf>,
     /// How long things may take.
     pub timeouts: Timeouts,
-    /// Which job the requests are for, shown in the `User-Agent`.
-    pub job: Option<String>,
 }
 
 impl S3Config {
@@ -121,7 +120,7 @@ pub(super) async fn client(config: &S3Config) -> Result<(aws_sdk_s3::Client, Sto
         .http_client(http)
         .retry_config(RetryConfig::disabled())
         .timeout_config(timeouts)
-        .app_name(app_name(config.job.as_deref()));
+        .app_name(app_name());
     if let Some(region) = &config.region {
         loader = loader.region(Region::new(region.clone()));
     }
@@ -144,6 +143,7 @@ async fn of(sdk: &SdkConfig, config: &S3Config) -> Result<(aws_sdk_s3::Client, S
     let mut builder = aws_sdk_s3::config::Builder::from(sdk)
         .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
         .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
+        .interceptor(SaysJob)
         .time_source(SigningClock(Env::system()));
     let identity = match endpoint {
         Some(endpoint) => {
@@ -166,12 +166,9 @@ async fn of(sdk: &SdkConfig, config: &S3Config) -> Result<(aws_sdk_s3::Client, S
     Ok((aws_sdk_s3::Client::from_conf(builder.build()), identity))
 }
 
-/// The SDK shows it as `app/keyrotate-VERSION[-JOB]`; a slash is not allowed inside.
-fn app_name(job: Option<&str>) -> AppName {
-    let version = env!("CARGO_PKG_VERSION");
-    let with_job = job.and_then(|job| AppName::new(format!("keyrotate-{version}-{job}")).ok());
-    // A job id with other characters is left out.
-    with_job.or_else(|| AppName::new(format!("keyrotate-{version}")).ok()).unwrap_or_else(plain_name)
+/// The SDK shows it as `app/keyrotate-VERSION`; a slash is not allowed inside.
+fn app_name() -> AppName {
+    AppName::new(concat!("keyrotate-", env!("CARGO_PKG_VERSION"))).unwrap_or_else(|_| plain_name())
 }
 
 #[expect(clippy::expect_used, reason = "a constant of letters")]
@@ -390,12 +387,5 @@ mod tests {
         ] {
             assert_eq!(partition(region), expected, "{region}");
         }
-    }
-
-    #[test]
-    fn app_names_take_job_ids_and_refuse_others() {
-        assert!(app_name(Some("j-1a2b")).as_ref().ends_with("-j-1a2b"));
-        assert_eq!(app_name(Some("no spaces")), app_name(None));
-        assert!(app_name(None).as_ref().starts_with("keyrotate-0"));
     }
 }
