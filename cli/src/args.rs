@@ -51,9 +51,9 @@ pub(crate) enum Verb {
     Set(SetArgs),
     /// Take the target key that a job found, where its file names none.
     Confirm(ConfirmArgs),
-    /// List versions that failed, are in conflict, or could not be done.
+    /// List versions that failed, are in conflict, or could not be done, by reason, with what to do.
     Failed(FailedArgs),
-    /// Print the report's summary, or fetch its files.
+    /// Show a job's report as a page or as rows, fetch its files, or check them.
     Report(ReportArgs),
     /// Look after messages that no worker could work on.
     #[command(subcommand)]
@@ -272,7 +272,7 @@ pub(crate) struct FailedArgs {
     /// The job's id.
     #[arg(value_name = "JOB")]
     pub(crate) job: String,
-    /// How many at most; all unless given.
+    /// How many keys of each reason are shown; of JSON, how many objects in all [default: 10; of JSON, all]
     #[arg(long, value_name = "N")]
     pub(crate) limit: Option<usize>,
     #[command(flatten)]
@@ -285,13 +285,32 @@ pub(crate) struct FailedArgs {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ReportArgs {
     /// The job's id.
-    #[arg(value_name = "JOB")]
-    pub(crate) job: String,
-    /// Fetch all files of the report into this folder, instead of printing its summary.
+    #[arg(value_name = "JOB", required_unless_present = "check")]
+    pub(crate) job: Option<String>,
+    /// How it is shown [default: text; with --out: all files, and an HTML page]
+    #[arg(long, value_enum)]
+    pub(crate) format: Option<Format>,
+    /// Write into this folder: all files of the report, its parts, and `report.html`; with --format that one alone.
     #[arg(long, value_name = "DIR")]
-    pub(crate) dir: Option<PathBuf>,
+    pub(crate) out: Option<PathBuf>,
+    /// Prove a folder that --out filled: hashes, sums, chains of parts. Asks nobody.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["job", "format", "out"])]
+    pub(crate) check: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) place: WhereArgs,
+}
+
+/// How a report is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// A page for the terminal.
+    Text,
+    /// A page for a browser or a printer, in one file.
+    Html,
+    /// The summary, for programs.
+    Json,
+    /// All rows; a cell that a spreadsheet would take for a formula gets a single quote before it.
+    Csv,
 }
 
 /// What to do with dead letters.

@@ -2,7 +2,7 @@
 //! is made of the same entries.
 
 use keyrotate_proto::job::settings::nearest;
-use keyrotate_proto::outcome::{Evidence, FailReason, FilterReason, SkipReason};
+use keyrotate_proto::outcome::{Evidence, FailReason, FilterReason, Outcome, SkipReason};
 use keyrotate_proto::state::{PauseReason, StopReason};
 use serde::Serialize;
 
@@ -67,15 +67,7 @@ fn entries() -> Vec<Entry> {
         )*};
     }
     reasons!["object rotated": Evidence];
-    all.extend([
-        Entry { of: "object current", word: "", means: "It already was as wanted; nothing was written.", mend: "" },
-        Entry {
-            of: "object conflict",
-            word: "",
-            means: "Somebody else wrote it meanwhile, more than once; that write stands.",
-            mend: "`keyrotate resume JOB` tries it again, best when the bucket is quieter.",
-        },
-    ]);
+    all.extend([of_object("object current", Outcome::Current), of_object("object conflict", Outcome::Conflict)]);
     reasons!["object filtered": FilterReason, "object skipped": SkipReason, "object failed": FailReason];
     reasons!["job paused": PauseReason, "job failed": StopReason];
     all.extend(Exit::ALL.iter().map(|exit| Entry {
@@ -85,6 +77,10 @@ fn entries() -> Vec<Entry> {
         mend: exit.mend(),
     }));
     all
+}
+
+fn of_object(of: &'static str, outcome: Outcome) -> Entry {
+    Entry { of, word: outcome.reason(), means: outcome.explain(), mend: outcome.mend() }
 }
 
 #[cfg(test)]

@@ -40,7 +40,7 @@ use keyrotate_telemetry::Settings;
 use crate::args::{Cli, DlqVerb, KeyVerb, TokenVerb, Verb};
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::jobs::verbs;
+use crate::jobs::{failed, report, verbs};
 
 /// Rows live for seconds between buffers that live for milliseconds: the system's allocator spends a fifth of the CPU on
 /// that and gives little back. `.cargo/config.toml` keeps its arenas few.
@@ -96,8 +96,8 @@ async fn perform(verb: Verb) -> Result<Exit, Failure> {
         Verb::Cancel(args) => verbs::cancel(args).await,
         Verb::Set(args) => verbs::set(args).await,
         Verb::Confirm(args) => verbs::confirm(args).await,
-        Verb::Failed(args) => verbs::failed(args).await,
-        Verb::Report(args) => verbs::report(args).await,
+        Verb::Failed(args) => failed::failed(args).await,
+        Verb::Report(args) => report::report(args).await,
         Verb::Dlq(DlqVerb::List(args)) => dlq::list(args).await,
         Verb::Dlq(DlqVerb::Requeue(args)) => dlq::requeue(args).await,
         Verb::Doctor(args) => doctor::examine(args).await,

@@ -5,7 +5,6 @@ use std::path::Path;
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use keyrotate_checkpoint::record::JobRecord;
 use keyrotate_coordinator::Totals;
-use keyrotate_proto::outcome::Outcome;
 use keyrotate_proto::state::JobState;
 
 use crate::args::Output;
@@ -70,15 +69,7 @@ fn table(totals: &Totals) -> Table {
     table.load_style(presets::UTF8_HORIZONTAL_ONLY);
     table.set_header(["outcome", "reason", "versions", ""]);
     for (outcome, count) in &totals.counts.by_outcome {
-        let (reason, why) = match outcome {
-            Outcome::Skipped(reason) => (reason.as_str(), reason.explain()),
-            Outcome::Failed(reason) => (reason.as_str(), reason.explain()),
-            Outcome::Filtered(reason) => (reason.as_str(), reason.explain()),
-            Outcome::Rotated(evidence) => (evidence.as_str(), evidence.explain()),
-            Outcome::Current => ("", "Already was as wanted; not written."),
-            Outcome::Conflict => ("", "Somebody else wrote it meanwhile; their write stands."),
-        };
-        table.add_row([outcome.word(), reason, &count.to_string(), why]);
+        table.add_row([outcome.word(), outcome.reason(), &count.to_string(), outcome.explain()]);
     }
     if totals.counts.superseded > 0 {
         let why = "Old versions of rotated objects, kept: they still need their key.";

@@ -139,6 +139,10 @@ async fn a_job_is_submitted_followed_and_read() {
         let bytes = ask(&api, "GET", &at(&format!("/report/files/{}", file.name)), "").await;
         assert_eq!((bytes.len() as u64, hex::encode(Sha256::digest(&bytes))), (file.bytes, file.sha256.clone()));
     }
+    let csv = String::from_utf8(ask(&api, "GET", &at("/report?format=csv"), "").await).unwrap();
+    assert_eq!(csv.lines().count() as u64, 1 + last.scanned, "one heading, one line for each version");
+    let html = String::from_utf8(ask(&api, "GET", &at("/report?format=html"), "").await).unwrap();
+    assert!(html.matches("<svg").count() == 3 && html.contains("sse-c"), "{html}");
     // What could not be done comes in pages, each row once and in key order, however small the pages are.
     for limit in [1, 3, 1000] {
         let (mut keys, mut after) = (Vec::new(), String::new());

@@ -155,6 +155,32 @@ impl Outcome {
         }
     }
 
+    /// One sentence for people.
+    #[must_use]
+    pub fn explain(self) -> &'static str {
+        match self {
+            Self::Rotated(evidence) => evidence.explain(),
+            Self::Current => "It already was as wanted; nothing was written.",
+            Self::Filtered(reason) => reason.explain(),
+            Self::Skipped(reason) => reason.explain(),
+            Self::Conflict => "Somebody else wrote it meanwhile, more than once; that write stands.",
+            Self::Failed(reason) => reason.explain(),
+        }
+    }
+
+    /// What to do about it; empty where nothing is.
+    #[must_use]
+    pub fn mend(self) -> &'static str {
+        match self {
+            Self::Rotated(evidence) => evidence.mend(),
+            Self::Current => "",
+            Self::Filtered(reason) => reason.mend(),
+            Self::Skipped(reason) => reason.mend(),
+            Self::Conflict => "`keyrotate resume JOB` tries it again, best when the bucket is quieter.",
+            Self::Failed(reason) => reason.mend(),
+        }
+    }
+
     /// The outcome of that word and reason.
     #[must_use]
     pub fn parse(word: &str, reason: &str) -> Option<Self> {

@@ -64,6 +64,9 @@ pub struct PartHeader {
     pub previous: Option<String>,
     /// The bucket.
     pub bucket: String,
+    /// When it was written, by its writer's clock: for pictures only. `None` in parts of older writers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub written: Option<Timestamp>,
 }
 
 impl PartHeader {
@@ -207,7 +210,11 @@ pub fn fields(bucket: &str, pass: PassId, row: &Row) -> [String; 14] {
     ]
 }
 
-fn parse(record: &csv::StringRecord) -> Result<Row, String> {
+/// A row of the fields of [`COLUMNS`].
+///
+/// # Errors
+/// What is wrong with it.
+pub fn parse(record: &csv::StringRecord) -> Result<Row, String> {
     let at = |i: usize| record.get(i).ok_or_else(|| format!("has no column `{}`", COLUMNS[i]));
     let optional = |i: usize| at(i).map(|s| (!s.is_empty()).then(|| s.to_owned()));
     let (word, reason) = (at(5)?, at(6)?);
@@ -277,6 +284,7 @@ mod tests {
             listed: 0,
             previous: None,
             bucket: "b".into(),
+            written: None,
         }
     }
 
@@ -303,7 +311,8 @@ mod tests {
         assert_eq!(header.name(), "parts/p001/s000002/ab12-000003-000004.csv.gz");
         let text = r#"{"version":1,"job":"00000000010000000000000000","pass":1,"shard":2,"epoch":{"nonce":"ab12","counter":3},"number":4,"from":{"before":""},"to":"end","counts":{"by_outcome":{},"rotated_bytes":0,"superseded":0},"replaced":{"by_outcome":{},"rotated_bytes":0,"superseded":0},"previous":null,"bucket":"b"}"#;
         assert_eq!(serde_json::from_str::<PartHeader>(text).unwrap(), header);
-        let header = PartHeader { listed: 7, ..header };
-        assert!(serde_json::to_string(&header).unwrap().contains(r#""listed":7"#));
+        let header = PartHeader { listed: 7, written: Some(Timestamp::UNIX_EPOCH), ..header };
+        let text = serde_json::to_string(&header).unwrap();
+        assert!(text.contains(r#""listed":7"#) && text.contains(r#""written":"1970-01-01T00:00:00Z""#), "{text}");
     }
 }

@@ -2,6 +2,7 @@
 
 mod check;
 mod files;
+mod flow;
 mod summary;
 mod tally;
 
@@ -21,10 +22,11 @@ use crate::chain::ShardParts;
 use crate::rows::LastRows;
 use crate::{ReportError, ReportStore};
 
-pub use check::{Checked, check, check_folder};
+pub use check::{Checked, check, check_all, check_folder, listed_parts};
 pub use files::{ChainHead, FileEntry, MANIFEST_VERSION, Manifest};
 pub use summary::{
-    Left, LeftoverUpload, OldKey, SUMMARY_VERSION, Sample, StrategyCount, Summary, Verdict, abort_command,
+    KeyFlow, Left, LeftoverUpload, OldKey, SUMMARY_VERSION, Sample, Step, StrategyCount, Summary, Timeline, Verdict,
+    Verified, abort_command,
 };
 
 /// Rows in one file of the report.
@@ -87,6 +89,7 @@ pub async fn finish(store: &Arc<dyn ReportStore>, input: FinishInput) -> Result<
     loop {
         let next = last_rows.next_key().await?;
         for part in last_rows.take_parts() {
+            tally.note(&part.header, (input.started, input.ended));
             let rows = part.header.counts.scanned().to_string();
             parts.write(&[&part.name, &part.bytes.to_string(), &rows, &part.sha256]).await?;
         }

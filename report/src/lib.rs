@@ -9,8 +9,10 @@ pub mod error;
 pub mod finish;
 pub mod intents;
 pub mod leftovers;
+pub mod page;
 pub mod root;
 pub mod rows;
+pub mod sheet;
 pub mod store;
 #[cfg(test)]
 mod testing;

@@ -3,14 +3,18 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use keyrotate_proto::capability::FrozenTarget;
 use keyrotate_proto::id::{Epoch, JobId, Nonce, PassId, ShardId, ShardRef};
 use keyrotate_proto::key::KeyName;
 use keyrotate_proto::outcome::{Counts, Outcome};
 use keyrotate_proto::part::{PART_VERSION, PartHeader, encode};
 use keyrotate_proto::position::{KeyRange, Position};
 use keyrotate_proto::row::{Row, Seal};
+use keyrotate_proto::spec::{Dialect, Filter, JobSpec, Notify, Options, Retry, SPEC_VERSION, Target};
+use keyrotate_proto::state::JobState;
 
 use crate::chain::{PartLink, ShardParts};
+use crate::finish::FinishInput;
 use crate::{MemoryStore, ReportStore};
 
 pub(crate) fn store() -> Arc<dyn ReportStore> {
@@ -51,6 +55,7 @@ pub(crate) fn header(pass: u32, shard: u32, (nonce, counter): (&str, u64), numbe
         listed: 0,
         previous: None,
         bucket: "b".into(),
+        written: i64::try_from(number).ok().and_then(|n| Timestamp::from_second(10 * n).ok()),
     }
 }
 
@@ -86,4 +91,36 @@ pub(crate) async fn shard(
         last_part = Some(put(store, header, window).await.name);
     }
     ShardParts { range, last_part }
+}
+
+/// A completed job.
+pub(crate) fn input(passes: Vec<(PassId, Vec<ShardParts>)>) -> FinishInput {
+    let key = KeyName("new".into());
+    FinishInput {
+        under: String::new(),
+        job: JobId::new(1, [0; 10]),
+        spec: JobSpec {
+            version: SPEC_VERSION,
+            dialect: Dialect::Minio,
+            bucket: "b".into(),
+            prefix: String::new(),
+            target: Target::SseKms { key: Some(key.clone()), context: None },
+            filter: Filter::default(),
+            notify: Some(Notify { endpoint: "https://n.example".into(), token: Some("Bearer s3cr3t".into()) }),
+            retry: Retry::default(),
+            options: Options::default(),
+        },
+        store: "https://s:9000".into(),
+        endpoint: Some("https://s:9000".into()),
+        is_minio: true,
+        target: Some(FrozenTarget::SseKms { key, context: None }),
+        state: JobState::Completed,
+        started: Timestamp::UNIX_EPOCH,
+        ended: Timestamp::from_second(60).unwrap(),
+        passes,
+        counts: Counts::default(),
+        checked: Some((Timestamp::from_second(50).unwrap(), 7)),
+        leftovers: vec![("it's".into(), "-u".into())],
+        notes: vec!["a note".into()],
+    }
 }

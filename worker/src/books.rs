@@ -3,8 +3,10 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use keyrotate_checkpoint::Commit;
 use keyrotate_checkpoint::record::ShardRecord;
+use keyrotate_env::Env;
 use keyrotate_proto::id::{Epoch, ShardRef};
 use keyrotate_proto::outcome::Counts;
 use keyrotate_proto::part::{self, PART_VERSION, PartHeader};
@@ -28,6 +30,7 @@ pub(crate) struct Books {
     counts: Counts,
     replaced: Counts,
     listed: Listed,
+    env: Env,
 }
 
 impl Books {
@@ -41,6 +44,7 @@ impl Books {
         bucket: String,
         record: &ShardRecord,
         with_row: u64,
+        env: Env,
     ) -> Result<Self, ReportError> {
         let from = match &record.last_part {
             Some(name) => read_header(reports.as_ref(), name).await?.to,
@@ -57,6 +61,7 @@ impl Books {
             counts: record.counts.clone(),
             replaced: record.replaced.clone(),
             listed: Listed::open(record.listed, &record.cursor, with_row),
+            env,
         })
     }
 
@@ -119,6 +124,7 @@ impl Books {
             listed: self.listed.at(&to),
             previous: self.previous.clone(),
             bucket: self.bucket.clone(),
+            written: Timestamp::from_millisecond(self.env.now().as_millisecond()).ok(),
         };
         let name = header.name();
         let bytes = part::encode(&header, rows).map_err(|source| ReportError::Part { name: name.clone(), source })?;
@@ -147,7 +153,8 @@ mod tests {
         let mut record = ShardRecord::new(shard, range, Nonce("n".into()));
         for (to, last) in [("b", false), ("c", true), ("d", false), ("e", false), ("f", true)] {
             record.epoch.counter += 1;
-            let mut books = Books::open(Arc::clone(&reports), "bucket".into(), &record, 0).await.unwrap();
+            let mut books =
+                Books::open(Arc::clone(&reports), "bucket".into(), &record, 0, Env::system()).await.unwrap();
             let to = Position::After(to.into(), None);
             let commit = books.enter(to, &[], &Counts::default(), last).await.unwrap();
             (record.cursor, record.parts, record.last_part) = (commit.cursor, commit.parts, commit.last_part);
@@ -166,7 +173,8 @@ mod tests {
         let mut record = ShardRecord::new(shard, range, Nonce("n".into()));
         for _ in 0..2 {
             record.epoch.counter += 1;
-            let mut books = Books::open(Arc::clone(&reports), "bucket".into(), &record, 0).await.unwrap();
+            let mut books =
+                Books::open(Arc::clone(&reports), "bucket".into(), &record, 0, Env::system()).await.unwrap();
             let commit = books.enter(Position::End, &[], &Counts::default(), true).await.unwrap();
             (record.cursor, record.parts, record.last_part) = (commit.cursor, commit.parts, commit.last_part);
         }

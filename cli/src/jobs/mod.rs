@@ -1,9 +1,11 @@
 //! Jobs, wherever they are: in a fleet behind its coordinator's API, or in the state folder of this machine, which is
 //! asked in the very words of that API.
 
+pub(crate) mod failed;
 pub(crate) mod fleet;
 pub(crate) mod folder;
 pub(crate) mod follow;
+pub(crate) mod report;
 pub(crate) mod show;
 pub(crate) mod verbs;
 
@@ -113,8 +115,9 @@ impl Client<'_> {
         self.get(job, &format!("/failed?limit=1000{after}")).await
     }
 
-    pub(crate) async fn report(&self, job: &JobId) -> Result<Vec<u8>, Failure> {
-        good(self.0.ask(job, Ask::get(format!("/v1/jobs/{job}/report"))).await?, "")
+    /// As `json`, `text` or `html`.
+    pub(crate) async fn report(&self, job: &JobId, format: &str) -> Result<Vec<u8>, Failure> {
+        good(self.0.ask(job, Ask::get(format!("/v1/jobs/{job}/report?format={format}"))).await?, "")
     }
 
     pub(crate) async fn files(&self, job: &JobId) -> Result<ReportFiles, Failure> {

@@ -108,7 +108,7 @@ async fn a_job_of_a_fleet_is_begun_looked_at_and_told_what_to_do() {
     assert_eq!((limits.rate, limits.priority), (None, 4));
     assert!(show::description(&client.describe(&job).await.unwrap()).contains("bucket/"));
     assert_eq!(client.failed(&job, None).await.unwrap().rows, []);
-    let refused = client.report(&job).await.unwrap_err();
+    let refused = client.report(&job, "text").await.unwrap_err();
     assert_eq!(refused.exit(), Exit::Usage);
     fleet.cancel(&job).await.unwrap();
     assert_eq!(client.status(&job).await.unwrap().job.state, "cancelling");

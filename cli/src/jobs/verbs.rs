@@ -9,9 +9,7 @@ use serde_json::{Value, json};
 
 use super::follow::follow;
 use super::{Ask, Client, open, show};
-use crate::args::{
-    ConfirmArgs, FailedArgs, JobArgs, ListArgs, Output, ReportArgs, SetArgs, StartArgs, StatusArgs, WhereArgs,
-};
+use crate::args::{ConfirmArgs, JobArgs, ListArgs, Output, SetArgs, StartArgs, StatusArgs, WhereArgs};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::run::ask;
@@ -142,63 +140,6 @@ pub(crate) async fn set(args: SetArgs) -> Result<Exit, Failure> {
     Ok(Exit::Completed)
 }
 
-/// `failed`: every version that failed, is in conflict, or could not be done.
-pub(crate) async fn failed(args: FailedArgs) -> Result<Exit, Failure> {
-    let (jobs, job) = (open(&args.place)?, id(&args.job)?);
-    let client = Client(&*jobs);
-    let (mut after, mut left) = (None, args.limit);
-    loop {
-        let mut page = client.failed(&job, after.as_deref()).await?;
-        if let Some(left) = &mut left {
-            page.rows.truncate(*left);
-            *left -= page.rows.len();
-        }
-        for row in &page.rows {
-            // JSON as lines: a list of millions never stands in memory.
-            let text = || {
-                let version = row.version.as_deref().map(|version| format!(" ({version})")).unwrap_or_default();
-                let why = [row.reason.as_str(), row.detail.as_str()]
-                    .iter()
-                    .filter(|w| !w.is_empty())
-                    .copied()
-                    .collect::<Vec<_>>();
-                format!("{}\t{}{version}\t{}", row.outcome, row.key.escape_debug(), why.join(": "))
-            };
-            let line = if args.output == Output::Json { json!(row).to_string() } else { text() };
-            write(format!("{line}\n").as_bytes())?;
-        }
-        after = page.next;
-        if after.is_none() || left == Some(0) {
-            return Ok(Exit::Completed);
-        }
-    }
-}
-
-/// `report`: the summary, or all files into a folder.
-pub(crate) async fn report(args: ReportArgs) -> Result<Exit, Failure> {
-    let (jobs, job) = (open(&args.place)?, id(&args.job)?);
-    let client = Client(&*jobs);
-    let Some(dir) = &args.dir else {
-        write(&client.report(&job).await?)?;
-        return Ok(Exit::Completed);
-    };
-    for file in client.files(&job).await?.files {
-        // The names come over the network: no path of them leads out of the folder.
-        let plain = |piece: &str| !piece.is_empty() && piece != "." && piece != ".." && !piece.contains('\\');
-        if !file.name.split('/').all(plain) {
-            let what = format!("the report names a file `{}`", file.name.escape_debug());
-            return Err(Failure::refused(what, "that is no name of a report's file: do not trust this coordinator"));
-        }
-        let path = dir.join(&file.name);
-        let bytes = client.file(&job, &file.name).await?;
-        let folder = path.parent().unwrap_or(dir);
-        std::fs::create_dir_all(folder).map_err(|e| Failure::io("can't make the folder", folder, &e))?;
-        std::fs::write(&path, bytes).map_err(|e| Failure::io("can't write", &path, &e))?;
-        say(&format!("{}  {} bytes", path.display(), file.bytes));
-    }
-    Ok(Exit::Completed)
-}
-
 fn text(file: &Path) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
     let read = if file.as_os_str() == "-" {
@@ -210,7 +151,7 @@ fn text(file: &Path) -> Result<Vec<u8>, Failure> {
     read.map(|_| bytes).map_err(failed)
 }
 
-fn id(text: &str) -> Result<JobId, Failure> {
+pub(super) fn id(text: &str) -> Result<JobId, Failure> {
     text.parse().map_err(|e| Failure::usage(format!("{e}"), "`keyrotate list` shows the ids"))
 }
 
@@ -235,7 +176,7 @@ pub(crate) fn print(
 }
 
 /// To standard output; whoever reads it may have seen enough.
-fn write(bytes: &[u8]) -> Result<(), Failure> {
+pub(super) fn write(bytes: &[u8]) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     match out.write_all(bytes).and_then(|()| out.flush()) {
         Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {

@@ -301,17 +301,33 @@ fn reading(mut table: Table) -> Table {
         problems: &[Kind::BadRequest, Kind::NotFound],
         ..on_job("/v1/jobs/{id}/failed", "listFailed", "Versions that failed, are in conflict, or could not be done.")
     };
-    let summary = on_job("/v1/jobs/{id}/report", "getReport", "What the job came to.");
+    let report = Operation {
+        query: &[(
+            "format",
+            "string",
+            "`json` (the summary; so without it), `text` or `html` (a page), `csv` (all rows).",
+        )],
+        problems: &[Kind::BadRequest, Kind::NotFound],
+        ..on_job("/v1/jobs/{id}/report", "getReport", "What the job came to.")
+    };
     let files = on_job("/v1/jobs/{id}/report/files", "listReportFiles", "The files of the report.");
-    let file = on_job("/v1/jobs/{id}/report/files/{name}", "getReportFile", "A file that the report names.");
+    let file = on_job(
+        "/v1/jobs/{id}/report/files/{name}",
+        "getReportFile",
+        "The report's manifest, a file that it names, or a part.",
+    );
     let events = on_job("/v1/jobs/{id}/events", "watchJob", "How a job stands, each second, until it ends.");
     let status = table.schema::<body::JobStatus>();
     let stream = json!({ "text/event-stream": { "schema": status } });
-    let object = json!({ "application/json": { "schema": { "type": "object" } } });
+    let text = json!({ "schema": { "type": "string" } });
+    let shown = json!({
+        "application/json": { "schema": { "type": "object" } },
+        "text/plain": text, "text/html": text, "text/csv": text,
+    });
     let bytes = json!({ "application/gzip": {}, "application/json": {} });
     table
         .json::<body::FailedPage>(&failed, 200, get(reports::failed))
-        .add(&summary, None, (200, object), get(reports::summary))
+        .add(&report, None, (200, shown), get(reports::report))
         .json::<body::ReportFiles>(&files, 200, get(reports::files))
         .add(&file, None, (200, bytes), get(reports::file))
         .add(&events, None, (200, stream), get(events::events))

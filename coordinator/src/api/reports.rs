@@ -1,22 +1,27 @@
-//! Reports of jobs: what failed, the summary, the files.
+//! Reports of jobs: what failed, the summary, the page, the files.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
+use axum::body::Body;
 use axum::extract::{Extension, Path, State};
-use axum::http::{Uri, header};
+use axum::http::{HeaderValue, Uri, header};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use futures::{StreamExt as _, stream};
 use keyrotate_checkpoint::record::JobRecord;
 use keyrotate_proto::api::{FailedPage, FailedRow, ReportFile, ReportFiles};
 use keyrotate_proto::id::PassId;
 use keyrotate_proto::outcome::Outcome;
 use keyrotate_proto::position::{KeyRange, Position};
 use keyrotate_report::chain::ShardParts;
-use keyrotate_report::finish::{FileEntry, Manifest};
+use keyrotate_report::finish::{FileEntry, Manifest, Summary};
+use keyrotate_report::page::{POLICY, Page};
 use keyrotate_report::rows::LastRows;
+use keyrotate_report::store::check_name;
+use keyrotate_report::{ReportError, ReportStore, sheet};
 use serde::Deserialize;
 use tokio::time::Instant;
 
@@ -74,16 +79,68 @@ pub(crate) async fn failed(
     Ok(Json(page))
 }
 
+/// How a report is shown.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Format {
+    #[default]
+    Json,
+    Text,
+    Html,
+    Csv,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct ReportQuery {
+    format: Format,
+}
+
 /// `GET /v1/jobs/{id}/report`
-pub(crate) async fn summary(
+pub(crate) async fn report(
     State(api): State<Arc<Api>>,
     caller: Extension<Caller>,
     Path(id): Path<String>,
+    uri: Uri,
 ) -> Answer<Response> {
+    let query: ReportQuery = query(&uri)?;
     let job = api.job(&caller, &id).await?;
-    let name = valid_summary(&job)?;
-    let bytes = api.site.reports.of(&job.id)?.get(name).await?;
-    Ok(([(header::CONTENT_TYPE, "application/json")], bytes).into_response())
+    let reports = api.site.reports.of(&job.id)?;
+    let bytes = reports.get(valid_summary(&job)?).await?;
+    match query.format {
+        Format::Json => return Ok(typed("application/json", bytes)),
+        Format::Csv => return Ok(typed("text/csv; charset=utf-8", rows(reports, api.manifest(&job).await?.0.report))),
+        Format::Text | Format::Html => {}
+    }
+    let summary: Summary = serde_json::from_slice(&bytes).map_err(|e| damaged("the summary", &e))?;
+    let (manifest, manifest_bytes) = api.manifest(&job).await?;
+    let page = Page::new(&summary, &manifest, &manifest_bytes);
+    if let Format::Text = query.format {
+        return Ok(typed("text/plain; charset=utf-8", page.text()));
+    }
+    let mut shown = typed("text/html; charset=utf-8", page.html());
+    shown.headers_mut().insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    shown.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    Ok(shown)
+}
+
+fn typed(kind: &'static str, body: impl Into<Body>) -> Response {
+    ([(header::CONTENT_TYPE, kind)], body.into()).into_response()
+}
+
+/// All last rows, safe for a spreadsheet: one file of theirs in memory, the next when the listener has taken that. What
+/// breaks on the way cuts the stream off.
+fn rows(reports: Arc<dyn ReportStore>, files: Vec<FileEntry>) -> Body {
+    let unpacked = stream::iter(files.into_iter().enumerate()).then(move |(i, file)| {
+        let reports = Arc::clone(&reports);
+        async move {
+            let packed = reports.get(&file.name).await?;
+            let mut text = Vec::new();
+            sheet::unpack(&file.name, &packed, i == 0, &mut text)?;
+            Ok::<_, ReportError>(text)
+        }
+    });
+    Body::from_stream(unpacked)
 }
 
 /// `GET /v1/jobs/{id}/report/files`
@@ -93,30 +150,31 @@ pub(crate) async fn files(
     Path(id): Path<String>,
 ) -> Answer<Json<ReportFiles>> {
     let job = api.job(&caller, &id).await?;
-    let files = entries(api.manifest(&job).await?).map(|FileEntry { name, bytes, rows, sha256 }| ReportFile {
-        name,
-        bytes,
-        rows,
-        sha256,
-    });
+    let (manifest, bytes) = api.manifest(&job).await?;
+    let files = std::iter::once(own_entry(&job, &bytes)?)
+        .chain(entries(manifest))
+        .map(|FileEntry { name, bytes, rows, sha256 }| ReportFile { name, bytes, rows, sha256 });
     Ok(Json(ReportFiles { files: files.collect() }))
 }
 
-/// `GET /v1/jobs/{id}/report/files/{name}`: a file that the manifest names, and no other.
+/// `GET /v1/jobs/{id}/report/files/{name}`: the manifest, a file that it names, or a part, and no other.
 pub(crate) async fn file(
     State(api): State<Arc<Api>>,
     caller: Extension<Caller>,
     Path((id, name)): Path<(String, String)>,
 ) -> Answer<Response> {
     let job = api.job(&caller, &id).await?;
-    let named = entries(api.manifest(&job).await?).find(|entry| entry.name == name);
-    let entry = named.ok_or_else(|| {
+    let (manifest, bytes) = api.manifest(&job).await?;
+    let own = own_entry(&job, &bytes)?;
+    // The parts have no other rows than the report; which of them count is in the files that list them.
+    let is_part = name.starts_with("parts/") && check_name(&name).is_ok();
+    let named = std::iter::once(own).chain(entries(manifest)).map(|entry| entry.name).find(|known| *known == name);
+    let name = named.or_else(|| is_part.then(|| name.clone())).ok_or_else(|| {
         let what = format!("the report has no file `{}`", name.escape_debug());
         Problem::new(Kind::NotFound, what, "`GET …/report/files` lists them")
     })?;
-    let kind = if entry.name.ends_with(".gz") { "application/gzip" } else { "application/json" };
-    let bytes = api.site.reports.of(&job.id)?.get(&entry.name).await?;
-    Ok(([(header::CONTENT_TYPE, kind)], bytes).into_response())
+    let kind = if name.ends_with(".gz") { "application/gzip" } else { "application/json" };
+    Ok(typed(kind, api.site.reports.of(&job.id)?.get(&name).await?))
 }
 
 impl Api {
@@ -126,7 +184,7 @@ impl Api {
             return Ok(parts_of(&self.site.ledger, job).await?);
         }
         let mut passes: Vec<(PassId, Vec<ShardParts>)> = Vec::new();
-        for chain in self.manifest(job).await?.chains {
+        for chain in self.manifest(job).await?.0.chains {
             let parts = ShardParts { range: chain.range, last_part: chain.last_part };
             match passes.iter_mut().find(|(pass, _)| *pass == chain.pass) {
                 Some((_, shards)) => shards.push(parts),
@@ -136,12 +194,24 @@ impl Api {
         Ok(passes)
     }
 
-    async fn manifest(&self, job: &JobRecord) -> Answer<Manifest> {
-        let under = valid_summary(job)?.strip_suffix(SUMMARY).unwrap_or_default();
-        let bytes = self.site.reports.of(&job.id)?.get(&format!("{under}manifest.json")).await?;
-        let damaged = |e: serde_json::Error| Problem::new(Kind::Broken, format!("the manifest: {e}"), "it is damaged");
-        serde_json::from_slice(&bytes).map_err(damaged)
+    /// The manifest and its bytes.
+    async fn manifest(&self, job: &JobRecord) -> Answer<(Manifest, Vec<u8>)> {
+        let bytes = self.site.reports.of(&job.id)?.get(&manifest_name(job)?).await?;
+        Ok((serde_json::from_slice(&bytes).map_err(|e| damaged("the manifest", &e))?, bytes))
     }
+}
+
+fn damaged(what: &str, error: &serde_json::Error) -> Problem {
+    Problem::new(Kind::Broken, format!("{what}: {error}"), "it is damaged")
+}
+
+fn manifest_name(job: &JobRecord) -> Answer<String> {
+    Ok(format!("{}manifest.json", valid_summary(job)?.strip_suffix(SUMMARY).unwrap_or_default()))
+}
+
+/// The manifest as a file like those that it names.
+fn own_entry(job: &JobRecord, bytes: &[u8]) -> Answer<FileEntry> {
+    Ok(FileEntry::of(&manifest_name(job)?, bytes, 0))
 }
 
 /// Name of the summary that counts.

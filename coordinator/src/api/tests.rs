@@ -490,9 +490,20 @@ async fn a_report_is_read_by_the_names_of_its_manifest_only() {
     assert_eq!(summary.job, id);
     let (_, body) = get("report/files").await;
     let files: body::ReportFiles = serde_json::from_str(&body).unwrap();
-    assert_eq!(files.files.iter().map(|file| file.name.as_str()).collect::<Vec<_>>(), ["e1/summary.json"]);
+    assert_eq!(
+        files.files.iter().map(|file| file.name.as_str()).collect::<Vec<_>>(),
+        ["e1/manifest.json", "e1/summary.json"]
+    );
     assert_eq!(get("report/files/e1/summary.json").await.0, 200);
-    for name in ["spec.json", "e1/manifest.json", "../secret.key", "%2e%2e/%2e%2e/secret.key", "x"] {
+    assert_eq!(get("report/files/e1/manifest.json").await.0, 200);
+    assert!(get("report?format=html").await.1.starts_with("<!doctype html>"));
+    assert!(get("report?format=text").await.1.starts_with("Key rotation of "));
+    assert_eq!(get("report?format=json").await.1, get("report").await.1);
+    assert_eq!(get("report?format=csv").await, (200, String::new()));
+    assert_eq!(get("report?format=pdf").await.0, 400);
+    for name in
+        ["spec.json", "e2/manifest.json", "../secret.key", "%2e%2e/%2e%2e/secret.key", "parts/../spec.json", "x"]
+    {
         let path = format!("/v1/jobs/{id}/report/files/{name}");
         assert_eq!(stand.ask("view", "get", &path, "").await.0, 404, "{name}");
     }

@@ -45,7 +45,9 @@ pub struct FileEntry {
 }
 
 impl FileEntry {
-    pub(super) fn of(name: &str, bytes: &[u8], rows: u64) -> Self {
+    /// Of a file's bytes.
+    #[must_use]
+    pub fn of(name: &str, bytes: &[u8], rows: u64) -> Self {
         Self { name: name.to_owned(), bytes: bytes.len() as u64, rows, sha256: super::sha256(bytes) }
     }
 }

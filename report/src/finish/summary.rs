@@ -74,6 +74,59 @@ pub struct Summary {
     pub leftover_uploads: Vec<LeftoverUpload>,
     /// Lines for people.
     pub notes: Vec<String>,
+    /// When `verifying` had listed the scope again; `None` where the job ended before, or in summaries of older writers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verified: Option<Verified>,
+    /// How many versions were under which encryption before and after; the commonest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub key_flows: Vec<KeyFlow>,
+    /// When the outcomes were written down; `None` where the parts do not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeline: Option<Timeline>,
+}
+
+/// The second listing of the scope, which the rows were compared with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Verified {
+    /// When that listing ended.
+    pub checked_at: Timestamp,
+    /// How many versions it showed, delete markers and what the file's rules leave out with them.
+    pub versions_listed: u64,
+}
+
+/// Versions that were under one encryption before the job and are under the same or another after it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KeyFlow {
+    /// Before, as the rows name it; `(others)` for all beyond the first 1,000 pairs.
+    pub before: String,
+    /// After.
+    pub after: String,
+    /// How many versions.
+    pub versions: u64,
+    /// Bytes of their bodies.
+    pub bytes: u64,
+}
+
+/// Outcomes over the time from the job's start to its end, in steps of equal length.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Timeline {
+    /// Length of a step, in milliseconds.
+    pub step_ms: u64,
+    /// The steps; the first begins with the job.
+    pub steps: Vec<Step>,
+}
+
+/// What became known in one step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Step {
+    /// Versions that got an outcome.
+    pub scanned: u64,
+    /// Those of them that were rotated.
+    pub rotated: u64,
 }
 
 /// A row that failed or is in conflict.
@@ -179,8 +232,7 @@ impl Summary {
         if let Some(notify) = &mut spec.notify {
             notify.token = None;
         }
-        let unknown: u64 = tally.unknown.values().sum();
-        let old_keys = tally.keys.into_iter().map(|(key, counts)| old_key(key, counts, input.checked, unknown));
+        let old_keys = old_keys(tally.keys, &tally.unknown, input.checked);
         let command = |(key, upload_id): &(String, String)| LeftoverUpload {
             key: key.clone(),
             upload_id: upload_id.clone(),
@@ -205,12 +257,39 @@ impl Summary {
             exceptions: tally.exceptions,
             failed: tally.failed,
             strategies: tally.strategies,
-            old_keys: old_keys.collect(),
+            old_keys,
             unknown_keys: tally.unknown,
             scope_notes: scope_notes.into_iter().flatten().map(str::to_owned).collect(),
             leftover_uploads: input.leftovers.iter().map(command).collect(),
             notes: input.notes.clone(),
+            verified: input.checked.map(|(checked_at, versions_listed)| Verified { checked_at, versions_listed }),
+            key_flows: tally.flows.ended(),
+            timeline: tally.times.map(super::flow::Times::ended),
         }
+    }
+}
+
+impl Summary {
+    /// Which of its sums are not those of the rows, by their names.
+    pub(super) fn differs_from(&self, tally: Tally) -> Vec<&'static str> {
+        let verdicts = self.verified.map(|verified| (verified.checked_at, verified.versions_listed));
+        let same = |ours: &[OldKey], theirs: &[OldKey]| {
+            let sums = |old: &OldKey| (old.key.clone(), old.left, old.still.clone());
+            ours.iter().map(sums).eq(theirs.iter().map(sums))
+        };
+        let flows = tally.flows.ended();
+        let sums = [
+            ("`counts`", self.counts == tally.counts),
+            ("versions `scanned`", self.scanned == tally.counts.scanned()),
+            ("`exceptions`", self.exceptions == tally.exceptions),
+            ("samples `failed`", self.failed == tally.failed),
+            ("`strategies`", self.strategies == tally.strategies),
+            ("`unknownKeys`", self.unknown_keys == tally.unknown),
+            // Older writers have none.
+            ("`keyFlows`", self.key_flows.is_empty() || self.key_flows == flows),
+            ("`oldKeys`", same(&self.old_keys, &old_keys(tally.keys, &tally.unknown, verdicts))),
+        ];
+        sums.into_iter().filter(|(_, fits)| !fits).map(|(name, _)| name).collect()
     }
 }
 
@@ -225,6 +304,15 @@ pub fn abort_command(endpoint: Option<&str>, bucket: &str, key: &str, upload_id:
         quoted(key),
         quoted(upload_id)
     )
+}
+
+fn old_keys(
+    keys: BTreeMap<String, KeyTally>,
+    unknown: &BTreeMap<String, u64>,
+    checked: Option<(Timestamp, u64)>,
+) -> Vec<OldKey> {
+    let unknown: u64 = unknown.values().sum();
+    keys.into_iter().map(|(key, counts)| old_key(key, counts, checked, unknown)).collect()
 }
 
 fn old_key(key: String, counts: KeyTally, checked: Option<(Timestamp, u64)>, unknown: u64) -> OldKey {

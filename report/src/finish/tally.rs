@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use keyrotate_proto::capability::FrozenTarget;
 use keyrotate_proto::key::KeyName;
 use keyrotate_proto::outcome::{Counts, Outcome, SkipReason, Strategy};
+use keyrotate_proto::part::PartHeader;
 use keyrotate_proto::row::{Row, Seal};
 
+use super::flow::{Flows, Times};
 use super::summary::{Sample, StrategyCount};
 
 /// More distinct keys than these are counted together.
@@ -29,6 +32,13 @@ pub(super) struct Tally {
     pub(super) keys: BTreeMap<String, KeyTally>,
     /// Versions whose key nobody looked at, by outcome and reason.
     pub(super) unknown: BTreeMap<String, u64>,
+    pub(super) flows: Flows,
+    pub(super) times: Option<Times>,
+}
+
+/// Whether there is nothing in the scope that could be under a key.
+pub(super) fn is_nothing(outcome: Outcome) -> bool {
+    matches!(outcome, Outcome::Skipped(SkipReason::Gone | SkipReason::Own | SkipReason::DeleteMarker))
 }
 
 /// What is counted of one key that is not the target.
@@ -48,11 +58,20 @@ impl Tally {
             strategies: BTreeMap::new(),
             keys: BTreeMap::new(),
             unknown: BTreeMap::new(),
+            flows: Flows::default(),
+            times: None,
         }
+    }
+
+    /// Counts a part into the time at which it was written, where it says when.
+    pub(super) fn note(&mut self, header: &PartHeader, (started, ended): (Timestamp, Timestamp)) {
+        let Some(written) = header.written else { return };
+        self.times.get_or_insert_with(|| Times::between(started, ended)).add(written, header);
     }
 
     pub(super) fn add(&mut self, row: &Row) {
         row.count_into(&mut self.counts);
+        self.flows.add(row);
         if row.outcome.is_exception() {
             *self.exceptions.entry(row.outcome.reason().to_owned()).or_default() += 1;
         }
@@ -85,7 +104,7 @@ impl Tally {
     }
 
     fn add_left(&mut self, row: &Row) {
-        if let Outcome::Skipped(SkipReason::Gone | SkipReason::Own | SkipReason::DeleteMarker) = row.outcome {
+        if is_nothing(row.outcome) {
             return;
         }
         let reason = match row.outcome.reason() {

@@ -1,42 +1,10 @@
 use keyrotate_proto::key::KeyName;
 use keyrotate_proto::outcome::{Evidence, FailReason, FilterReason, Outcome, SkipReason, Strategy};
 use keyrotate_proto::row::{Row, Seal};
-use keyrotate_proto::spec::{Dialect, Filter, Notify, Options, Retry, SPEC_VERSION, Target};
 
 use super::*;
-use crate::testing::{range, row, shard};
+use crate::testing::{input, range, row, shard};
 use crate::{FolderStore, MemoryStore};
-
-fn input(passes: Vec<(PassId, Vec<ShardParts>)>) -> FinishInput {
-    let key = KeyName("new".into());
-    FinishInput {
-        under: String::new(),
-        job: JobId::new(1, [0; 10]),
-        spec: JobSpec {
-            version: SPEC_VERSION,
-            dialect: Dialect::Minio,
-            bucket: "b".into(),
-            prefix: String::new(),
-            target: Target::SseKms { key: Some(key.clone()), context: None },
-            filter: Filter::default(),
-            notify: Some(Notify { endpoint: "https://n.example".into(), token: Some("Bearer s3cr3t".into()) }),
-            retry: Retry::default(),
-            options: Options::default(),
-        },
-        store: "https://s:9000".into(),
-        endpoint: Some("https://s:9000".into()),
-        is_minio: true,
-        target: Some(FrozenTarget::SseKms { key, context: None }),
-        state: JobState::Completed,
-        started: Timestamp::UNIX_EPOCH,
-        ended: Timestamp::from_second(60).unwrap(),
-        passes,
-        counts: Counts::default(),
-        checked: Some((Timestamp::from_second(50).unwrap(), 7)),
-        leftovers: vec![("it's".into(), "-u".into())],
-        notes: vec!["a note".into()],
-    }
-}
 
 fn with(mut row: Row, change: impl FnOnce(&mut Row)) -> Row {
     change(&mut row);
@@ -155,6 +123,79 @@ async fn every_damaged_or_missing_file_is_found() {
         store.put(&name, good).await.unwrap();
     }
     check(&store, "").await.unwrap();
+}
+
+/// What is wrong with the report, in words.
+async fn faults(store: &Arc<dyn ReportStore>) -> String {
+    let faults = check_all(store, "").await.unwrap_err();
+    faults.iter().map(|fault| keyrotate_proto::say::chain(fault)).collect::<Vec<_>>().join("\n")
+}
+
+#[tokio::test]
+async fn every_fault_is_named_not_the_first_alone() {
+    let store: Arc<dyn ReportStore> = Arc::new(MemoryStore::new());
+    finish(&store, input(two_passes(&*store).await)).await.unwrap();
+    let parts: Vec<_> = store.list("parts/").await.unwrap();
+    let (one, other) = (store.get(&parts[0]).await.unwrap(), store.get(&parts[1]).await.unwrap());
+    store.put(&parts[0], other).await.unwrap();
+    store.put(&parts[1], one).await.unwrap();
+    let said = faults(&store).await;
+    assert!(parts[..2].iter().all(|part| said.contains(&format!("`{part}`: its size or hash"))), "{said}");
+}
+
+#[tokio::test]
+async fn a_sum_that_was_changed_is_found_though_the_hashes_were_mended() {
+    let store: Arc<dyn ReportStore> = Arc::new(MemoryStore::new());
+    let good = finish(&store, input(two_passes(&*store).await)).await.unwrap();
+    type Change = fn(&mut Summary);
+    let changes: [(&str, Change); 6] = [
+        ("counts", |s| s.counts.rotated_bytes += 1),
+        ("scanned", |s| s.scanned -= 1),
+        ("exceptions", |s| s.exceptions.clear()),
+        ("oldKeys", |s| s.old_keys[0].still.versions = 0),
+        ("keyFlows", |s| s.key_flows[0].versions += 1),
+        ("failed", |s| s.failed.clear()),
+    ];
+    let text = store.get("manifest.json").await.unwrap();
+    for (name, change) in changes {
+        let mut summary = good.clone();
+        change(&mut summary);
+        let mut manifest: Manifest = serde_json::from_slice(&text).unwrap();
+        manifest.summary = files::put_json(&store, "summary.json", &summary).await.unwrap();
+        files::put_json(&store, "manifest.json", &manifest).await.unwrap();
+        let said = faults(&store).await;
+        assert!(said.contains("`summary.json`") && said.contains(name), "{name}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn a_chain_that_stops_before_its_shards_end_is_found() {
+    let store: Arc<dyn ReportStore> = Arc::new(MemoryStore::new());
+    let mut passes = two_passes(&*store).await;
+    passes[0].1[0].range.end = Some("dd".into());
+    finish(&store, input(passes)).await.unwrap();
+    let said = faults(&store).await;
+    assert!(said.contains("does not cover the range of its shard"), "{said}");
+}
+
+#[tokio::test]
+async fn pictures_are_of_sums_that_are_bounded() {
+    let store: Arc<dyn ReportStore> = Arc::new(MemoryStore::new());
+    let summary = finish(&store, input(two_passes(&*store).await)).await.unwrap();
+    let line = summary.timeline.unwrap();
+    assert_eq!((line.step_ms, line.steps.len()), (1000, 60));
+    assert_eq!(line.steps.iter().map(|step| step.rotated).sum::<u64>(), 3);
+    assert_eq!((line.steps[0].scanned, line.steps[10].scanned), (5, 3));
+    let first = &summary.key_flows[0];
+    assert_eq!((first.before.as_str(), first.after.as_str(), first.versions), ("sse-kms:old", "sse-kms:new", 2));
+    assert_eq!(summary.key_flows.iter().map(|flow| flow.versions).sum::<u64>(), 7);
+    assert_eq!(summary.verified.unwrap().versions_listed, 7);
+    let mut flows = flow::Flows::default();
+    for n in 0..1_005 {
+        flows.add(&with(row("k", None, Outcome::Conflict), |r| r.after = under(&format!("key-{n}"))));
+    }
+    let flows = flows.ended();
+    assert_eq!((flows.len(), flows.last().unwrap().versions), (1_001, 5));
 }
 
 #[tokio::test]

@@ -32,6 +32,12 @@ impl FolderStore {
         Ok(Self { dir })
     }
 
+    /// The store in `dir`, for reading: nothing is made there.
+    #[must_use]
+    pub fn existing(dir: impl Into<PathBuf>) -> Self {
+        Self { dir: dir.into() }
+    }
+
     async fn write(&self, name: &str, bytes: Vec<u8>, overwrite: bool) -> Result<(), ReportError> {
         check_name(name)?;
         let (dir, path) = (self.dir.clone(), self.dir.join(name));
