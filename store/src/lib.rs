@@ -82,4 +82,9 @@ pub trait Store: Send + Sync + std::fmt::Debug {
 
     /// What the bucket's configuration says. What the store does not answer, or does not let us see, is `None`.
     async fn bucket(&self, bucket: &str) -> Result<BucketFacts>;
+
+    /// What the store does about writes into the bucket. A store that never says so sees nothing.
+    async fn reactions(&self, _bucket: &str) -> Result<Reactions> {
+        Ok(Reactions::default())
+    }
 }

@@ -29,8 +29,8 @@ pub use heads::HeadTimes;
 
 use crate::{
     Acl, Body, BucketFacts, CopyRequest, ErrorKind, GetRequest, Guard, HeadRequest, InPlace, ListPage, ListRequest,
-    NewObject, Object, ObjectAt, Part, PartCopyRequest, PutRequest, Result, Store, StoreError, StoreIdentity, Tags,
-    Upload, Written,
+    NewObject, Object, ObjectAt, Part, PartCopyRequest, PutRequest, Reactions, Result, Store, StoreError,
+    StoreIdentity, Tags, Upload, Written,
 };
 
 /// Bounds of the tries of one call.
@@ -349,6 +349,10 @@ impl<S: Store> Store for Retrying<S> {
 
     async fn bucket(&self, bucket: &str) -> Result<BucketFacts> {
         self.run(Effect::Repeatable, || Some(self.inner.bucket(bucket))).await
+    }
+
+    async fn reactions(&self, bucket: &str) -> Result<Reactions> {
+        self.run(Effect::Repeatable, || Some(self.inner.reactions(bucket))).await
     }
 }
 

@@ -451,6 +451,34 @@ pub struct BucketFacts {
     pub server_date: Option<Timestamp>,
 }
 
+/// What a store does about writes into a bucket. `None`: it does not say, or does not let us see it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reactions {
+    /// Lifecycle rules that are switched on.
+    pub lifecycle: Option<Vec<LifecycleRule>>,
+    /// Where the replication rules that are switched on lead to: the names of the buckets.
+    pub replication: Option<Vec<String>>,
+    /// Who is told of events: names of queues, topics, functions.
+    pub events: Option<Vec<String>>,
+    /// What the store calls itself in the `Server` header.
+    pub server: Option<String>,
+}
+
+/// A lifecycle rule, as far as it goes by the age of objects.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LifecycleRule {
+    /// Its name; empty where it has none.
+    pub id: String,
+    /// What the keys begin with that it is for; empty for all, or where other conditions are added.
+    pub prefix: String,
+    /// Days after which current versions expire.
+    pub expires: Option<u32>,
+    /// Days after which current versions move to another storage class.
+    pub moves: Option<u32>,
+    /// Days after which versions that are no longer current expire.
+    pub noncurrent_expires: Option<u32>,
+}
+
 type ByteStream = Pin<Box<dyn Stream<Item = Result<Bytes>> + Send + Sync>>;
 
 /// A body: in memory, or a stream of known length that can be read once.

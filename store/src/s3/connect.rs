@@ -112,8 +112,15 @@ pub enum ConnectError {
 
 type Result<T> = std::result::Result<T, ConnectError>;
 
-/// The client, and which store it talks to.
-pub(super) async fn client(config: &S3Config) -> Result<(aws_sdk_s3::Client, StoreIdentity)> {
+/// A client, which store it talks to and as whom.
+pub(super) struct Connected {
+    pub(super) client: aws_sdk_s3::Client,
+    pub(super) identity: StoreIdentity,
+    pub(super) access_key_id: String,
+}
+
+/// Makes the client.
+pub(super) async fn client(config: &S3Config) -> Result<Connected> {
     let http = http_client(config)?;
     let timeouts = TimeoutConfig::builder().connect_timeout(config.timeouts.connect).build();
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
@@ -134,7 +141,7 @@ pub(super) async fn client(config: &S3Config) -> Result<(aws_sdk_s3::Client, Sto
 }
 
 /// What is made of what the chain found.
-async fn of(sdk: &SdkConfig, config: &S3Config) -> Result<(aws_sdk_s3::Client, StoreIdentity)> {
+async fn of(sdk: &SdkConfig, config: &S3Config) -> Result<Connected> {
     let endpoint = config.endpoint.clone().or_else(|| endpoint_of(sdk)).filter(|endpoint| !endpoint.is_empty());
     let credentials = sdk.credentials_provider().ok_or_else(|| {
         ConnectError::Credentials(aws_credential_types::provider::error::CredentialsError::not_loaded_no_source())
@@ -163,7 +170,8 @@ async fn of(sdk: &SdkConfig, config: &S3Config) -> Result<(aws_sdk_s3::Client, S
             StoreIdentity(format!("aws:{}:{account}", partition(region)))
         }
     };
-    Ok((aws_sdk_s3::Client::from_conf(builder.build()), identity))
+    let access_key_id = credentials.access_key_id().to_owned();
+    Ok(Connected { client: aws_sdk_s3::Client::from_conf(builder.build()), identity, access_key_id })
 }
 
 /// The SDK shows it as `app/keyrotate-VERSION`; a slash is not allowed inside.
@@ -308,14 +316,16 @@ mod tests {
     #[tokio::test]
     async fn an_endpoint_means_path_style_and_a_region_by_default() {
         let config = S3Config::default();
-        let (client, identity) = of(&found(Some("http://Store:9000"), None, None), &config).await.unwrap();
+        let Connected { client, identity, .. } =
+            of(&found(Some("http://Store:9000"), None, None), &config).await.unwrap();
         let url = asked(&client).await.to_ascii_lowercase();
         assert!(url.starts_with("http://store:9000/bucket/key?") && url.contains("%2fus-east-1%2fs3%2f"), "{url}");
         assert_eq!(identity.0, "http://store:9000");
-        let (client, _) = of(&found(Some("http://store:9000"), Some("eu-west-1"), None), &config).await.unwrap();
+        let Connected { client, .. } =
+            of(&found(Some("http://store:9000"), Some("eu-west-1"), None), &config).await.unwrap();
         assert!(asked(&client).await.contains("%2Feu-west-1%2Fs3%2F"));
         let own = S3Config { endpoint: Some("http://other".into()), ..config };
-        let (client, identity) = of(&found(Some("http://store:9000"), None, None), &own).await.unwrap();
+        let Connected { client, identity, .. } = of(&found(Some("http://store:9000"), None, None), &own).await.unwrap();
         assert!(asked(&client).await.starts_with("http://other/bucket/key?"));
         assert_eq!(identity.0, "http://other:80");
     }
@@ -323,13 +333,14 @@ mod tests {
     #[tokio::test]
     async fn without_an_endpoint_the_store_is_an_account_of_aws() {
         let config = S3Config::default();
-        let (client, identity) = of(&found(None, Some("cn-north-1"), Some("123456789012")), &config).await.unwrap();
+        let Connected { client, identity, .. } =
+            of(&found(None, Some("cn-north-1"), Some("123456789012")), &config).await.unwrap();
         assert_eq!(identity.0, "aws:aws-cn:123456789012");
         let url = asked(&client).await;
         assert!(url.starts_with("https://bucket.s3.cn-north-1.amazonaws.com.cn/key?"), "{url}");
-        let error = of(&found(None, None, Some("123456789012")), &config).await.unwrap_err();
+        let error = of(&found(None, None, Some("123456789012")), &config).await.err().unwrap();
         assert!(matches!(error, ConnectError::NoRegion), "{error}");
-        let error = of(&found(Some(""), None, Some("123456789012")), &config).await.unwrap_err();
+        let error = of(&found(Some(""), None, Some("123456789012")), &config).await.err().unwrap();
         assert!(matches!(error, ConnectError::NoRegion), "an empty variable is none: {error}");
     }
 

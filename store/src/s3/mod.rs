@@ -13,6 +13,7 @@ mod errors;
 mod headers;
 mod list;
 mod multipart;
+mod reactions;
 mod xml;
 
 use std::error::Error;
@@ -31,7 +32,7 @@ pub use encode::update_encryption_body;
 
 use crate::{
     Acl, Body, BucketFacts, CopyRequest, Directive, ErrorKind, GetRequest, Guard, HeadRequest, InPlace, ListPage,
-    ListRequest, NewObject, Object, ObjectAt, Part, PartCopyRequest, PutRequest, Result, Store, StoreError,
+    ListRequest, NewObject, Object, ObjectAt, Part, PartCopyRequest, PutRequest, Reactions, Result, Store, StoreError,
     StoreIdentity, Tags, Upload, Written,
 };
 use call::{Shape, Tap};
@@ -42,6 +43,7 @@ use encode::{bare_etag, copy_source, quoted, tagging};
 pub struct S3Store {
     client: Client,
     identity: StoreIdentity,
+    access_key_id: String,
     timeouts: Timeouts,
 }
 
@@ -55,8 +57,14 @@ impl S3Store {
     /// # Errors
     /// Where endpoint, region, certificates, credentials or account are missing or wrong.
     pub async fn connect(config: S3Config) -> std::result::Result<Self, ConnectError> {
-        let (client, identity) = connect::client(&config).await?;
-        Ok(Self { client, identity, timeouts: config.timeouts })
+        let connect::Connected { client, identity, access_key_id } = connect::client(&config).await?;
+        Ok(Self { client, identity, access_key_id, timeouts: config.timeouts })
+    }
+
+    /// Whom requests were signed as when it was made; credentials that expire may go by another id later.
+    #[must_use]
+    pub fn access_key_id(&self) -> &str {
+        &self.access_key_id
     }
 
     /// The SDK's client itself, with the HTTP settings of [`S3Store::connect`]: what everything here is measured against.
@@ -266,6 +274,10 @@ impl Store for S3Store {
 
     async fn bucket(&self, bucket: &str) -> Result<BucketFacts> {
         self.bucket_facts(bucket).await
+    }
+
+    async fn reactions(&self, bucket: &str) -> Result<Reactions> {
+        self.bucket_reactions(bucket).await
     }
 }
 

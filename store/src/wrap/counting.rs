@@ -9,7 +9,8 @@ use keyrotate_telemetry::names::STORE_OPERATIONS;
 
 use crate::{
     Acl, Body, BucketFacts, CopyRequest, GetRequest, Guard, HeadRequest, InPlace, ListPage, ListRequest, NewObject,
-    Object, ObjectAt, Part, PartCopyRequest, PutRequest, Result, Store, StoreIdentity, Tags, Upload, Written,
+    Object, ObjectAt, Part, PartCopyRequest, PutRequest, Reactions, Result, Store, StoreIdentity, Tags, Upload,
+    Written,
 };
 
 /// One method of [`Store`].
@@ -224,6 +225,11 @@ impl<S: Store> Store for Counting<S> {
     async fn bucket(&self, bucket: &str) -> Result<BucketFacts> {
         self.calls.add(Operation::Bucket);
         self.inner.bucket(bucket).await
+    }
+
+    async fn reactions(&self, bucket: &str) -> Result<Reactions> {
+        self.calls.add(Operation::Bucket);
+        self.inner.reactions(bucket).await
     }
 }
 

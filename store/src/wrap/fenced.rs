@@ -24,8 +24,8 @@ use tokio::sync::Notify;
 
 use crate::{
     Acl, Body, BucketFacts, CopyRequest, ErrorKind, GetRequest, Guard, HeadRequest, InPlace, ListPage, ListRequest,
-    NewObject, Object, ObjectAt, Part, PartCopyRequest, PutRequest, Result, Store, StoreError, StoreIdentity, Tags,
-    Upload, Written,
+    NewObject, Object, ObjectAt, Part, PartCopyRequest, PutRequest, Reactions, Result, Store, StoreError,
+    StoreIdentity, Tags, Upload, Written,
 };
 
 tokio::task_local! {
@@ -226,6 +226,10 @@ impl<S: Store> Store for Fenced<S> {
 
     async fn bucket(&self, bucket: &str) -> Result<BucketFacts> {
         self.0.bucket(bucket).await
+    }
+
+    async fn reactions(&self, bucket: &str) -> Result<Reactions> {
+        self.0.reactions(bucket).await
     }
 }
 

@@ -13,8 +13,8 @@ use tokio::time::Instant;
 use super::counting::{OPERATIONS, Operation};
 use crate::{
     Acl, Body, BucketFacts, CopyRequest, ErrorKind, GetRequest, Guard, HeadRequest, InPlace, ListPage, ListRequest,
-    NewObject, Object, ObjectAt, Part, PartCopyRequest, PutRequest, Result, Store, StoreIdentity, Tags, Upload,
-    Written,
+    NewObject, Object, ObjectAt, Part, PartCopyRequest, PutRequest, Reactions, Result, Store, StoreIdentity, Tags,
+    Upload, Written,
 };
 
 /// Measures the calls that pass to the store inside.
@@ -151,5 +151,9 @@ impl<S: Store> Store for Measured<S> {
 
     async fn bucket(&self, bucket: &str) -> Result<BucketFacts> {
         self.measure(Operation::Bucket, self.inner.bucket(bucket)).await
+    }
+
+    async fn reactions(&self, bucket: &str) -> Result<Reactions> {
+        self.measure(Operation::Bucket, self.inner.reactions(bucket)).await
     }
 }
