@@ -8,6 +8,8 @@ use keyrotate_config::token::{Role, Scope, TokenName};
 use keyrotate_config::{Calls, StoreName};
 use keyrotate_telemetry::LogFormat;
 
+use crate::scope::ScopeArg;
+
 /// Rotates the encryption key of every object in a bucket, on any S3-compatible store.
 #[derive(Debug, Parser)]
 #[command(name = "keyrotate", version, max_term_width = 100, arg_required_else_help = true)]
@@ -58,7 +60,8 @@ pub(crate) enum Verb {
     /// Look after messages that no worker could work on.
     #[command(subcommand)]
     Dlq(DlqVerb),
-    /// Look at what a fleet stands on, RabbitMQ and Redis, and say what to mend.
+    /// Look at everything that a rotation stands on, and say what to mend: settings, KES, a store and its bucket,
+    /// RabbitMQ and Redis.
     Doctor(DoctorArgs),
     /// Look after keys on the KES that the environment names.
     #[command(subcommand)]
@@ -364,8 +367,23 @@ pub(crate) struct DlqRequeueArgs {
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct DoctorArgs {
+    /// The bucket to rotate: `ALIAS/BUCKET[/PREFIX]`, or `s3://BUCKET[/PREFIX]` on the store that AWS_* name.
+    #[arg(value_name = "ALIAS/BUCKET")]
+    pub(crate) scope: Option<ScopeArg>,
     #[arg(from_global)]
     pub(crate) config: Option<PathBuf>,
+    /// The target key [default: as of a job without one, the store's own default]
+    #[arg(long, value_name = "KEY")]
+    pub(crate) key: Option<String>,
+    /// Write no probe objects; what the store can do is then not known.
+    #[arg(long)]
+    pub(crate) no_probes: bool,
+    /// Key prefix of the probe objects in the bucket [default: the configuration's for that store, else `.keyrotate/`]
+    #[arg(long, value_name = "PREFIX", value_parser = probe_prefix)]
+    pub(crate) probe_prefix: Option<String>,
+    /// Make the probe objects in this bucket instead; `update-encryption` is then never used.
+    #[arg(long, value_name = "BUCKET")]
+    pub(crate) probe_bucket: Option<String>,
     /// How results are printed.
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub(crate) output: Output,

@@ -138,7 +138,8 @@ async fn begin(
     Ok((id.clone(), format!("job {id} begins")))
 }
 
-fn new_id(env: &Env, now: Timestamp) -> JobId {
+/// A name that no other job has.
+pub(crate) fn new_id(env: &Env, now: Timestamp) -> JobId {
     let mut random = [0; 10];
     env.fill(&mut random);
     JobId::new(u64::try_from(now.as_millisecond()).unwrap_or(0), random)

@@ -35,7 +35,7 @@ pub(crate) async fn to(name: Option<&str>, config: &Config, env: &Env) -> Result
     }
 }
 
-fn named(name: &str, config: &Config) -> Result<S3Config, Failure> {
+pub(crate) fn named(name: &str, config: &Config) -> Result<S3Config, Failure> {
     if let Some((_, settings)) = config.stores.iter().find(|(known, _)| known.as_str() == name) {
         return Ok(fleet::s3_config(settings));
     }
@@ -70,11 +70,16 @@ pub(crate) fn default_key() -> Option<String> {
 
 /// The KES that `MINIO_KMS_KES_*` name, if they name one.
 pub(crate) fn kes(env: &Env) -> Result<Option<Arc<dyn Kms>>, Failure> {
+    Ok(kes_client(env)?.map(|client| Arc::new(client) as Arc<dyn Kms>))
+}
+
+/// The same, by its own type.
+pub(crate) fn kes_client(env: &Env) -> Result<Option<KesClient>, Failure> {
     let mend = "set MINIO_KMS_KES_ENDPOINT and its companions as for MinIO, or none of them";
     let config = KesConfig::from_env(|name| std::env::var(name).ok());
     let config = config.map_err(|e| Failure::refused(format!("no KES: {}", chain(&e)), mend))?;
     let Some(config) = config else { return Ok(None) };
     let client = KesClient::new(config, env.clone());
     let client = client.map_err(|e| Failure::refused(format!("no KES: {}", chain(&e)), mend))?;
-    Ok(Some(Arc::new(client)))
+    Ok(Some(client))
 }

@@ -1,12 +1,20 @@
-//! `doctor`: looks at everything that a fleet stands on, changes nothing, and says what to do about what it does not like.
+//! `doctor`: looks at everything that a rotation stands on and says what to do about what it does not like. All that it
+//! writes are probe objects of its own, which it removes.
 
+mod bucket;
+mod kes;
 mod rabbitmq;
 mod redis;
+mod settings;
+mod store;
+mod strategies;
 
 use std::fmt;
+use std::io::IsTerminal as _;
 
-use keyrotate_config::{Given, Loaded};
+use keyrotate_config::{Config, Given, Loaded};
 use keyrotate_env::Env;
+use keyrotate_kms::Kms;
 use serde::Serialize;
 
 use crate::args::DoctorArgs;
@@ -22,7 +30,7 @@ pub(crate) enum Health {
     Green,
     /// It works, but not as well as it could; or it could not be seen.
     Yellow,
-    /// A fleet would not start, or lose work.
+    /// A rotation or a fleet would not start, or lose something.
     Red,
 }
 
@@ -39,7 +47,8 @@ impl fmt::Display for Health {
 /// One thing that was looked at.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Finding {
-    /// What it belongs to: `configuration`, `rabbitmq`, `redis`, `fleet`.
+    /// What it belongs to: `configuration`, `kes`, `store`, `bucket`, `strategies`, `rabbitmq`, `redis`,
+    /// `fleet`.
     pub(crate) section: &'static str,
     /// How good it is.
     pub(crate) health: Health,
@@ -75,16 +84,54 @@ struct Findings {
 /// Looks at all of it. Ends as a refused start does where something is red.
 pub(crate) async fn examine(args: DoctorArgs) -> Result<Exit, Failure> {
     let env = Env::system();
-    let loaded = crate::config::read(&Given::here(args.config, Vec::new()))?;
+    let loaded = crate::config::read(&Given::here(args.config.clone(), Vec::new()))?;
+    let config = &loaded.config;
     let mut findings = configuration(&loaded);
+    findings.extend(settings::examine(&|name| std::env::var(name).ok()));
     // Side by side: what does not answer is waited for.
-    let (rabbitmq, redis) = tokio::join!(rabbitmq::examine(&loaded.config, &env), redis::examine(&loaded.config, &env));
-    findings.extend(rabbitmq);
-    findings.extend(redis);
+    let ((kes, store), fleet) = tokio::join!(rotation(&args, config, &env), fleet(args.scope.is_some(), config, &env));
+    findings.extend(kes);
+    findings.extend(store);
+    findings.extend(fleet);
     let health = findings.iter().map(|finding| finding.health).max().unwrap_or(Health::Green);
     let findings = Findings { health, findings };
-    print(args.output, &findings, || shown(&findings.findings))?;
+    print(args.output, &findings, || shown(&findings.findings, colours()))?;
     Ok(if health == Health::Red { Exit::Refused } else { Exit::Completed })
+}
+
+/// KES, and the store where a bucket is named.
+async fn rotation(args: &DoctorArgs, config: &Config, env: &Env) -> (Vec<Finding>, Vec<Finding>) {
+    let client = match crate::connect::kes_client(env) {
+        Ok(client) => client,
+        Err(failure) => return (vec![Finding::of(kes::SECTION, &failure)], Vec::new()),
+    };
+    let key = args.key.clone().or_else(crate::connect::default_key);
+    let Some(scope) = &args.scope else {
+        let hint = "no bucket is named: `keyrotate doctor ALIAS/BUCKET` looks at a store and a bucket, too";
+        return (kes::examine(client.as_ref(), key.as_deref()).await, vec![Finding::green(store::SECTION, hint)]);
+    };
+    tokio::join!(
+        kes::examine(client.as_ref(), key.as_deref()),
+        store::examine(args, scope, config, client.as_ref().map(|client| client as &dyn Kms), env)
+    )
+}
+
+/// RabbitMQ and Redis. Whoever rotates on one machine has none of them, and needs none.
+async fn fleet(one_machine: bool, config: &Config, env: &Env) -> Vec<Finding> {
+    let (rabbitmq, redis) = (config.rabbitmq.url.is_some(), config.redis.url.is_some());
+    let optional = one_machine || !(rabbitmq || redis || config.reports.bucket.is_some());
+    let unneeded = |section| vec![Finding::green(section, "not configured: needed for a fleet only")];
+    let (rabbitmq, redis) = tokio::join!(
+        async { if rabbitmq || !optional { rabbitmq::examine(config, env).await } else { unneeded("rabbitmq") } },
+        async { if redis || !optional { redis::examine(config, env).await } else { unneeded("redis") } },
+    );
+    [rabbitmq, redis].concat()
+}
+
+/// Whether health is shown in colours.
+fn colours() -> bool {
+    let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    wanted && std::io::stdout().is_terminal()
 }
 
 /// Where each setting came from; never what it says, which may be a secret.
@@ -100,19 +147,54 @@ fn configuration(loaded: &Loaded) -> Vec<Finding> {
 }
 
 /// A heading for each section, a line for each finding, and below it what to do.
-fn shown(findings: &[Finding]) -> String {
+fn shown(findings: &[Finding], colours: bool) -> String {
     let (mut lines, mut section) = (Vec::new(), "");
     for finding in findings {
         if finding.section != section {
             section = finding.section;
             lines.push(section.to_owned());
         }
-        lines.push(format!("  {:<7}{}", finding.health, finding.what));
+        let word = format!("{:<7}", finding.health);
+        let word = if colours { coloured(finding.health, &word) } else { word };
+        lines.push(format!("  {word}{}", wrapped(&finding.what, 9)));
         if !finding.mend.is_empty() {
-            lines.push(format!("         → {}", finding.mend));
+            lines.push(format!("         → {}", wrapped(&finding.mend, 11)));
         }
     }
     lines.join("\n")
+}
+
+fn coloured(health: Health, word: &str) -> String {
+    let code = match health {
+        Health::Green => 32,
+        Health::Yellow => 33,
+        Health::Red => 31,
+    };
+    format!("\u{1b}[{code}m{word}\u{1b}[0m")
+}
+
+/// In lines of at most 100 letters, those after the first indented. What stands between backticks is to be copied, and
+/// stays in one line.
+fn wrapped(text: &str, indent: usize) -> String {
+    const WIDTH: usize = 100;
+    let (mut out, mut column, mut quoted) = (String::new(), indent, false);
+    for word in text.split(' ') {
+        let length = word.chars().count();
+        if !out.is_empty() {
+            if !quoted && column + 1 + length > WIDTH {
+                out.push('\n');
+                out.push_str(&" ".repeat(indent));
+                column = indent;
+            } else {
+                out.push(' ');
+                column += 1;
+            }
+        }
+        out.push_str(word);
+        column += length;
+        quoted ^= word.matches('`').count() % 2 == 1;
+    }
+    out
 }
 
 #[cfg(test)]
@@ -126,7 +208,7 @@ mod tests {
         let variables = [("KEYROTATE_REDIS_URL", "redis://me:s3cret@h"), ("KEYROTATE_REDIS_PREFIX", "team")];
         let variables: BTreeMap<_, _> = variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
         let loaded = keyrotate_config::load(&Given { variables, ..Given::default() }).unwrap();
-        let text = shown(&configuration(&loaded));
+        let text = shown(&configuration(&loaded), false);
         assert!(text.contains("`redis.url` from KEYROTATE_REDIS_URL") && !text.contains("s3cret"), "{text}");
     }
 
@@ -138,6 +220,6 @@ mod tests {
         ];
         let text =
             "rabbitmq\n  green  RabbitMQ 3.10.8\nredis\n  red    appendonly is no\n         → set `appendonly yes`";
-        assert_eq!(shown(&findings), text);
+        assert_eq!(shown(&findings, false), text);
     }
 }

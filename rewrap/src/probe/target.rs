@@ -13,6 +13,9 @@ use super::objects::{Form, Yard};
 /// What the canary's ciphertext is bound to.
 pub(super) const CANARY_CONTEXT: &[u8] = b"keyrotate canary";
 
+/// How the note begins that says that new objects will not be under the target.
+pub const NEW_OBJECTS: &str = "new objects will not get";
+
 /// Resolves the target through the store.
 pub(super) async fn resolve(yard: &Yard<'_>, bucket: &BucketFacts, target: &Target) -> Result<FrozenTarget, Refusal> {
     match target {
@@ -149,7 +152,7 @@ pub(super) async fn default_differs(
         }
     };
     Some(format!(
-        "new objects will not get {key} by themselves; to mend it: aws s3api put-bucket-encryption --bucket {name} \
+        "{NEW_OBJECTS} {key} by themselves; to mend it: aws s3api put-bucket-encryption --bucket {name} \
          --server-side-encryption-configuration '{{\"Rules\":[{{\"ApplyServerSideEncryptionByDefault\":{rule}}}]}}'"
     ))
 }
