@@ -166,7 +166,7 @@ fn bar(share: f64) -> String {
     )]
     let eighths = (share.clamp(0.0, 1.0) * (CELLS * 8) as f64) as usize;
     let mut bar = "█".repeat(eighths / 8);
-    if eighths % 8 > 0 {
+    if !eighths.is_multiple_of(8) {
         bar.push(EIGHTHS[eighths % 8]);
     }
     format!("{bar:░<CELLS$}")

@@ -173,10 +173,10 @@ fn coloured(health: Health, word: &str) -> String {
     format!("\u{1b}[{code}m{word}\u{1b}[0m")
 }
 
-/// In lines of at most 100 letters, those after the first indented. What stands between backticks is to be copied, and
+/// In lines of at most 80 letters, those after the first indented. What stands between backticks is to be copied, and
 /// stays in one line.
 fn wrapped(text: &str, indent: usize) -> String {
-    const WIDTH: usize = 100;
+    const WIDTH: usize = 80;
     let (mut out, mut column, mut quoted) = (String::new(), indent, false);
     for word in text.split(' ') {
         let length = word.chars().count();

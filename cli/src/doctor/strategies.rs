@@ -47,7 +47,7 @@ pub(super) fn judged(frozen: &Frozen, spec: &JobSpec, now: Timestamp) -> Vec<Fin
         let mut alike: Vec<(Vec<&str>, Choice)> = Vec::new();
         for (kind, name) in KINDS {
             let choice = choose(&rules, &object(frozen, spec, kind, size, parts, now), kind);
-            match alike.iter_mut().find(|(_, other)| *other == choice) {
+            match alike.iter_mut().find(|(_, other)| line(form, "", other) == line(form, "", &choice)) {
                 Some((names, _)) => names.push(name),
                 None => alike.push((vec![name], choice)),
             }
@@ -61,15 +61,14 @@ pub(super) fn judged(frozen: &Frozen, spec: &JobSpec, now: Timestamp) -> Vec<Fin
 
 fn line(form: &str, names: &str, choice: &Choice) -> Finding {
     match choice {
-        Choice::Use { strategy, guarded: true, why, .. } => {
-            Finding::green(SECTION, format!("{form} ({names}): {strategy}: {why}"))
-        }
-        Choice::Use { strategy, why, .. } => {
-            let what = format!("{form} ({names}): {strategy}, not guarded: {why}");
+        // Why the others are not taken fills a screen; a job's rows have it for each object.
+        Choice::Use { strategy, guarded: true, .. } => Finding::green(SECTION, format!("{form} ({names}): {strategy}")),
+        Choice::Use { strategy, .. } => {
+            let what = format!("{form} ({names}): {strategy}, not guarded");
             Finding::new(SECTION, Health::Yellow, what, "see to it that nobody else writes meanwhile")
         }
-        Choice::Skip { reason, why } => {
-            let what = format!("{form} ({names}): skipped ({reason}): {why}");
+        Choice::Skip { reason, .. } => {
+            let what = format!("{form} ({names}): skipped({reason}): {}", reason.explain());
             Finding::new(SECTION, Health::Yellow, what, format!("`keyrotate explain {reason}`"))
         }
         Choice::Head | Choice::Acl => Finding::green(SECTION, format!("{form} ({names}): decided for each object")),

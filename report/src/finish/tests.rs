@@ -187,7 +187,7 @@ async fn pictures_are_of_sums_that_are_bounded() {
     assert_eq!(line.steps.iter().map(|step| step.rotated).sum::<u64>(), 3);
     assert_eq!((line.steps[0].scanned, line.steps[10].scanned), (5, 3));
     let first = &summary.key_flows[0];
-    assert_eq!((first.before.as_str(), first.after.as_str(), first.versions), ("sse-kms:old", "sse-kms:new", 2));
+    assert_eq!((first.before.as_str(), first.after.as_str(), first.versions), ("sse-kms:old", "sse-kms:new", 3));
     assert_eq!(summary.key_flows.iter().map(|flow| flow.versions).sum::<u64>(), 7);
     assert_eq!(summary.verified.unwrap().versions_listed, 7);
     let mut flows = flow::Flows::default();
