@@ -14,7 +14,9 @@ const NODES: usize = 6;
 
 /// One bar, cut by outcome.
 pub(super) fn outcomes(sums: &[(&str, u64)], all: u64) -> String {
-    let mut svg = begin("Outcomes", "How many versions ended how; the table below has the numbers.", 28.0);
+    let svg = begin("Outcomes", "How many versions ended how; the table below has the numbers.", 28.0);
+    // It has no words that would be stretched, and is as wide as the page.
+    let mut svg = svg.replacen("<svg", "<svg preserveAspectRatio=\"none\"", 1);
     let wide = WIDTH - 2.0 * sums.len().saturating_sub(1) as f64;
     let mut x = 0.0;
     for (word, n) in sums {
