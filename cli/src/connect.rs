@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use keyrotate_checkpoint::record::{PROBE_PREFIX, ProbePlace};
 use keyrotate_config::Config;
 use keyrotate_env::Env;
 use keyrotate_kms::{KesClient, KesConfig, Kms};
@@ -61,6 +62,19 @@ async fn through(config: S3Config, mend: &str, env: &Env) -> Result<Connected, F
     let fenced = Fenced::new(Measured::new(DEFAULT_STORE, s3));
     let store = Retrying::new(fenced, RetryPolicy::default(), env.clone());
     Ok(Connected { store: store.into(), kms: kes(env)?, default_key: default_key() })
+}
+
+/// Where probe objects go: where the command line says, else where the configuration says for a store of its own.
+pub(crate) fn probe_place(
+    store: Option<&str>,
+    prefix: Option<String>,
+    bucket: Option<String>,
+    config: &Config,
+) -> ProbePlace {
+    let ours = config.stores.iter().find(|(name, _)| store == Some(name.as_str()));
+    let of_store = ours.map(|(_, settings)| settings.clone()).unwrap_or_default();
+    let prefix = prefix.or(of_store.probe_prefix).unwrap_or_else(|| PROBE_PREFIX.to_owned());
+    ProbePlace { prefix, bucket: bucket.or(of_store.probe_bucket) }
 }
 
 /// What the environment calls the default key.

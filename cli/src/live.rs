@@ -44,7 +44,7 @@ impl Screen {
         if let Some(bar) = &self.bar {
             // Asked each time: it may have been resized.
             let width = usize::from(Term::stderr().size().1);
-            bar.set_message(lines(status, width).join("\n"));
+            bar.set_message(lines(status, width, console::colors_enabled_stderr()).join("\n"));
             bar.tick();
             return;
         }
@@ -123,9 +123,9 @@ impl Pace {
 }
 
 /// What is drawn, no line wider than `width`: state, bar and pace; sums; limits; what is waited for; who works.
-fn lines(status: &JobStatus, width: usize) -> Vec<String> {
+fn lines(status: &JobStatus, width: usize, colours: bool) -> Vec<String> {
     let indent = " ".repeat(WORD + 1);
-    let mut lines = vec![format!("{} {}", word(&status.job.state), progress(status))];
+    let mut lines = vec![format!("{} {}", word(&status.job.state, colours), progress(status))];
     lines.extend(show::sums(status).map(|sums| format!("{indent}{sums}")));
     lines.extend(limits(status).map(|limits| format!("{indent}{limits}")));
     lines.extend(waits_for(status).map(|what| format!("{indent}{what}")));
@@ -133,15 +133,15 @@ fn lines(status: &JobStatus, width: usize) -> Vec<String> {
     lines.iter().map(|line| truncate_str(line, width, "…").into_owned()).collect()
 }
 
-/// The state, in its colour, unless NO_COLOR says otherwise.
-fn word(state: &str) -> String {
+/// The state, in its colour where there are any.
+fn word(state: &str, colours: bool) -> String {
     let style = match state {
         "completed" => Style::new().green(),
         "failed" | "failing" => Style::new().red(),
         "paused" | "awaiting-confirmation" | "cancelling" | "cancelled" => Style::new().yellow(),
         _ => Style::new().cyan(),
     };
-    style.for_stderr().apply_to(format!("{state:<WORD$}")).to_string()
+    style.force_styling(colours).apply_to(format!("{state:<WORD$}")).to_string()
 }
 
 /// Bar, share, pace and time left, as far as they are known.
@@ -220,7 +220,7 @@ mod tests {
     fn it_is_readable_in_80_columns() {
         let running =
             r#", "share": 0.471, "objectsPerSecond": 1234.0, "bytesPerSecond": 12345678.0, "etaSeconds": 192"#;
-        let drawn = lines(&status("running", running), 80);
+        let drawn = lines(&status("running", running), 80, false);
         let wanted = [
             "running    █████████▍░░░░░░░░░░  ~47%  1,234 obj/s  11.8 MiB/s  ETA 3m12s",
             "           15,000 rotated · 5,000 current  3.0 MiB rotated",
@@ -228,7 +228,7 @@ mod tests {
             "           process 7  8 slices",
         ];
         assert_eq!(drawn, wanted);
-        assert!(lines(&status("running", running), 40).iter().all(|line| line.chars().count() <= 40));
+        assert!(lines(&status("running", running), 40, false).iter().all(|line| line.chars().count() <= 40));
     }
 
     #[test]

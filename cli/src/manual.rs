@@ -1,7 +1,6 @@
 //! `completions` and `man`: what a shell and a reader want to know of the command line, made from its own definition, so
 //! that neither can say anything else than `--help`.
 
-use std::io::Write as _;
 use std::path::Path;
 
 use clap::CommandFactory as _;
@@ -9,18 +8,23 @@ use clap::CommandFactory as _;
 use crate::args::{Cli, CompletionsArgs, ManArgs};
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::jobs::verbs::write;
 use crate::say;
 
 /// Prints the completions of a shell.
 pub(crate) fn completions(args: &CompletionsArgs) -> Result<Exit, Failure> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "keyrotate", &mut script);
-    print(&script)
+    write(&script)?;
+    Ok(Exit::Completed)
 }
 
 /// Prints the manual page, or writes those of all verbs into a folder.
 pub(crate) fn man(args: &ManArgs) -> Result<Exit, Failure> {
-    let Some(dir) = &args.out else { return print(&page(Cli::command())?) };
+    let Some(dir) = &args.out else {
+        write(&page(Cli::command())?)?;
+        return Ok(Exit::Completed);
+    };
     std::fs::create_dir_all(dir).map_err(|e| Failure::io("can't make the folder", dir, &e))?;
     let mut command = Cli::command();
     command.build();
@@ -49,17 +53,6 @@ fn page(command: clap::Command) -> Result<Vec<u8>, Failure> {
     let written = clap_mangen::Man::new(command).render(&mut page);
     written.map_err(|e| Failure::io("can't write", Path::new("the manual page"), &e))?;
     Ok(page)
-}
-
-fn print(bytes: &[u8]) -> Result<Exit, Failure> {
-    let mut out = std::io::stdout().lock();
-    match out.write_all(bytes).and_then(|()| out.flush()) {
-        // Whoever reads it may have seen enough.
-        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Failure::io("can't write to", Path::new("standard output"), &e))
-        }
-        _ => Ok(Exit::Completed),
-    }
 }
 
 #[cfg(test)]

@@ -3,9 +3,8 @@
 use std::io::{IsTerminal, Write};
 use std::sync::Arc;
 
-use keyrotate_checkpoint::record::{JobRecord, PROBE_PREFIX, ProbePlace};
+use keyrotate_checkpoint::record::JobRecord;
 use keyrotate_checkpoint::{Ledger, LedgerError};
-use keyrotate_config::{Config, StoreName, StoreSettings};
 use keyrotate_coordinator::api::view;
 use keyrotate_coordinator::notify::Notifier;
 use keyrotate_coordinator::sealed::Sealer;
@@ -52,7 +51,12 @@ pub(crate) async fn run(args: RunArgs) -> Result<Exit, Failure> {
         permits: args.permits,
         rate: args.rate.or(parsed.spec.options.rate),
         confirmed: args.yes,
-        probes: probes(&args, &settings),
+        probes: connect::probe_place(
+            args.store.as_deref(),
+            args.probe_prefix.clone(),
+            args.probe_bucket.clone(),
+            &settings,
+        ),
         default_key: connected.default_key.clone(),
     };
     let session = Session {
@@ -66,15 +70,6 @@ pub(crate) async fn run(args: RunArgs) -> Result<Exit, Failure> {
         stays: true,
     };
     session.run(&parsed, connected.store, connected.kms, &env).await
-}
-
-/// Where probe objects go: where the command line says, else where the configuration says for a store of its own.
-fn probes(args: &RunArgs, settings: &Config) -> ProbePlace {
-    let ours = |(name, _): &(&StoreName, &StoreSettings)| args.store.as_deref() == Some(name.as_str());
-    let of_store = settings.stores.iter().find(ours).map(|(_, settings)| settings.clone()).unwrap_or_default();
-    let prefix = args.probe_prefix.clone().or(of_store.probe_prefix);
-    let bucket = args.probe_bucket.clone().or(of_store.probe_bucket);
-    ProbePlace { prefix: prefix.unwrap_or_else(|| PROBE_PREFIX.to_owned()), bucket }
 }
 
 fn wish(args: &RunArgs) -> Result<Wish, Failure> {
@@ -128,11 +123,11 @@ impl Session {
         let limits = local::limits(&self.config);
         let change = |job: &JobRecord, _| Ok(JobRecord { limits: limits.clone(), ..job.clone() });
         ledger.update_job(&job, change).await.map_err(checkpoint_broke)?;
-        let mut progress = Screen::new();
-        progress.line(&line);
+        let mut screen = Screen::new();
+        screen.line(&line);
         let mut local = Local::start(ledger, job.clone(), &place, env);
-        let seen = self.watch(&local, &mut progress, env).await;
-        progress.clear();
+        let seen = self.watch(&local, &mut screen, env).await;
+        screen.clear();
         if let Ok(false) = &seen
             && !local.until_told().await.map_err(checkpoint_broke)?
         {
@@ -148,7 +143,7 @@ impl Session {
             summary::print_place(&job, &report);
         }
         if interrupted && !job.state.is_ended() {
-            say_how_to_go_on(&progress, &job);
+            say_how_to_go_on(&screen, &job);
             return Ok(Exit::Interrupted);
         }
         Ok(Exit::of(&job.state, &totals.counts))
@@ -191,7 +186,7 @@ impl Session {
     }
 
     /// Until the job has ended, nobody waits for it any more, or a person interrupts; whether that was it.
-    async fn watch(&self, local: &Local, progress: &mut Screen, env: &Env) -> Result<bool, Failure> {
+    async fn watch(&self, local: &Local, screen: &mut Screen, env: &Env) -> Result<bool, Failure> {
         let mut signals = Signals::listen()?;
         let (mut objects, mut bytes) = (Pace::default(), Pace::default());
         let mut announced = false;
@@ -200,14 +195,14 @@ impl Session {
             // `keyrotate set` in another terminal may have changed them.
             local.limit(&job.limits);
             if let Some(frozen) = job.frozen.as_ref().filter(|_| !announced) {
-                keyrotate_coordinator::findings(frozen).iter().for_each(|line| progress.line(line));
+                keyrotate_coordinator::findings(frozen).iter().for_each(|line| screen.line(line));
                 announced = true;
             }
             let mut status = view::of(&job, &totals, env.now());
             let seen = local.meter().read();
             status.objects_per_second = objects.of(seen.outcomes.values().sum::<u64>() + seen.agree);
             status.bytes_per_second = bytes.of(seen.bytes);
-            progress.show(&status);
+            screen.show(&status);
             let leaves = matches!(job.state, JobState::Paused { .. }) && self.no_wait;
             if job.state.is_ended() || leaves {
                 return Ok(false);
@@ -219,7 +214,7 @@ impl Session {
             }
             if local::awaits_confirmation(&job) {
                 tokio::select! {
-                    confirmed = self.confirm(local, &job, progress) => confirmed?,
+                    confirmed = self.confirm(local, &job, screen) => confirmed?,
                     decided = local.until_decided() => decided.map_err(checkpoint_broke)?,
                     () = signals.recv() => return Ok(true),
                 }
@@ -227,7 +222,7 @@ impl Session {
             tokio::select! {
                 () = tokio::time::sleep(LOOK_EVERY) => {}
                 () = signals.recv() => {
-                    progress.line("stopping: what is in flight is finished and committed; again to end at once");
+                    screen.line("stopping: what is in flight is finished and committed; again to end at once");
                     signals.end_at_next();
                     return Ok(true);
                 }
@@ -236,14 +231,14 @@ impl Session {
     }
 
     /// The file names no key: the store's own default was learnt, and a person says yes.
-    async fn confirm(&self, local: &Local, job: &JobRecord, progress: &Screen) -> Result<(), Failure> {
+    async fn confirm(&self, local: &Local, job: &JobRecord, screen: &Screen) -> Result<(), Failure> {
         let target = match job.frozen.as_ref().map(|frozen| &frozen.target) {
             Some(FrozenTarget::SseKms { key, .. }) => format!("the store's default key `{key}`"),
             _ => "SSE-S3".to_owned(),
         };
         if !self.config.confirmed {
             let question = format!("Rotate every object in scope of `{}` to {target}? [y/N] ", job.spec.bucket);
-            let _hidden = progress.hide();
+            let _hidden = screen.hide();
             if !ask(&question).await {
                 let what = format!("the file names no key; the target would be {target}, and nobody said yes");
                 return Err(Failure::refused(what, "name the key under `encryption.key`, or pass --yes"));
@@ -253,10 +248,9 @@ impl Session {
     }
 }
 
-fn say_how_to_go_on(progress: &Screen, job: &JobRecord) {
+fn say_how_to_go_on(screen: &Screen, job: &JobRecord) {
     let id = &job.id;
-    progress
-        .line(&format!("job {id} is interrupted; the same command goes on with it, `keyrotate cancel {id}` ends it"));
+    screen.line(&format!("job {id} is interrupted; the same command goes on with it, `keyrotate cancel {id}` ends it"));
 }
 
 fn checkpoint_broke(error: LedgerError) -> Failure {

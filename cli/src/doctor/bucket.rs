@@ -30,9 +30,7 @@ impl Seen<'_> {
 
     /// Whether every rotated object keeps its date and version.
     fn keeps_dates(&self) -> bool {
-        let in_place =
-            |strategy: Strategy| self.frozen.is_some_and(|f| f.proofs.iter().any(|p| p.strategy == strategy));
-        in_place(Strategy::UpdateEncryption)
+        self.frozen.is_some_and(|frozen| frozen.proofs.iter().any(|p| p.strategy == Strategy::UpdateEncryption))
     }
 
     fn target(&self) -> Option<&KeyName> {

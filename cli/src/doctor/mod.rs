@@ -12,6 +12,7 @@ mod strategies;
 use std::fmt;
 use std::io::IsTerminal as _;
 
+use console::Style;
 use keyrotate_config::{Config, Given, Loaded};
 use keyrotate_env::Env;
 use keyrotate_kms::Kms;
@@ -154,8 +155,7 @@ fn shown(findings: &[Finding], colours: bool) -> String {
             section = finding.section;
             lines.push(section.to_owned());
         }
-        let word = format!("{:<7}", finding.health);
-        let word = if colours { coloured(finding.health, &word) } else { word };
+        let word = style(finding.health).force_styling(colours).apply_to(format!("{:<7}", finding.health));
         lines.push(format!("  {word}{}", wrapped(&finding.what, 9)));
         if !finding.mend.is_empty() {
             lines.push(format!("         → {}", wrapped(&finding.mend, 11)));
@@ -164,13 +164,12 @@ fn shown(findings: &[Finding], colours: bool) -> String {
     lines.join("\n")
 }
 
-fn coloured(health: Health, word: &str) -> String {
-    let code = match health {
-        Health::Green => 32,
-        Health::Yellow => 33,
-        Health::Red => 31,
-    };
-    format!("\u{1b}[{code}m{word}\u{1b}[0m")
+fn style(health: Health) -> Style {
+    match health {
+        Health::Green => Style::new().green(),
+        Health::Yellow => Style::new().yellow(),
+        Health::Red => Style::new().red(),
+    }
 }
 
 /// In lines of at most 80 letters, those after the first indented. What stands between backticks is to be copied, and

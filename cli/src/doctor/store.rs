@@ -153,12 +153,14 @@ async fn proven(
     spec: &JobSpec,
     env: &Env,
 ) -> Result<keyrotate_proto::capability::Frozen, probe::Refusal> {
-    let ours = config.stores.iter().find(|(name, _)| scope.store.as_deref() == Some(name.as_str()));
-    let ours = ours.map(|(_, settings)| settings.clone()).unwrap_or_default();
-    let mut settings = ProbeSettings::new(choose::new_id(env, env.now()));
-    settings.prefix = args.probe_prefix.clone().or(ours.probe_prefix).unwrap_or(settings.prefix);
-    settings.probe_bucket = args.probe_bucket.clone().or(ours.probe_bucket);
-    settings.default_key = connect::default_key().map(KeyName);
+    let (prefix, bucket) = (args.probe_prefix.clone(), args.probe_bucket.clone());
+    let place = connect::probe_place(scope.store.as_deref(), prefix, bucket, config);
+    let settings = ProbeSettings {
+        prefix: place.prefix,
+        probe_bucket: place.bucket,
+        default_key: connect::default_key().map(KeyName),
+        ..ProbeSettings::new(choose::new_id(env, env.now()))
+    };
     let bucket = settings.probe_bucket.as_deref().unwrap_or(&scope.bucket);
     say(&format!("writing probe objects below `{}` in the bucket `{bucket}`, and removing them", settings.prefix));
     probe::prepare(store, kms, spec, &settings, env).await

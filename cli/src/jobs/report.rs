@@ -9,7 +9,7 @@ use keyrotate_proto::say::chain;
 use keyrotate_report::finish::{FileEntry, Manifest, check_folder, listed_parts};
 use keyrotate_report::{ReportError, sheet};
 
-use super::verbs::{id, write};
+use super::verbs::{id, write, write_to};
 use super::{Client, open};
 use crate::args::{Format, ReportArgs};
 use crate::exit::Exit;
@@ -53,17 +53,7 @@ async fn show(client: &Client<'_>, job: &JobId, format: Format, out: &mut dyn Wr
         Format::Html => client.report(job, "html").await?,
         Format::Json => client.report(job, "json").await?,
     };
-    written(out.write_all(&bytes).and_then(|()| out.flush()))
-}
-
-/// Whoever reads may have seen enough.
-fn written(result: std::io::Result<()>) -> Result<(), Failure> {
-    match result {
-        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Failure::io("can't write to", Path::new("the output"), &e))
-        }
-        _ => Ok(()),
-    }
+    write_to(out, "the output", &bytes)
 }
 
 /// All last rows, file by file: one of them is in memory.

@@ -1,6 +1,6 @@
 //! The verbs over jobs: each asks, shows, and says with which code it ends.
 
-use std::io::{IsTerminal, Read as _, Write as _};
+use std::io::{IsTerminal, Read as _};
 use std::path::Path;
 
 use keyrotate_proto::api::{JobStatus, LimitsChange};
@@ -175,13 +175,15 @@ pub(crate) fn print(
     write(format!("{text}\n").as_bytes())
 }
 
-/// To standard output; whoever reads it may have seen enough.
-pub(super) fn write(bytes: &[u8]) -> Result<(), Failure> {
-    let mut out = std::io::stdout().lock();
+/// To standard output.
+pub(crate) fn write(bytes: &[u8]) -> Result<(), Failure> {
+    write_to(&mut std::io::stdout().lock(), "standard output", bytes)
+}
+
+/// To an output of that name; whoever reads it may have seen enough.
+pub(crate) fn write_to(out: &mut dyn std::io::Write, name: &str, bytes: &[u8]) -> Result<(), Failure> {
     match out.write_all(bytes).and_then(|()| out.flush()) {
-        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Failure::io("can't write to", Path::new("standard output"), &e))
-        }
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::io("can't write to", Path::new(name), &e)),
         _ => Ok(()),
     }
 }

@@ -175,13 +175,9 @@ async fn of(sdk: &SdkConfig, config: &S3Config) -> Result<Connected> {
 }
 
 /// The SDK shows it as `app/keyrotate-VERSION`; a slash is not allowed inside.
+#[expect(clippy::expect_used, reason = "a constant, which a test sends")]
 fn app_name() -> AppName {
-    AppName::new(concat!("keyrotate-", env!("CARGO_PKG_VERSION"))).unwrap_or_else(|_| plain_name())
-}
-
-#[expect(clippy::expect_used, reason = "a constant of letters")]
-fn plain_name() -> AppName {
-    AppName::new("keyrotate").expect("letters make an app name")
+    AppName::new(concat!("keyrotate-", env!("CARGO_PKG_VERSION"))).expect("letters and a version make an app name")
 }
 
 fn http_client(config: &S3Config) -> Result<SharedHttpClient> {
