@@ -8,6 +8,8 @@
 //! work-stealing range listing in Google's dataflux client. What the answers guessed wrong, splitting mends later.
 
 mod midpoint;
+pub mod sample;
+pub mod share;
 
 use keyrotate_proto::position::KeyRange;
 use serde::{Deserialize, Serialize};
