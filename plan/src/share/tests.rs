@@ -8,9 +8,9 @@ use crate::sample::{Descent, Reservoir};
 use crate::{Probe, Stretch, next_questions, plan};
 
 /// Small, so that a bucket that is quickly made is large beside a page.
-const PAGE: usize = 20;
-const STRATA: usize = 12;
-const DESCENTS: usize = 192;
+const PAGE: usize = 8;
+const STRATA: usize = 4;
+const DESCENTS: usize = 64;
 const LOOKS: usize = 10;
 /// Bytes of each object.
 const BODY: u64 = 1000;
@@ -55,8 +55,8 @@ fn key(shape: u64, part: u64, n: u64, dice: &mut Dice) -> String {
 fn bucket(dice: &mut Dice) -> Bucket {
     let mut bucket = BTreeMap::new();
     for part in 0..1 + dice.below(5) {
-        let (shape, most) = (dice.below(6), 1 << (8 + dice.below(6)));
-        let size = 200 + dice.below(most);
+        let (shape, most) = (dice.below(6), 1 << (6 + dice.below(5)));
+        let size = 60 + dice.below(most);
         let own_kind = dice.below(4) as u8;
         let pure = dice.below(2) == 0;
         let turns = dice.below(size);
