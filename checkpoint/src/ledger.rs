@@ -14,7 +14,6 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use keyrotate_env::Env;
-use keyrotate_proto::capability::Frozen;
 use keyrotate_proto::id::{JobId, Nonce};
 use keyrotate_proto::state::JobState;
 
@@ -26,6 +25,7 @@ use crate::record::{
     BucketRecord, JOBS, JobRecord, JobResult, LIVE, LiveRecord, RECORD_VERSION, SubmitRecord, bucket_key, job_key,
     live_key, settling_key, submit_key,
 };
+pub use crate::transition::job::Prepared;
 use crate::transition::leader::Leading;
 pub use crate::transition::shard::Commit;
 use crate::transition::{self, Refusal, bucket};
@@ -299,15 +299,6 @@ impl Submit {
         let until = Timestamp::from_millisecond(until.as_millisecond()).unwrap_or(until);
         SubmitRecord { version: RECORD_VERSION, job: job.clone(), asked: self.asked.clone(), until }
     }
-}
-
-/// What a `prepare` pass hands over with its last commit.
-#[derive(Clone, Debug)]
-pub struct Prepared {
-    /// What was proven, and the target.
-    pub frozen: Frozen,
-    /// Whether a person must confirm before anything is written.
-    pub must_confirm: bool,
 }
 
 #[cfg(test)]

@@ -91,6 +91,12 @@ pub struct JobRecord {
     /// Whoever submitted it takes the target that `prepare` finds, whichever it is.
     #[serde(default)]
     pub confirmed: bool,
+    /// Whether it only foretells what it would do: it takes a census, writes nothing, and keeps no other job from its keys.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub dry_run: bool,
+    /// What it adds to a bucket with versions, where that is bounded; set when it is prepared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub growth: Option<Growth>,
     /// How much of the fleet it may take; may change while it runs.
     #[serde(default)]
     pub limits: JobLimits,
@@ -109,6 +115,19 @@ pub struct Notified {
     pub at: Timestamp,
     /// Whether somebody took it; else it was given up.
     pub delivered: bool,
+}
+
+/// What a job adds to a bucket that keeps old versions.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Growth {
+    /// Estimate of the versions that it adds.
+    pub versions: u64,
+    /// Estimate of the bytes of their bodies.
+    pub bytes: u64,
+    /// Bytes that are, or will be, confirmed: it adds no more.
+    pub bound: u64,
+    /// Bytes that slices may add, or have added. What a slice that was lost did not use of it stays granted.
+    pub granted: u64,
 }
 
 /// How much of the fleet a job may take.
@@ -155,6 +174,8 @@ impl JobRecord {
             user,
             store_name: default_store(),
             confirmed: false,
+            dry_run: false,
+            growth: None,
             limits: JobLimits::default(),
             traceparent: String::new(),
             notified: None,

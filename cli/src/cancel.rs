@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use keyrotate_checkpoint::{Ledger, LedgerError};
+use keyrotate_config::Config;
 use keyrotate_env::Env;
 use keyrotate_proto::api::JobStatus;
 use keyrotate_proto::id::JobId;
@@ -26,9 +27,9 @@ use crate::state::{BucketFolder, Holder, Lock};
 const PATIENCE: Duration = Duration::from_secs(150);
 
 /// Cancels a job below `root`: through the process that works on it, else by itself. Whether there is such a job.
-pub(crate) async fn cancel(root: &Path, job: &JobId) -> Result<bool, Failure> {
+pub(crate) async fn cancel(root: &Path, config: &Config, job: &JobId) -> Result<bool, Failure> {
     for folder in BucketFolder::all(root) {
-        if end(&folder, job).await? {
+        if end(&folder, config, job).await? {
             return Ok(true);
         }
     }
@@ -36,7 +37,7 @@ pub(crate) async fn cancel(root: &Path, job: &JobId) -> Result<bool, Failure> {
 }
 
 /// Ends a job of one folder; whether the folder has such a job.
-async fn end(folder: &BucketFolder, job: &JobId) -> Result<bool, Failure> {
+async fn end(folder: &BucketFolder, config: &Config, job: &JobId) -> Result<bool, Failure> {
     let give_up = Instant::now() + PATIENCE;
     let mut known = folder.job(job).exists();
     let ask = Ask { method: "POST", path: format!("/v1/jobs/{job}/cancel"), ..Ask::default() };
@@ -53,7 +54,7 @@ async fn end(folder: &BucketFolder, job: &JobId) -> Result<bool, Failure> {
             }
             // Nobody is there, or it is about to leave: then the lock says so.
             Err(_) => match folder.lock(&holder()) {
-                Ok(lock) => return end_dead(folder, job, lock).await,
+                Ok(lock) => return end_dead(folder, config, job, lock).await,
                 Err(_) if !known => return Ok(false),
                 Err(held) if Instant::now() > give_up => return Err(held),
                 Err(_) => {}
@@ -64,7 +65,7 @@ async fn end(folder: &BucketFolder, job: &JobId) -> Result<bool, Failure> {
 }
 
 /// Ends a job on which no process works.
-async fn end_dead(folder: &BucketFolder, job: &JobId, _lock: Lock) -> Result<bool, Failure> {
+async fn end_dead(folder: &BucketFolder, config: &Config, job: &JobId, _lock: Lock) -> Result<bool, Failure> {
     let env = Env::system();
     let ledger = local::open_ledger(folder, &env).await?;
     let broke = |e: LedgerError| Failure::refused(chain(&e), "its end stands in its report");
@@ -74,7 +75,7 @@ async fn end_dead(folder: &BucketFolder, job: &JobId, _lock: Lock) -> Result<boo
         Err(error) => return Err(broke(error)),
     };
     let jobs = folder.path().join("jobs");
-    match connect::from_environment(&env).await {
+    match connect::to(folder.noted_store().as_deref(), config, &env).await {
         Ok(connected) if connected.store.store.identity().0 == record.store => {
             let config = LocalConfig::default();
             let place =
@@ -82,7 +83,8 @@ async fn end_dead(folder: &BucketFolder, job: &JobId, _lock: Lock) -> Result<boo
             local::cancel_dead(&ledger, job, &place, &env).await?;
         }
         _ => {
-            say("its store can't be reached as the environment says: nothing in the bucket was cleaned up");
+            let from = folder.noted_store().map_or("AWS_* say".to_owned(), |name| format!("`{name}` is set"));
+            say(&format!("its store can't be reached as {from}: nothing in the bucket was cleaned up"));
             local::cancel_unreached(&ledger, job, &jobs).await?;
         }
     }

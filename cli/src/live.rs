@@ -60,6 +60,18 @@ impl Screen {
         }
     }
 
+    /// Shows one line about something that has no job: what it is, and how far.
+    pub(crate) fn tell(&mut self, word: &str, text: &str) {
+        if let Some(bar) = &self.bar {
+            let width = usize::from(Term::stderr().size().1);
+            bar.set_message(truncate_str(&format!("{word:WORD$} {text}"), width, "…").into_owned());
+            bar.tick();
+        } else if self.said_at.is_none_or(|at| at.elapsed() >= LINE_EVERY) {
+            self.said_at = Some(Instant::now());
+            self.line(text);
+        }
+    }
+
     /// Prints one line above those that move.
     #[expect(clippy::print_stderr, reason = "talk goes to standard error")]
     pub(crate) fn line(&self, text: &str) {

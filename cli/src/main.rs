@@ -3,6 +3,7 @@
 mod alias;
 mod args;
 mod cancel;
+mod census;
 mod choose;
 mod config;
 mod connect;
@@ -87,6 +88,7 @@ fn service(verb: &Verb) -> Option<&'static str> {
 async fn perform(verb: Verb) -> Result<Exit, Failure> {
     match verb {
         Verb::Run(args) => run::run(args).await,
+        Verb::Census(args) => census::census(args).await,
         Verb::Start(args) => verbs::start(args).await,
         Verb::List(args) => verbs::list(args).await,
         Verb::Status(args) => verbs::status(args).await,

@@ -13,12 +13,13 @@ use keyrotate_kms::Kms;
 use keyrotate_proto::capability::FrozenTarget;
 use keyrotate_proto::id::JobId;
 use keyrotate_proto::job::Parsed;
-use keyrotate_proto::say::chain;
+use keyrotate_proto::say::{bytes, chain, grouped};
 use keyrotate_proto::spec::Target;
 use keyrotate_proto::state::JobState;
 use keyrotate_worker::Served;
 
 use crate::args::{Output, RunArgs};
+use crate::census::{self, Manner};
 use crate::choose::{self, Wish};
 use crate::connect;
 use crate::control;
@@ -40,27 +41,31 @@ pub(crate) async fn run(args: RunArgs) -> Result<Exit, Failure> {
     let env = Env::system();
     let settings = crate::config::load(args.config.clone(), Vec::new())?;
     let allow_private_notify = settings.notify.allow_private;
-    let parsed = files::read(&args.file, allow_private_notify)?;
+    let (parsed, what) = asked(&args, allow_private_notify)?;
     for warning in &parsed.warnings {
         say(&format!("warning: {warning}"));
     }
     let wish = wish(&args)?;
-    let connected = connect::to(args.store.as_deref(), &settings, &env).await?;
+    let store = args.on.as_ref().map_or(args.store.as_deref(), |on| on.store.as_deref());
+    let connected = connect::to(store, &settings, &env).await?;
     let root = state::root(&args.state)?;
+    let rate = args.rate.or(parsed.spec.options.rate);
+    if args.dry_run {
+        files::check_at_start(&parsed, env.now())?;
+        let sample = (!args.full).then_some(census::SAMPLE);
+        let manner = Manner { sample, rate, permits: args.permits, root, output: args.output };
+        return census::take(connected.store, parsed.spec, manner, &env).await;
+    }
     let config = LocalConfig {
         permits: args.permits,
-        rate: args.rate.or(parsed.spec.options.rate),
+        rate,
         confirmed: args.yes,
-        probes: connect::probe_place(
-            args.store.as_deref(),
-            args.probe_prefix.clone(),
-            args.probe_bucket.clone(),
-            &settings,
-        ),
+        probes: connect::probe_place(store, args.probe_prefix.clone(), args.probe_bucket.clone(), &settings),
         default_key: connected.default_key.clone(),
     };
     let session = Session {
-        what: args.file.display().to_string(),
+        what,
+        store: store.map(str::to_owned),
         root,
         wish,
         config,
@@ -70,6 +75,15 @@ pub(crate) async fn run(args: RunArgs) -> Result<Exit, Failure> {
         stays: true,
     };
     session.run(&parsed, connected.store, connected.kms, &env).await
+}
+
+/// The job, and what it is called: of a file, or of what `--on` names.
+fn asked(args: &RunArgs, allow_private_notify: bool) -> Result<(Parsed, String), Failure> {
+    match (&args.file, &args.on) {
+        (Some(file), _) => Ok((files::read(file, allow_private_notify)?, file.display().to_string())),
+        (None, Some(on)) => Ok((on.job(args.key.as_deref())?, on.to_string())),
+        (None, None) => Err(Failure::usage("nothing to rotate is named", "give a job file, or --on ALIAS/BUCKET")),
+    }
 }
 
 fn wish(args: &RunArgs) -> Result<Wish, Failure> {
@@ -83,6 +97,8 @@ fn wish(args: &RunArgs) -> Result<Wish, Failure> {
 pub(crate) struct Session {
     /// What the lock says is being done.
     pub(crate) what: String,
+    /// Under which name the store was reached; `None`: that of the environment.
+    pub(crate) store: Option<String>,
     /// The state folder.
     pub(crate) root: std::path::PathBuf,
     /// What to do with jobs that are already there.
@@ -111,6 +127,7 @@ impl Session {
         let folder = BucketFolder::of(&self.root, served.store.identity(), &parsed.spec.bucket);
         let holder = Holder { pid: std::process::id(), what: self.what.clone(), since: env.now() };
         let _lock = folder.lock(&holder)?;
+        folder.note_store(self.store.as_deref())?;
         let ledger = local::open_ledger(&folder, env).await?;
         let control = control::serve(folder.path(), crate::jobs::folder::router(&folder, &ledger, env));
         let _control = control.map_err(|e| Failure::io("can't open the control socket in", folder.path(), &e))?;
@@ -230,21 +247,43 @@ impl Session {
         }
     }
 
-    /// The file names no key: the store's own default was learnt, and a person says yes.
+    /// The file names no key and the store's own default was learnt, or versions are added: a person says yes.
     async fn confirm(&self, local: &Local, job: &JobRecord, screen: &Screen) -> Result<(), Failure> {
         let target = match job.frozen.as_ref().map(|frozen| &frozen.target) {
+            Some(FrozenTarget::SseKms { key, .. }) if names_key(job) => format!("the key `{key}`"),
             Some(FrozenTarget::SseKms { key, .. }) => format!("the store's default key `{key}`"),
             _ => "SSE-S3".to_owned(),
         };
         if !self.config.confirmed {
-            let question = format!("Rotate every object in scope of `{}` to {target}? [y/N] ", job.spec.bucket);
+            let adds =
+                job.growth.as_ref().filter(|growth| growth.versions > 0).map(|growth| {
+                    format!("add about {} versions with {}", grouped(growth.versions), bytes(growth.bytes))
+                });
+            let and = adds.as_ref().map(|adds| format!(" and {adds}")).unwrap_or_default();
+            let question = format!("Rotate every object in scope of `{}` to {target}{and}? [y/N] ", job.spec.bucket);
             let _hidden = screen.hide();
             if !ask(&question).await {
-                let what = format!("the file names no key; the target would be {target}, and nobody said yes");
-                return Err(Failure::refused(what, "name the key under `encryption.key`, or pass --yes"));
+                return Err(nobody_said_yes(&target, adds));
             }
         }
         local.confirm().await.map_err(|e| Failure::broke("the target could not be confirmed", &e, "start again"))
+    }
+}
+
+fn names_key(job: &JobRecord) -> bool {
+    matches!(&job.spec.target, Target::SseKms { key: Some(_), .. })
+}
+
+fn nobody_said_yes(target: &str, adds: Option<String>) -> Failure {
+    match adds {
+        Some(adds) => Failure::refused(
+            format!("this would rotate to {target} and {adds}, which stay beside the old ones; nobody said yes"),
+            "pass --yes, or set `options: {maxAddedBytes: …}` in the job file",
+        ),
+        None => Failure::refused(
+            format!("the file names no key; the target would be {target}, and nobody said yes"),
+            "name the key under `encryption.key`, or pass --yes",
+        ),
     }
 }
 

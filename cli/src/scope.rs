@@ -4,6 +4,11 @@
 use std::fmt;
 use std::str::FromStr;
 
+use keyrotate_proto::job::{self, Parsed};
+use serde_json::json;
+
+use crate::failure::Failure;
+
 /// A bucket of a store, or the keys in it that begin with a prefix.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ScopeArg {
@@ -13,6 +18,20 @@ pub(crate) struct ScopeArg {
     pub(crate) bucket: String,
     /// What the keys begin with; empty for all of them.
     pub(crate) prefix: String,
+}
+
+impl ScopeArg {
+    /// The job on it without a job file: everything there under that key, else under the store's own.
+    pub(crate) fn job(&self, key: Option<&str>) -> Result<Parsed, Failure> {
+        let encryption = key.map_or_else(|| json!({}), |key| json!({"key": key}));
+        let file = json!({"keyrotate": {
+            "apiVersion": "v1", "bucket": self.bucket, "prefix": self.prefix, "encryption": encryption,
+        }});
+        // What is JSON is YAML, too.
+        job::parse(file.to_string().as_bytes(), &self.to_string()).map_err(|errors| {
+            Failure::usage(format!("`{self}` can't be rotated:\n{errors}"), "correct its name or the key")
+        })
+    }
 }
 
 impl FromStr for ScopeArg {

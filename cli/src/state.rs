@@ -59,6 +59,17 @@ impl BucketFolder {
         &self.0
     }
 
+    /// Notes under which name its store was reached, for verbs that are only given a job's id.
+    pub(crate) fn note_store(&self, name: Option<&str>) -> Result<(), Failure> {
+        let path = self.0.join("store");
+        fs::write(&path, name.unwrap_or_default()).map_err(|e| Failure::io("can't write", &path, &e))
+    }
+
+    /// The name that was noted; `None`: that of the environment.
+    pub(crate) fn noted_store(&self) -> Option<String> {
+        fs::read_to_string(self.0.join("store")).ok().filter(|name| !name.is_empty())
+    }
+
     /// Takes the folder for this process until the lock is dropped or the process ends, however it ends.
     pub(crate) fn lock(&self, holder: &Holder) -> Result<Lock, Failure> {
         let made = fs::create_dir_all(self.0.join("jobs"));
@@ -135,6 +146,18 @@ mod tests {
         assert_eq!(folder("http://127.0.0.1:9000", "b"), "/s/http%3A%2F%2F127.0.0.1%3A9000/b");
         assert_eq!(folder("aws", ".."), "/s/aws/%2E.");
         assert_ne!(folder("a", "b/c"), folder("a/b", "c"));
+    }
+
+    #[test]
+    fn the_stores_name_is_remembered() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = BucketFolder::of(dir.path(), &StoreIdentity("s".into()), "b");
+        fs::create_dir_all(folder.path()).unwrap();
+        assert_eq!(folder.noted_store(), None);
+        folder.note_store(Some("prod")).unwrap();
+        assert_eq!(folder.noted_store(), Some("prod".into()));
+        folder.note_store(None).unwrap();
+        assert_eq!(folder.noted_store(), None);
     }
 
     #[test]

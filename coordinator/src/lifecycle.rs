@@ -27,13 +27,17 @@ impl Crew {
         match &job.state {
             JobState::Live { phase: Phase::Queued } => self.begin(job).await,
             JobState::Live { phase: Phase::Preparing } if open(PassKind::Prepare) => Ok(None),
+            JobState::Live { phase: Phase::Preparing } if transition::is_foretold(job) => {
+                let result = JobResult { counts: Counts::default(), ended: self.ledger.now().await?, report: None };
+                Ok(Some(self.ledger.end_job(&job.id, &result).await?))
+            }
             JobState::Live { phase: Phase::Preparing } => self.open(job, PassKind::Prepare, vec![job.scope()]).await,
             JobState::Live { phase: Phase::AwaitingConfirmation } => Ok(None),
             JobState::Live { phase: Phase::Running } if open(PassKind::Walk) || open(PassKind::Retry) => Ok(None),
             JobState::Live { phase: Phase::Running } => self.after_work(job).await,
             JobState::Live { phase: Phase::Verifying } if job.passes.iter().any(|pass| pass.open) => Ok(None),
             JobState::Live { phase: Phase::Verifying } => self.after_verify(job).await,
-            JobState::Paused { reason: PauseReason::Operator | PauseReason::NoWorker, .. } => Ok(None),
+            JobState::Paused { reason, .. } if reason.is_a_persons() || *reason == PauseReason::NoWorker => Ok(None),
             JobState::Paused { .. } => self.while_paused(job).await,
             JobState::Cancelling | JobState::Failing { .. } => self.clean(job, shards).await,
             JobState::Cancelled | JobState::Failed { .. } | JobState::Completed => self.settle(job).await,

@@ -24,7 +24,7 @@ pub struct Draw<K> {
     /// Sum of the squares of what each page stood for: how evenly the pages spread.
     pub squares: f64,
     /// Of the objects looked at, how many are of which kind, and the bytes of their bodies.
-    pub seen: BTreeMap<K, (u32, u64)>,
+    pub seen: BTreeMap<K, (u64, u64)>,
 }
 
 impl<K: Ord> Draw<K> {
@@ -50,23 +50,24 @@ impl<K: Ord> Draw<K> {
         seen.1 = seen.1.saturating_add(bytes);
     }
 
-    fn looked(&self) -> u32 {
+    fn looked(&self) -> u64 {
         self.seen.values().map(|(count, _)| count).sum()
     }
 
     /// How many objects of these kinds were looked at, and the bytes of their bodies.
     fn seen_of(&self, wanted: &impl Fn(&K) -> bool) -> (f64, f64) {
         let seen = self.seen.iter().filter(|(kind, _)| wanted(kind)).map(|(_, seen)| *seen);
-        let (count, bytes) = seen.fold((0u32, 0u64), |sum, seen| (sum.0 + seen.0, sum.1.saturating_add(seen.1)));
+        let (count, bytes) = seen.fold((0u64, 0u64), |sum, seen| (sum.0 + seen.0, sum.1.saturating_add(seen.1)));
         #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-        let bytes = bytes as f64;
-        (f64::from(count), bytes)
+        let sums = (count as f64, bytes as f64);
+        sums
     }
 
     /// How many objects of these kinds it guesses, and how many bytes.
     fn of(&self, wanted: &impl Fn(&K) -> bool) -> (f64, f64) {
         let (count, bytes) = self.seen_of(wanted);
-        let each = self.total / f64::from(self.looked().max(1));
+        #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+        let each = self.total / self.looked().max(1) as f64;
         (each * count, each * bytes)
     }
 }
@@ -114,10 +115,16 @@ struct Part {
 }
 
 impl<K: Ord> Sample<K> {
+    /// What was counted, of each kind how many objects and bytes: every object was looked at.
+    #[must_use]
+    pub fn counted(seen: BTreeMap<K, (u64, u64)>) -> Self {
+        Self { draws: vec![Draw { seen, ..Draw::new(0) }], whole: true }
+    }
+
     /// Objects looked at.
     #[must_use]
     pub fn looked(&self) -> u64 {
-        self.draws.iter().map(|draw| u64::from(draw.looked())).sum()
+        self.draws.iter().map(Draw::looked).sum()
     }
 
     /// How many objects there are. The estimate is a sum of products of chances, so its error is a factor rather than a

@@ -17,7 +17,7 @@ pub struct JobBrief {
     /// Its name.
     #[schemars(with = "String")]
     pub id: JobId,
-    /// What kind of job it is: always `keyrotate`.
+    /// What kind of job it is: `keyrotate`, or `census` for a dry run.
     #[serde(rename = "type")]
     pub kind: String,
     /// Who submitted it.
@@ -101,6 +101,9 @@ pub struct JobStatus {
     pub workers: Vec<WorkerLine>,
     /// How much of the fleet it may take.
     pub limits: Limits,
+    /// What it adds to a bucket with versions, where that is bounded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub growth: Option<Growth>,
     /// What `prepare` found, a line each; empty before.
     pub findings: Vec<String>,
     /// Whether the report can be read.
@@ -210,6 +213,19 @@ pub struct Requeued {
     pub missing: Vec<String>,
 }
 
+/// What a job adds to a bucket that keeps old versions.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Growth {
+    /// Estimate of the versions that it adds.
+    pub versions: u64,
+    /// Estimate of the bytes of their bodies.
+    pub bytes: u64,
+    /// It adds no more bytes than these.
+    pub bound: u64,
+    /// Bytes that it has added, or may add without asking again.
+    pub granted: u64,
+}
+
 /// How much of the fleet a job may take.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Limits {
@@ -234,6 +250,9 @@ pub struct LimitsChange {
     /// Jobs of a higher one go first: -100 to 100.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority: Option<i32>,
+    /// Bytes that the versions which it adds may have in all. A job that is paused because of it goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none", rename = "maxAddedBytes")]
+    pub max_added_bytes: Option<u64>,
 }
 
 /// Keeps `null` apart from what is left out.

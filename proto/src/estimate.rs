@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::say::{grouped, rounded};
+
 /// How much lies in a scope, guessed from some of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Estimate {
@@ -16,27 +18,6 @@ impl fmt::Display for Estimate {
         let plural = if self.objects == 1 { "" } else { "s" };
         write!(f, "~{} object{plural} with ~{}", grouped(rounded(self.objects)), size(self.bytes))
     }
-}
-
-/// No more digits than a guess has: two.
-fn rounded(number: u64) -> u64 {
-    let mut unit = 1;
-    while number / unit >= 100 {
-        unit *= 10;
-    }
-    (number / unit + u64::from(number % unit >= unit.div_ceil(2) && unit > 1)).saturating_mul(unit)
-}
-
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a guess, for the eye")]

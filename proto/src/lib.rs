@@ -5,6 +5,7 @@
 pub mod api;
 pub mod capability;
 pub mod estimate;
+pub mod forecast;
 pub mod id;
 pub mod intent;
 pub mod job;

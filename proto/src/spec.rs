@@ -206,6 +206,10 @@ pub struct Options {
     pub retained_probes: bool,
     /// Objects per second for the whole job; `None`: no limit.
     pub rate: Option<f64>,
+    /// Bytes that the versions which the job adds may have in all; `None`: what is confirmed at its start. Left out of
+    /// the hash where it is not given: jobs of before it was known have the hash they had.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_added_bytes: Option<u64>,
 }
 
 impl Default for Options {
@@ -218,6 +222,7 @@ impl Default for Options {
             pause_limit: Duration::from_secs(24 * 3600),
             retained_probes: false,
             rate: None,
+            max_added_bytes: None,
         }
     }
 }

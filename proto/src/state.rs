@@ -27,8 +27,18 @@ reasons! {
             "Bring the key back; one made anew opens nothing of the old one. Else cancel the job and name another key.";
         ReportStore = "report-store", "The report store can't be read or written.",
             "Mend it, or the coordinator's and the workers' rights on it; the job goes on by itself.";
+        Growth = "growth", "The versions that it adds would have more bytes than were confirmed.",
+            "See what it added in `keyrotate status JOB`; `keyrotate set JOB --max-added BYTES` lets it add more.";
         NoWorker = "no-worker", "No live worker serves the job's store; it ends by itself when one comes.",
             "Start a worker that serves it.";
+    }
+}
+
+impl PauseReason {
+    /// Whether only a person ends it: no probe is made, and the time does not count for `pauseLimit`.
+    #[must_use]
+    pub fn is_a_persons(self) -> bool {
+        matches!(self, Self::Operator | Self::Growth)
     }
 }
 

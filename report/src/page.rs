@@ -10,6 +10,7 @@ mod text;
 use jiff::Timestamp;
 use keyrotate_proto::capability::FrozenTarget;
 use keyrotate_proto::outcome::{Outcome, SkipReason};
+use keyrotate_proto::say::{bytes, grouped};
 use keyrotate_proto::state::JobState;
 
 pub use html::POLICY;
@@ -207,32 +208,8 @@ fn time(at: Timestamp) -> String {
     at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
 }
 
-/// `1,234,567`
-fn number(n: u64) -> String {
-    let digits = n.to_string();
-    let mut grouped = String::with_capacity(digits.len() + digits.len() / 3);
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    grouped
-}
-
 fn many(n: u64, what: &str) -> String {
-    format!("{} {what}{}", number(n), if n == 1 { "" } else { "s" })
-}
-
-#[expect(clippy::cast_precision_loss, reason = "for the eye only")]
-fn bytes(n: u64) -> String {
-    let units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
-    let (mut size, mut unit) = (n as f64, 0);
-    while size >= 1024.0 && unit + 1 < units.len() {
-        size /= 1024.0;
-        unit += 1;
-    }
-    if unit == 0 { format!("{n} B") } else { format!("{size:.1} {}", units[unit]) }
+    format!("{} {what}{}", grouped(n), if n == 1 { "" } else { "s" })
 }
 
 fn capital(word: &str) -> String {

@@ -23,4 +23,5 @@ pub use classify::halt_of;
 pub use facts::{Facts, Shown, kind_of};
 pub use halt::Halt;
 pub use plan::{Interrupted, Look, Plan, Settled, Unread};
-pub use rewrapper::{Rewrapper, Rules, TakenOver};
+pub use rewrapper::{Fate, Foretold, Rewrapper, Rules, TakenOver};
+pub use strategy::PART;

@@ -34,6 +34,7 @@ pub struct Plan {
     /// Encryption as the write names it.
     pub(crate) wanted: Sse,
     pub(crate) needs_intent: bool,
+    pub(crate) adds_version: bool,
     /// Whether this kind of source was never tried on a probe: the first such objects go one at a time.
     pub(crate) untried: bool,
     pub(crate) upload: Option<OpenUpload>,
@@ -48,8 +49,21 @@ pub struct Plan {
 impl Plan {
     /// A plan for what was just looked at; nothing was begun.
     pub(crate) fn new(facts: Facts, strategy: Strategy, wanted: Sse, why: String) -> Self {
-        let (needs_intent, untried, looked, part_added) = (false, false, Instant::now(), Arc::default());
-        Self { facts, strategy, why, wanted, needs_intent, untried, upload: None, looked, unanswered: 0, part_added }
+        let (needs_intent, adds_version, untried) = Default::default();
+        let (looked, part_added) = (Instant::now(), Arc::default());
+        Self {
+            facts,
+            strategy,
+            why,
+            wanted,
+            needs_intent,
+            adds_version,
+            untried,
+            upload: None,
+            looked,
+            unanswered: 0,
+            part_added,
+        }
     }
 
     /// Whether an earlier write of ours may still be on its way.
@@ -91,6 +105,12 @@ impl Plan {
     #[must_use]
     pub fn why(&self) -> &str {
         &self.why
+    }
+
+    /// Whether the write adds a version, and the one that is there stays.
+    #[must_use]
+    pub fn adds_version(&self) -> bool {
+        self.adds_version
     }
 
     /// Whether the window must put an intent down before this write, since a lost window could not be read off the

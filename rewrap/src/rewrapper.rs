@@ -1,11 +1,13 @@
 //! The one who looks, writes and reads back.
 
+mod foretell;
 mod intents;
 mod look;
 mod page;
 mod trap;
 mod write;
 
+pub use foretell::{Fate, Foretold};
 pub use intents::TakenOver;
 pub(crate) use write::presumed;
 

@@ -70,6 +70,12 @@ impl JobFile {
         self
     }
 
+    /// Whether it says how much it may add.
+    #[must_use]
+    pub fn bounds_growth(&self) -> bool {
+        self.options.iter().any(|line| line.starts_with("maxAddedBytes"))
+    }
+
     /// The file.
     #[must_use]
     pub fn text(&self) -> String {

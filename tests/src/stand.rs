@@ -24,6 +24,7 @@ pub struct Stand {
     pub target: Arc<Target>,
     /// Its bucket.
     pub bucket: String,
+    versioned: bool,
     dir: TempDir,
     reader: Mutex<Option<Reader>>,
 }
@@ -42,7 +43,7 @@ impl Stand {
         let bucket = target.new_bucket_name();
         bucket::create(&target.client, &bucket, versioned).await;
         let dir = tempfile::tempdir().expect("there is room for a temporary folder");
-        Self { target, bucket, dir, reader: Mutex::default() }
+        Self { target, bucket, versioned, dir, reader: Mutex::default() }
     }
 
     /// The client of the tests.
@@ -149,12 +150,13 @@ impl Stand {
         reader.get_or_insert_with(|| Reader::start(&self.target, &self.bucket));
     }
 
-    /// Starts `run` on a job. From the first one on somebody reads the bucket's objects, until [`Self::reads`].
+    /// Starts `run` on a job, with a yes to the versions that it adds. From the first one on somebody reads the bucket's objects, until [`Self::reads`].
     #[must_use]
     pub fn begin(&self, job: &JobFile, more: &[&str]) -> Process {
         self.read_on();
         let file = self.write(job).display().to_string();
-        let args: Vec<&str> = ["run", &file].into_iter().chain(more.iter().copied()).collect();
+        let yes = (self.versioned && !more.contains(&"--yes") && !job.bounds_growth()).then_some("--yes");
+        let args: Vec<&str> = ["run", &file].into_iter().chain(yes).chain(more.iter().copied()).collect();
         self.start(&args)
     }
 

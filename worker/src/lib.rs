@@ -3,9 +3,11 @@
 
 mod auto;
 mod books;
+pub mod census;
 mod clean;
 mod desk;
 mod governor;
+mod growth;
 mod held;
 mod intents;
 mod keyspace;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use keyrotate_checkpoint::LedgerError;
 use keyrotate_proto::intent::Intent;
 use keyrotate_proto::outcome::{Counts, Outcome};
 use keyrotate_proto::row::Row;
@@ -24,6 +25,8 @@ pub(crate) enum Unfinished {
     NotItsTurn,
     /// Its intent could not be put down, so it was not written.
     Report(ReportError),
+    /// The checkpoint could not be asked whether it may be written.
+    Lost(LedgerError),
 }
 
 impl From<Halt> for Unfinished {
@@ -113,6 +116,9 @@ async fn take_over(tools: &Tools, intent: &Intent) -> Result<Look, Unfinished> {
 }
 
 async fn write(tools: &Tools, mut plan: Box<Plan>) -> Result<Settled, Unfinished> {
+    if plan.adds_version() {
+        tools.purse.take(plan.size()).await.map_err(Unfinished::Lost)??;
+    }
     if let Some(intent) = plan.intent() {
         let before = intent.upload.clone();
         tools.gate.record(intent).await.map_err(Unfinished::Report)?;

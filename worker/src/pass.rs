@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::books::Books;
 use crate::desk::Desk;
+use crate::growth::Purse;
 use crate::intents::{self, IntentGate};
 use crate::quarantine;
 use crate::share::Allotment;
@@ -69,6 +70,7 @@ impl Desk {
             Ok(source) => source,
             Err(error) => return self.after(lease, &job.id, SliceEnd::Source(error)).await,
         };
+        let purse = Arc::new(Purse::new(&self.site.ledger, &job));
         let tools = Tools {
             job: job.id.clone(),
             ledger: self.site.ledger.clone(),
@@ -80,6 +82,7 @@ impl Desk {
             rewrapper,
             permits: self.permits.of_slice(allotment.share()),
             allotment,
+            purse: Arc::clone(&purse),
             meter: Arc::clone(&self.meter),
             part_added: Arc::default(),
             deadline: Deadline::new(self.env.clone(), lease.deadline(), lease.ttl()),
@@ -88,6 +91,10 @@ impl Desk {
             ending: CancellationToken::new(),
         };
         let (end, lease) = Slice::new(Arc::new(tools), lease, books).run(source).await;
+        // What is not given back stays granted, which costs nobody anything but a question.
+        if let Err(error) = purse.give_back().await {
+            tracing::debug!(job = %job.id, error = &error as &dyn std::error::Error, "what may be added was not given back");
+        }
         self.after(lease, &job.id, end).await
     }
 

@@ -6,11 +6,12 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use keyrotate_checkpoint::ledger::Prepared;
-use keyrotate_checkpoint::record::JobRecord;
+use keyrotate_checkpoint::record::{Growth, JobRecord};
 use keyrotate_checkpoint::transition::job as transition;
 use keyrotate_checkpoint::{HeldLease, LedgerError};
 use keyrotate_plan::KEY_SPACE;
 use keyrotate_proto::capability::{Frozen, FrozenTarget};
+use keyrotate_proto::forecast::FORECAST;
 use keyrotate_proto::id::PassId;
 use keyrotate_proto::key::KeyName;
 use keyrotate_proto::outcome::Outcome;
@@ -24,8 +25,10 @@ use keyrotate_store::{ErrorKind, HeadRequest, ListFrom, ObjectAt, StoreError};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::census::{Census, CensusError, Question, SAMPLE};
 use crate::desk::Desk;
 use crate::held::held;
+use crate::keyspace::Survey;
 use crate::pass::{SliceError, last_rows};
 use crate::source::SourceError;
 
@@ -48,6 +51,23 @@ enum Unready {
 impl From<Refusal> for Unready {
     fn from(refusal: Refusal) -> Self {
         Self::Refused(refusal)
+    }
+}
+
+impl From<CensusError> for Unready {
+    fn from(error: CensusError) -> Self {
+        match error {
+            CensusError::Refused(refusal) => Self::Refused(refusal),
+            CensusError::Listing(error) => Self::Unlisted(error),
+            CensusError::Halted(halt) => {
+                let pause = match halt {
+                    Halt::Pause { reason, .. } => Some(reason),
+                    Halt::Stop { .. } | Halt::LeaseOver => None,
+                };
+                let mend = "mend that; the job looks again by itself".to_owned();
+                Self::Refused(Refusal { what: format!("looking at what the job adds: {halt}"), mend, pause })
+            }
+        }
     }
 }
 
@@ -78,30 +98,62 @@ impl Desk {
         job: &JobRecord,
         stop: &CancellationToken,
     ) -> Result<(), SliceError> {
+        if job.dry_run {
+            return self.foretell(lease, job, stop).await;
+        }
         let found = held(&self.site.ledger, &self.env, &mut lease, stop, self.find_out(job)).await?;
-        let (frozen, bytes) = match found {
+        let (frozen, bytes, growth) = match found {
             Some(Ok(found)) => found,
             Some(Err(Unready::Refused(refusal))) => return self.refused(lease, job, refusal).await,
             Some(Err(Unready::Unlisted(error))) => return self.after_listing_failed(lease, job, &error).await,
             None => return Ok(self.site.ledger.give_back(lease).await?),
         };
         self.site.reports.of(&job.id)?.put(KEY_SPACE, bytes).await?;
-        let must_confirm = !(self.config.confirmed || job.confirmed) && names_no_key(job);
-        let asked = self.site.ledger.freeze(lease, &Prepared { frozen, must_confirm }).await;
+        let grows =
+            growth.as_ref().is_some_and(|growth| growth.versions > 0) && job.spec.options.max_added_bytes.is_none();
+        let must_confirm = !(self.config.confirmed || job.confirmed) && (names_no_key(job) || grows);
+        let asked = self.site.ledger.freeze(lease, &Prepared { frozen, must_confirm, growth }).await;
         Ok(asked.map(drop)?)
     }
 
-    /// Everything that is asked before the first object is touched: what is frozen, and the key space as it is stored.
-    async fn find_out(&self, job: &JobRecord) -> Result<(Frozen, Vec<u8>), Unready> {
+    /// A dry run's only pass: takes a census of its scope.
+    async fn foretell(
+        &self,
+        mut lease: HeldLease,
+        job: &JobRecord,
+        stop: &CancellationToken,
+    ) -> Result<(), SliceError> {
+        let rate = job.limits.rate.or(job.spec.options.rate);
+        let look = async {
+            let question = Question { spec: job.spec.clone(), rate, proven: None, default_key: None };
+            let census = Census::begin(self.store.clone(), self.permits.clone(), question, self.env.clone()).await?;
+            Ok(census.sample(SAMPLE).await?)
+        };
+        let forecast = match held(&self.site.ledger, &self.env, &mut lease, stop, look).await? {
+            Some(Ok(forecast)) => forecast,
+            Some(Err(Unready::Refused(refusal))) => return self.refused(lease, job, refusal).await,
+            Some(Err(Unready::Unlisted(error))) => return self.after_listing_failed(lease, job, &error).await,
+            None => return Ok(self.site.ledger.give_back(lease).await?),
+        };
+        #[expect(clippy::expect_used, reason = "names and numbers are always JSON")]
+        let bytes = serde_json::to_vec(&forecast).expect("a forecast is JSON");
+        self.site.reports.of(&job.id)?.put(FORECAST, bytes).await?;
+        self.end_probe(lease).await
+    }
+
+    /// Everything that is asked before the first object is touched: what is frozen, the key space as it is stored, and what
+    /// the job adds where that is bounded.
+    async fn find_out(&self, job: &JobRecord) -> Result<(Frozen, Vec<u8>, Option<Growth>), Unready> {
         let mut frozen = self.probe(job).await?;
-        let space = self.ask_key_space(job).await?;
+        let space = self.survey(job).key_space().await?;
         if probe::only_rewrite(&frozen, &job.spec) {
-            let scope = self.estimate(job, &space).await?;
+            let scope = self.survey(job).estimate(&space).await?;
             probe::must_pass(&mut frozen, &job.spec, scope)?;
         }
         #[expect(clippy::expect_used, reason = "keys and numbers are always JSON")]
         let bytes = serde_json::to_vec(&space).expect("the key space is JSON");
-        Ok((frozen, bytes))
+        let growth = self.growth(job, &frozen).await?;
+        Ok((frozen, bytes, growth))
     }
 
     async fn probe(&self, job: &JobRecord) -> Result<Frozen, Refusal> {
@@ -204,7 +256,7 @@ impl Desk {
     /// The first object of the scope may be looked at.
     async fn head_first(&self, job: &JobRecord) -> Result<(), Halt> {
         let halt = |e: &StoreError| keyrotate_rewrap::halt_of(e).map_or(Ok(()), Err);
-        let page = match self.list_one(job, ListFrom::Start).await {
+        let page = match self.survey(job).list_one(ListFrom::Start).await {
             Ok(page) => page,
             Err(error) => return halt(&error),
         };
@@ -282,7 +334,7 @@ impl Desk {
         if let Some(kms) = &self.site.kms {
             probe::canary(kms.as_ref(), frozen).await?;
         }
-        match self.list_one(job, ListFrom::Start).await {
+        match self.survey(job).list_one(ListFrom::Start).await {
             Ok(_) => Ok(()),
             Err(error) => Err(keyrotate_rewrap::halt_of(&error)
                 .unwrap_or(Halt::Pause { reason: PauseReason::StoreDown, detail: chain(&error) })),
@@ -294,6 +346,12 @@ impl Desk {
         let commit = keyrotate_checkpoint::Commit { cursor: end, ..keyrotate_checkpoint::Commit::of(lease.record()) };
         self.site.ledger.commit(&mut lease, commit).await?;
         Ok(self.site.ledger.finish(lease).await?)
+    }
+
+    /// The key space of a job.
+    fn survey<'a>(&'a self, job: &'a JobRecord) -> Survey<'a> {
+        let (store, permits) = (self.store.as_ref(), &self.permits);
+        Survey { store, permits, bucket: &job.spec.bucket, prefix: &job.spec.prefix }
     }
 
     /// How probes are made for a job.

@@ -24,6 +24,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::books::Books;
+use crate::growth::Purse;
 use crate::intents::{IntentGate, LeftIntents};
 use crate::low_water::{LowWater, Ordinal};
 use crate::meter::Meter;
@@ -71,6 +72,7 @@ pub(crate) struct Tools {
     pub(crate) rewrapper: Arc<Rewrapper>,
     pub(crate) permits: Permits,
     pub(crate) allotment: Allotment,
+    pub(crate) purse: Arc<Purse>,
     pub(crate) meter: Arc<Meter>,
     /// Hears of each part that was added to an upload.
     pub(crate) part_added: Arc<Notify>,
@@ -307,6 +309,7 @@ impl Slice {
             }
             Some((_, Err(Unfinished::NotItsTurn))) => {}
             Some((_, Err(Unfinished::Report(error)))) => self.end_with(SliceEnd::Report(error)),
+            Some((_, Err(Unfinished::Lost(error)))) => self.end_with(SliceEnd::Lost(error)),
             None => {}
         }
     }

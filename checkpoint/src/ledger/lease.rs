@@ -283,7 +283,7 @@ impl Ledger {
             let change = Change::none(()).not_after(until(&record).unwrap_or(view.now));
             record.cursor = record.range.end_position();
             let done = shard::finish(&job, &record, &held.fence, view.now)?;
-            let next = transition::job::prepared(&job, &prepared.frozen, prepared.must_confirm, view.now)?;
+            let next = transition::job::prepared(&job, prepared, view.now)?;
             change.write(&keys[0], &next)?.write(&keys[1], &done)?.with(next)
         })
         .await

@@ -232,7 +232,7 @@ async fn the_prepare_pass_freezes_with_its_last_commit_and_foreign_tickets_are_k
     let foreign = Ticket { spec_hash: "other".into(), ..ticket(&job, &record) };
     assert!(matches!(ledger.lease(&foreign, "w", TTL, false).await, Err(LeaseRefusal::Foreign { .. })));
     let held = take(&ledger, &job, pass, 0).await.unwrap();
-    let prepared = Prepared { frozen: frozen(), must_confirm: false };
+    let prepared = Prepared { frozen: frozen(), must_confirm: false, growth: None };
     assert_eq!(ledger.freeze(held, &prepared).await.unwrap().state.word(), "running");
     assert_eq!(ledger.shards(&job.id, pass).await.unwrap()[0].state, ShardState::Done);
     assert!(matches!(take(&ledger, &job, pass, 0).await, Err(LeaseRefusal::Over)));

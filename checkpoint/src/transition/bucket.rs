@@ -5,11 +5,14 @@ use keyrotate_proto::id::JobId;
 use super::Refusal;
 use crate::record::{BucketRecord, JobRecord, ScopeEntry};
 
-/// A job begins: its keys must be free of live jobs; failed ones that it meets lose their place.
+/// A job begins: its keys must be free of live jobs; failed ones that it meets lose their place. A dry run takes none.
 ///
 /// # Errors
 /// Names the live job that works on some of the same keys.
 pub fn begin(bucket: &BucketRecord, job: &JobRecord) -> Result<BucketRecord, Refusal> {
+    if job.dry_run {
+        return Ok(bucket.clone());
+    }
     let range = job.scope();
     let meets = |entry: &&ScopeEntry| entry.job != job.id && entry.range.overlaps(&range);
     if let Some(holder) = bucket.entries.iter().filter(meets).find(|e| !e.failed) {

@@ -7,9 +7,20 @@ use keyrotate_proto::outcome::Counts;
 use keyrotate_proto::state::{JobState, PassKind, PauseReason, Phase, StopReason};
 
 use super::{Refusal, may_lease};
-use crate::record::{JobLimits, JobRecord, JobResult, PassRecord};
+use crate::record::{Growth, JobLimits, JobRecord, JobResult, PassRecord};
 
 type Next = Result<JobRecord, Refusal>;
+
+/// What a `prepare` pass hands over with its last commit.
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    /// What was proven, and the target.
+    pub frozen: Frozen,
+    /// Whether a person must confirm before anything is written.
+    pub must_confirm: bool,
+    /// What the job adds to a bucket with versions, where that is bounded.
+    pub growth: Option<Growth>,
+}
 
 /// `queued -> preparing`.
 ///
@@ -27,13 +38,15 @@ pub fn begin(job: &JobRecord, now: Timestamp) -> Next {
 ///
 /// # Errors
 /// When the job is not preparing, or was frozen otherwise.
-pub fn prepared(job: &JobRecord, frozen: &Frozen, must_confirm: bool, now: Timestamp) -> Next {
+pub fn prepared(job: &JobRecord, prepared: &Prepared, now: Timestamp) -> Next {
+    let Prepared { frozen, must_confirm, growth } = prepared;
     let again = job.frozen.as_ref() == Some(frozen);
-    let phase = if must_confirm { Phase::AwaitingConfirmation } else { Phase::Running };
+    let phase = if *must_confirm { Phase::AwaitingConfirmation } else { Phase::Running };
     match &job.state {
         JobState::Live { phase: Phase::Preparing } if again || job.frozen.is_none() => {
             let mut next = in_phase(job, phase, now);
             next.frozen = Some(frozen.clone());
+            next.growth.clone_from(growth);
             Ok(next)
         }
         JobState::Live { phase: Phase::AwaitingConfirmation | Phase::Running } if again => Ok(job.clone()),
@@ -96,7 +109,7 @@ pub fn pause(job: &JobRecord, reason: PauseReason, detail: &str, now: Timestamp)
 pub fn resume(job: &JobRecord, by_operator: bool, now: Timestamp) -> Next {
     match &job.state {
         JobState::Live { .. } => Ok(job.clone()),
-        JobState::Paused { reason: PauseReason::Operator, .. } if !by_operator => refuse(job, "resume by a probe"),
+        JobState::Paused { reason, .. } if reason.is_a_persons() && !by_operator => refuse(job, "resume by a probe"),
         JobState::Paused { phase, .. } => Ok(in_phase(&with_pause_counted(job, now), *phase, now)),
         _ => refuse(job, "resume"),
     }
@@ -113,6 +126,50 @@ pub fn limit(job: &JobRecord, limits: &JobLimits, now: Timestamp) -> Next {
     let mut next = touched(job, now);
     next.limits = limits.clone();
     Ok(next)
+}
+
+/// A slice may add versions with so many bytes more.
+///
+/// # Errors
+/// When that is more than was confirmed, or the job has ended.
+pub fn grow(job: &JobRecord, bytes: u64, now: Timestamp) -> Next {
+    if job.state.is_ended() {
+        return Err(Refusal::JobOver(job.state.word()));
+    }
+    let Some(growth) = &job.growth else { return Ok(job.clone()) };
+    let granted = growth.granted.saturating_add(bytes);
+    if granted > growth.bound {
+        return Err(Refusal::Bound { left: growth.bound.saturating_sub(growth.granted) });
+    }
+    let growth = Some(Growth { granted, ..growth.clone() });
+    Ok(JobRecord { growth, ..touched(job, now) })
+}
+
+/// A slice has not used so many of the bytes that it might have added.
+#[must_use]
+pub fn grew_less(job: &JobRecord, bytes: u64, now: Timestamp) -> JobRecord {
+    let back = |growth: &Growth| Growth { granted: growth.granted.saturating_sub(bytes), ..growth.clone() };
+    JobRecord { growth: job.growth.as_ref().map(back), ..touched(job, now) }
+}
+
+/// An operator changes how many bytes the versions that it adds may have. A job that waited for that goes on.
+///
+/// # Errors
+/// When it has ended, or nothing bounds what it adds.
+pub fn bound(job: &JobRecord, bytes: u64, now: Timestamp) -> Next {
+    match &job.growth {
+        _ if job.state.is_ended() => Err(Refusal::JobOver(job.state.word())),
+        None => refuse(job, "bound what it adds: it adds no versions"),
+        Some(growth) => {
+            let more = bytes > growth.bound;
+            let growth = Some(Growth { bound: bytes, ..growth.clone() });
+            let bounded = JobRecord { growth, ..touched(job, now) };
+            match &job.state {
+                JobState::Paused { reason: PauseReason::Growth, .. } if more => resume(&bounded, true, now),
+                _ => Ok(bounded),
+            }
+        }
+    }
 }
 
 /// How long it was paused in all for reasons that a probe can end.
@@ -220,7 +277,8 @@ pub fn fail(job: &JobRecord, reason: StopReason, detail: &str, now: Timestamp) -
     }
 }
 
-/// Its last step: `cancelling -> cancelled`, `failing -> failed`, `verifying -> completed`.
+/// Its last step: `cancelling -> cancelled`, `failing -> failed`, `verifying -> completed`; of a dry run, whose `prepare`
+/// pass has taken the census, `preparing -> completed`.
 ///
 /// # Errors
 /// When it is not that far, or, to be completed, a pass is open.
@@ -232,6 +290,7 @@ pub fn end(job: &JobRecord, result: &JobResult, now: Timestamp) -> Next {
             Some(pass) => return Err(Refusal::OpenShards(pass.id)),
             None => JobState::Completed,
         },
+        JobState::Live { phase: Phase::Preparing } if is_foretold(job) => JobState::Completed,
         state if state.is_ended() && job.result.as_ref() == Some(result) => return Ok(job.clone()),
         state if state.is_ended() => return Err(Refusal::JobOver(state.word())),
         _ => return refuse(job, "end"),
@@ -240,6 +299,12 @@ pub fn end(job: &JobRecord, result: &JobResult, now: Timestamp) -> Next {
     next.state = state;
     next.result = Some(result.clone());
     Ok(next)
+}
+
+/// Whether it is a dry run that has said what it would do.
+#[must_use]
+pub fn is_foretold(job: &JobRecord) -> bool {
+    job.dry_run && job.last_pass(PassKind::Prepare).is_some_and(|pass| !pass.open)
 }
 
 /// An operator resumes a failed job: it goes on like an interrupted one, under a new nonce that fences off whatever
@@ -279,7 +344,8 @@ pub fn adopt(job: &JobRecord, run: &str, nonce: &Nonce, now: Timestamp) -> JobRe
 fn with_pause_counted(job: &JobRecord, now: Timestamp) -> JobRecord {
     let mut next = touched(job, now);
     if let JobState::Paused { reason, since, .. } = &job.state
-        && !matches!(reason, PauseReason::Operator | PauseReason::NoWorker)
+        && !reason.is_a_persons()
+        && *reason != PauseReason::NoWorker
     {
         let millis = now.as_millisecond() - since.as_millisecond();
         next.paused_ms += u64::try_from(millis).unwrap_or(0);

@@ -50,6 +50,12 @@ pub enum Refusal {
     /// The lease ran out.
     #[error("the lease ran out")]
     Expired,
+    /// The job would add more bytes than were confirmed.
+    #[error("it may add {left} bytes more")]
+    Bound {
+        /// Bytes that it may still add.
+        left: u64,
+    },
     /// The cursor would leave the shard.
     #[error("the cursor is outside the shard's range")]
     CursorOutside,
@@ -118,9 +124,7 @@ pub fn may_lease(state: &JobState, kind: PassKind) -> bool {
             Phase::Verifying => matches!(kind, PassKind::Verify | PassKind::Prepare | PassKind::Clean),
         },
         // One at a time and once a minute is the dispatcher's to see to.
-        JobState::Paused { reason, .. } => {
-            *reason != keyrotate_proto::state::PauseReason::Operator && kind == PassKind::Prepare
-        }
+        JobState::Paused { reason, .. } => !reason.is_a_persons() && kind == PassKind::Prepare,
         JobState::Cancelling | JobState::Failing { .. } => kind == PassKind::Clean,
         JobState::Cancelled | JobState::Failed { .. } | JobState::Completed => false,
     }

@@ -100,6 +100,7 @@ async fn rotate(stack: &DevStack, dir: &Path, text: &str, keeps: bool) -> Result
     let parsed = parsed.map_err(|e| Failure::usage(e.to_string(), "this is a bug of the demo"))?;
     let session = Session {
         what: "keyrotate demo".into(),
+        store: None,
         root: dir.join("state"),
         wish: Wish::default(),
         config: LocalConfig { confirmed: true, ..LocalConfig::default() },

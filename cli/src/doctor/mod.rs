@@ -88,7 +88,8 @@ pub(crate) async fn examine(args: DoctorArgs) -> Result<Exit, Failure> {
     let loaded = crate::config::read(&Given::here(args.config.clone(), Vec::new()))?;
     let config = &loaded.config;
     let mut findings = configuration(&loaded);
-    findings.extend(settings::examine(&|name| std::env::var(name).ok()));
+    let names: Vec<String> = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect();
+    findings.extend(settings::examine(&names, &|name| std::env::var(name).ok()));
     // Side by side: what does not answer is waited for.
     let ((kes, store), fleet) = tokio::join!(rotation(&args, config, &env), fleet(args.scope.is_some(), config, &env));
     findings.extend(kes);

@@ -26,13 +26,18 @@ const OPEN: &[&str] = &[
 const SECRET: &[&str] =
     &["AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "MINIO_KMS_KES_API_KEY", "MINIO_KMS_KES_KEY_PASSWORD"];
 
-/// A line for each that is set.
-pub(super) fn examine(lookup: &dyn Fn(&str) -> Option<String>) -> Vec<Finding> {
+/// What the name of an alias of mc stands behind.
+const ALIAS: &str = "MC_HOST_";
+
+/// A line for each that is set; `names` are those of all variables.
+pub(super) fn examine(names: &[String], lookup: &dyn Fn(&str) -> Option<String>) -> Vec<Finding> {
     let get = |name: &str| lookup(name).filter(|value| !value.is_empty());
     let open = OPEN.iter().filter_map(|name| get(name).map(|value| format!("{name} is `{}`", without_login(&value))));
     let id = get("AWS_ACCESS_KEY_ID").map(|id| format!("AWS_ACCESS_KEY_ID is `{}`", shortened(&id)));
     let secret = SECRET.iter().filter_map(|name| get(name).map(|_| format!("{name} is set (hidden)")));
-    open.chain(id).chain(secret).map(|line| Finding::green(SECTION, line)).collect()
+    let aliases = names.iter().filter(|name| name.starts_with(ALIAS)).filter_map(|name| Some((name, get(name)?)));
+    let aliases = aliases.map(|(name, value)| format!("{name} is `{}`", without_login(&value)));
+    open.chain(id).chain(secret).chain(aliases).map(|line| Finding::green(SECTION, line)).collect()
 }
 
 /// Enough of an access key to know it by.
@@ -64,8 +69,10 @@ mod tests {
             ("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE"),
             ("AWS_SECRET_ACCESS_KEY", "s3cret"),
             ("MINIO_KMS_KES_API_KEY", "kes:v1:s3cret"),
+            ("MC_HOST_prod", "https://id:s3cret@h:9000"),
         ];
-        let found = examine(&|name| set.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned()));
+        let names = set.map(|(name, _)| name.to_owned());
+        let found = examine(&names, &|name| set.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned()));
         let lines: Vec<_> = found.iter().map(|finding| finding.what.as_str()).collect();
         assert_eq!(
             lines,
@@ -74,6 +81,7 @@ mod tests {
                 "AWS_ACCESS_KEY_ID is `AKIA…MPLE`",
                 "AWS_SECRET_ACCESS_KEY is set (hidden)",
                 "MINIO_KMS_KES_API_KEY is set (hidden)",
+                "MC_HOST_prod is `https://…@h:9000`",
             ]
         );
         assert_eq!(shortened("minioadmin"), "mini…");

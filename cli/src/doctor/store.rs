@@ -4,15 +4,16 @@ use jiff::{SignedDuration, Timestamp};
 use keyrotate_config::Config;
 use keyrotate_env::Env;
 use keyrotate_kms::Kms;
+use keyrotate_proto::capability::Frozen;
 use keyrotate_proto::key::KeyName;
 use keyrotate_proto::say::chain;
-use keyrotate_proto::spec::{Dialect, Filter, JobSpec, Options, Retry, SPEC_VERSION, Target};
+use keyrotate_proto::spec::JobSpec;
 use keyrotate_queue::DEFAULT_STORE;
 use keyrotate_rewrap::probe::{self, ProbeSettings};
-use keyrotate_store::Store;
 use keyrotate_store::retry::{RetryPolicy, Retrying};
 use keyrotate_store::s3::{S3Config, S3Store};
 use keyrotate_store::wrap::measured::Measured;
+use keyrotate_store::{Store, StoreIdentity};
 
 use super::bucket::{self, Seen};
 use super::settings::shortened;
@@ -20,7 +21,8 @@ use super::{Finding, Health, strategies};
 use crate::args::DoctorArgs;
 use crate::failure::Failure;
 use crate::scope::ScopeArg;
-use crate::{choose, connect, say};
+use crate::state::{self, BucketFolder};
+use crate::{census, choose, connect, say};
 
 pub(super) const SECTION: &str = "store";
 
@@ -62,12 +64,19 @@ pub(super) async fn examine(
     findings.extend(facts.server_date.map(|theirs| clock(theirs, env.now())));
     // What can't be seen is said there.
     let reactions = store.reactions(&scope.bucket).await.unwrap_or_default();
-    let spec = spec(scope, args.key.as_deref());
+    let spec = match scope.job(args.key.as_deref()) {
+        Ok(parsed) => parsed.spec,
+        Err(failure) => {
+            findings.push(Finding::of(SECTION, &failure));
+            return findings;
+        }
+    };
     let proven = match args.no_probes {
         true => None,
         false => Some(proven(args, scope, config, &store, kms, &spec, env).await),
     };
     let frozen = proven.as_ref().and_then(|proven| proven.as_ref().ok());
+    findings.extend(frozen.and_then(|frozen| kept(args, store.identity(), &scope.bucket, frozen, env)));
     let default_key = args.key.clone().or_else(connect::default_key).map(KeyName);
     findings.extend(bucket::judged(&Seen {
         scope,
@@ -117,6 +126,13 @@ fn chain_of_aws() -> String {
     }
 }
 
+/// Keeps what was proven for a census, which tries nothing. It can do without.
+fn kept(args: &DoctorArgs, store: &StoreIdentity, bucket: &str, frozen: &Frozen, env: &Env) -> Option<Finding> {
+    let folder = state::root(&args.state).map(|root| BucketFolder::of(&root, store, bucket));
+    let kept = folder.and_then(|folder| census::remember(&folder, args.key.as_deref(), frozen, env.now()));
+    kept.err().map(|failure| Finding { health: Health::Yellow, ..Finding::of(SECTION, &failure) })
+}
+
 /// How far the store's clock is from ours.
 fn clock(theirs: Timestamp, ours: Timestamp) -> Finding {
     let skew = ours.duration_since(theirs).abs();
@@ -128,21 +144,6 @@ fn clock(theirs: Timestamp, ours: Timestamp) -> Finding {
     Finding::new(SECTION, health, what, "let both follow NTP: the store refuses requests that are 15 minutes off")
 }
 
-/// The job that somebody would begin there.
-fn spec(scope: &ScopeArg, key: Option<&str>) -> JobSpec {
-    JobSpec {
-        version: SPEC_VERSION,
-        dialect: Dialect::Aistor,
-        bucket: scope.bucket.clone(),
-        prefix: scope.prefix.clone(),
-        target: Target::SseKms { key: key.map(|key| KeyName(key.to_owned())), context: None },
-        filter: Filter::default(),
-        notify: None,
-        retry: Retry::default(),
-        options: Options::default(),
-    }
-}
-
 /// What a job's `prepare` pass would find: the same code, with a name of our own.
 async fn proven(
     args: &DoctorArgs,
@@ -152,7 +153,7 @@ async fn proven(
     kms: Option<&dyn Kms>,
     spec: &JobSpec,
     env: &Env,
-) -> Result<keyrotate_proto::capability::Frozen, probe::Refusal> {
+) -> Result<Frozen, probe::Refusal> {
     let (prefix, bucket) = (args.probe_prefix.clone(), args.probe_bucket.clone());
     let place = connect::probe_place(scope.store.as_deref(), prefix, bucket, config);
     let settings = ProbeSettings {

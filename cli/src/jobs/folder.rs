@@ -7,9 +7,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use axum::Router;
 use keyrotate_checkpoint::Ledger;
+use keyrotate_config::Config;
 use keyrotate_coordinator::api::{Api, Site};
 use keyrotate_env::Env;
-use keyrotate_proto::api::{JobBrief, JobList, JobStatus};
+use keyrotate_proto::api::{JobBrief, JobList, JobStatus, LimitsChange};
 use keyrotate_proto::id::JobId;
 use keyrotate_report::root::FolderRoot;
 use tokio::sync::mpsc;
@@ -43,16 +44,24 @@ pub(crate) fn router(folder: &BucketFolder, ledger: &Ledger, env: &Env) -> Route
     Api::new(site, Vec::new(), true, &limits).router(64 << 10)
 }
 
+/// Whether it changes limits that only hold for a process at work.
+fn bounds_nothing(ask: &Ask) -> bool {
+    let change = ask.body.as_ref().map(|(_, body)| serde_json::from_slice::<LimitsChange>(body));
+    ask.method == "PATCH" && !matches!(change, Some(Ok(LimitsChange { max_added_bytes: Some(_), .. })))
+}
+
 /// The state folder.
 pub(crate) struct Folder {
     root: PathBuf,
+    /// What stores are called by.
+    config: Config,
     env: Env,
 }
 
 impl Folder {
     /// As asked for, or this user's.
-    pub(crate) fn open(args: &StateArgs) -> Result<Self, Failure> {
-        Ok(Self { root: state::root(args)?, env: Env::system() })
+    pub(crate) fn open(args: &StateArgs, config: Config) -> Result<Self, Failure> {
+        Ok(Self { root: state::root(args)?, config, env: Env::system() })
     }
 
     /// Asks one bucket's folder.
@@ -64,7 +73,7 @@ impl Folder {
             }
             let holder = Holder { pid: std::process::id(), what: "keyrotate".into(), since: self.env.now() };
             match folder.lock(&holder) {
-                Ok(_lock) if ask.method == "PATCH" => {
+                Ok(_lock) if bounds_nothing(ask) => {
                     let mend = "`keyrotate run` takes `--rate` and `--permits` when it goes on with the job";
                     return Err(Failure::usage("nothing works on the job, so that limits would bound nothing", mend));
                 }
@@ -138,6 +147,6 @@ impl Jobs for Folder {
     }
 
     async fn cancel(&self, job: &JobId) -> Result<(), Failure> {
-        if cancel::cancel(&self.root, job).await? { Ok(()) } else { Err(self.no_job(job)) }
+        if cancel::cancel(&self.root, &self.config, job).await? { Ok(()) } else { Err(self.no_job(job)) }
     }
 }

@@ -13,6 +13,7 @@ use async_trait::async_trait;
 use keyrotate_proto::api::{
     FailedPage, JobBrief, JobDescription, JobList, JobStatus, LimitsChange, Problem, ReportFiles, Submitted,
 };
+use keyrotate_proto::forecast::Forecast;
 use keyrotate_proto::id::JobId;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
@@ -76,7 +77,7 @@ pub(crate) fn open(place: &WhereArgs) -> Result<Box<dyn Jobs>, Failure> {
     let config = crate::config::load(place.config.clone(), place.flags())?;
     let jobs: Box<dyn Jobs> = match &config.url {
         Some(url) if !place.local => Box::new(fleet::Fleet::new(url, &config)?),
-        _ => Box::new(folder::Folder::open(&place.state)?),
+        _ => Box::new(folder::Folder::open(&place.state, config.clone())?),
     };
     crate::say(&jobs.place());
     Ok(jobs)
@@ -118,6 +119,11 @@ impl Client<'_> {
     /// As `json`, `text` or `html`.
     pub(crate) async fn report(&self, job: &JobId, format: &str) -> Result<Vec<u8>, Failure> {
         good(self.0.ask(job, Ask::get(format!("/v1/jobs/{job}/report?format={format}"))).await?, "")
+    }
+
+    /// What a dry run says.
+    pub(crate) async fn forecast(&self, job: &JobId) -> Result<Forecast, Failure> {
+        self.get(job, "/forecast").await
     }
 
     pub(crate) async fn files(&self, job: &JobId) -> Result<ReportFiles, Failure> {

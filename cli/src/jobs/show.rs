@@ -2,6 +2,7 @@
 
 use comfy_table::{Table, presets};
 use keyrotate_proto::api::{JobBrief, JobDescription, JobStatus};
+use keyrotate_proto::say::{bytes, grouped};
 
 /// ID, TYPE, USER, STARTED, STATUS, as `mc batch list` shows them.
 pub(super) fn list(jobs: &[JobBrief]) -> String {
@@ -45,8 +46,9 @@ pub(crate) fn pace(status: &JobStatus) -> Vec<String> {
     if let Some(rate) = status.objects_per_second.filter(|_| running || status.job.state == "verifying") {
         pieces.push(format!("{} obj/s", grouped(rate as u64)));
     }
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "for the eye only")]
     if let Some(rate) = status.bytes_per_second.filter(|rate| running && *rate >= 1.0) {
-        pieces.push(format!("{}/s", bytes(rate)));
+        pieces.push(format!("{}/s", bytes(rate as u64)));
     }
     if let Some(seconds) = status.eta_seconds {
         pieces.push(format!("ETA {}", time(seconds)));
@@ -62,19 +64,9 @@ pub(crate) fn sums(status: &JobStatus) -> Option<String> {
         pieces.push(outcomes.join(" · "));
     }
     if status.rotated_bytes > 0 {
-        #[expect(clippy::cast_precision_loss, reason = "for the eye only")]
-        pieces.push(format!("{} rotated", bytes(status.rotated_bytes as f64)));
+        pieces.push(format!("{} rotated", bytes(status.rotated_bytes)));
     }
     (!pieces.is_empty()).then(|| pieces.join("  "))
-}
-
-/// A number with a comma at each thousand.
-pub(crate) fn grouped(n: u64) -> String {
-    let digits = n.to_string();
-    let first = digits.len() % 3;
-    let groups = digits.as_bytes()[first..].chunks(3).map(|group| String::from_utf8_lossy(group).into_owned());
-    let head = (first > 0).then(|| digits[..first].to_owned());
-    head.into_iter().chain(groups).collect::<Vec<_>>().join(",")
 }
 
 /// Who works on it, a line each.
@@ -118,17 +110,7 @@ fn many(n: u64, what: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
-fn bytes(n: f64) -> String {
-    let units = ["B", "KiB", "MiB", "GiB", "TiB"];
-    let (mut n, mut unit) = (n, 0);
-    while n >= 1024.0 && unit + 1 < units.len() {
-        n /= 1024.0;
-        unit += 1;
-    }
-    if unit == 0 { format!("{n:.0} B") } else { format!("{n:.1} {}", units[unit]) }
-}
-
-fn time(seconds: u64) -> String {
+pub(crate) fn time(seconds: u64) -> String {
     match seconds {
         0..60 => format!("{seconds}s"),
         60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
@@ -161,9 +143,6 @@ mod tests {
 
     #[test]
     fn figures_are_short() {
-        assert_eq!((bytes(0.0), bytes(1023.0), bytes(1536.0)), ("0 B".into(), "1023 B".into(), "1.5 KiB".into()));
-        assert_eq!(bytes(5.0 * 1024f64.powi(5)), "5120.0 TiB");
-        assert_eq!([0, 999, 1000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
         assert_eq!([0.0, 0.5, 0.999, 1.0].map(share), ["~0%", "~50%", "~99%", "100%"]);
         assert_eq!((time(59), time(61), time(3725)), ("59s".into(), "1m01s".into(), "1h02m".into()));
     }

@@ -244,7 +244,7 @@ async fn jobs_of_the_state_folder_answer_to_the_same_verbs() {
         ledger.begin_job(job).await.unwrap();
         jobs.push(id);
     }
-    let folder = Folder::open(&StateArgs { state: Some(dir.path().to_owned()) }).unwrap();
+    let folder = Folder::open(&StateArgs { state: Some(dir.path().to_owned()) }, Default::default()).unwrap();
     let client = Client(&folder);
     let listed: Vec<_> = folder.list(None).await.unwrap().into_iter().map(|job| job.id).collect();
     assert_eq!(listed, jobs);

@@ -5,11 +5,13 @@ use std::path::Path;
 
 use keyrotate_proto::api::{JobStatus, LimitsChange};
 use keyrotate_proto::id::JobId;
+use keyrotate_proto::say::bytes;
 use serde_json::{Value, json};
 
 use super::follow::follow;
-use super::{Ask, Client, open, show};
+use super::{Ask, Client, Jobs, open, show};
 use crate::args::{ConfirmArgs, JobArgs, ListArgs, Output, SetArgs, StartArgs, StatusArgs, WhereArgs};
+use crate::census::page;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::run::ask;
@@ -24,6 +26,7 @@ pub(crate) async fn start(args: StartArgs) -> Result<Exit, Failure> {
     let client = Client(&*jobs);
     let name = args.file.display().to_string();
     let mut query = vec![format!("confirm={}", args.yes)];
+    query.extend(args.dry_run.then(|| "dryRun=true".to_owned()));
     query.extend(args.store.as_ref().map(|store| format!("store={store}")));
     query.extend(args.priority.map(|priority| format!("priority={priority}")));
     let ask = Ask {
@@ -35,6 +38,9 @@ pub(crate) async fn start(args: StartArgs) -> Result<Exit, Failure> {
     let begun = client.submit(ask, &name).await?;
     for warning in &begun.warnings {
         say(&format!("warning: {}", warning.of_file(&name)));
+    }
+    if args.dry_run {
+        return foretold(&*jobs, &begun.id, args.output).await;
     }
     say(&format!("job {} begins", begun.id));
     let mut status = follow(&*jobs, &begun.id, |status| !status.is_preparing()).await?;
@@ -50,13 +56,26 @@ pub(crate) async fn start(args: StartArgs) -> Result<Exit, Failure> {
     Ok(if args.wait || status.is_ended() { exit(&status) } else { Exit::Completed })
 }
 
-/// The file names no key: a person at the terminal says whether the store's own is taken.
+/// Waits for what a dry run says, and prints it.
+async fn foretold(jobs: &dyn Jobs, job: &JobId, output: Output) -> Result<Exit, Failure> {
+    say(&format!("dry run {job} begins"));
+    let status = follow(jobs, job, JobStatus::is_ended).await?;
+    if status.job.state != "completed" {
+        say(&show::line(&status));
+        return Ok(exit(&status));
+    }
+    let forecast = Client(jobs).forecast(job).await?;
+    print(output, &forecast, || page::of(&forecast))?;
+    Ok(Exit::Completed)
+}
+
+/// The file names no key, or versions are added: a person at the terminal says whether that is taken.
 async fn consent(client: &Client<'_>, job: &JobId, status: JobStatus) -> Result<JobStatus, Failure> {
-    if std::io::stdin().is_terminal() && ask("Rotate every object in scope to this target? [y/N] ").await {
+    if std::io::stdin().is_terminal() && ask("Rotate every object in scope so? [y/N] ").await {
         return client.tell(job, "confirm").await;
     }
     say(&format!(
-        "the file names no key: `keyrotate confirm {job}` takes the target above, `keyrotate cancel {job}` ends the job"
+        "nothing is written yet: `keyrotate confirm {job}` takes that, `keyrotate cancel {job}` ends the job"
     ));
     Ok(status)
 }
@@ -126,16 +145,24 @@ pub(crate) async fn set(args: SetArgs) -> Result<Exit, Failure> {
         rate: args.rate.map(|rate| rate.0),
         permits: args.permits.map(|permits| permits.0),
         priority: args.priority,
+        max_added_bytes: args.max_added,
     };
     if change == LimitsChange::default() {
-        return Err(Failure::usage("nothing is to be set", "give --rate, --permits or --priority"));
+        return Err(Failure::usage("nothing is to be set", "give --rate, --permits, --priority or --max-added"));
     }
     let (jobs, job) = (open(&args.place)?, id(&args.job)?);
     let status = Client(&*jobs).limit(&job, &change).await?;
     let shown = |limit: Option<String>| limit.unwrap_or_else(|| "no limit".into());
     print(args.output, &status, || {
         let (rate, permits) = (status.limits.rate.map(|r| r.to_string()), status.limits.permits.map(|p| p.to_string()));
-        format!("job {job}: rate {}, permits {}, priority {}", shown(rate), shown(permits), status.limits.priority)
+        let grows = status.growth.as_ref().map(|growth| format!(", adds at most {}", bytes(growth.bound)));
+        format!(
+            "job {job}: rate {}, permits {}, priority {}{}",
+            shown(rate),
+            shown(permits),
+            status.limits.priority,
+            grows.unwrap_or_default()
+        )
     })?;
     Ok(Exit::Completed)
 }

@@ -158,7 +158,11 @@ pub(crate) async fn limit(
         permits: asked.permits.unwrap_or(job.limits.permits),
         priority: asked.priority.unwrap_or(job.limits.priority),
     };
-    change(&api, &caller, &id, |job, now| transition::limit(job, &limits(job), now)).await
+    let change_all = |job: &JobRecord, now| {
+        let job = transition::limit(job, &limits(job), now)?;
+        asked.max_added_bytes.map_or(Ok(job.clone()), |bytes| transition::bound(&job, bytes, now))
+    };
+    change(&api, &caller, &id, change_all).await
 }
 
 pub(crate) fn check_priority(priority: i32) -> Result<(), Problem> {

@@ -24,6 +24,7 @@ use keyrotate_config::Limits;
 use keyrotate_config::token::{Role, TokenEntry};
 use keyrotate_env::Env;
 use keyrotate_proto::api as body;
+use keyrotate_proto::forecast::Forecast;
 use keyrotate_proto::id::JobId;
 use keyrotate_queue::DeadLetters;
 use keyrotate_report::ReportRoot;
@@ -193,7 +194,12 @@ fn submitting(mut table: Table) -> Table {
         role: Some(Role::Operate),
         query: &[
             ("store", "string", "The fleet's name of the store; optional where there is one."),
-            ("confirm", "boolean", "Take the target that the store names, without asking."),
+            (
+                "confirm",
+                "boolean",
+                "Take the target that the store names, and the versions that are added, without asking.",
+            ),
+            ("dryRun", "boolean", "Only say what would be done: see `getForecast`."),
             ("priority", "integer", "Jobs of a higher one go first: -100 to 100."),
         ],
         headers: &[("Idempotency-Key", "Any word of yours; remembered for a day.")],
@@ -316,6 +322,7 @@ fn reading(mut table: Table) -> Table {
         "getReportFile",
         "The report's manifest, a file that it names, or a part.",
     );
+    let forecast = on_job("/v1/jobs/{id}/forecast", "getForecast", "What a dry run says that a job would do.");
     let events = on_job("/v1/jobs/{id}/events", "watchJob", "How a job stands, each second, until it ends.");
     let status = table.schema::<body::JobStatus>();
     let stream = json!({ "text/event-stream": { "schema": status } });
@@ -328,6 +335,7 @@ fn reading(mut table: Table) -> Table {
     table
         .json::<body::FailedPage>(&failed, 200, get(reports::failed))
         .add(&report, None, (200, shown), get(reports::report))
+        .json::<Forecast>(&forecast, 200, get(reports::forecast))
         .json::<body::ReportFiles>(&files, 200, get(reports::files))
         .add(&file, None, (200, bytes), get(reports::file))
         .add(&events, None, (200, stream), get(events::events))

@@ -13,6 +13,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures::{StreamExt as _, stream};
 use keyrotate_checkpoint::record::JobRecord;
 use keyrotate_proto::api::{FailedPage, FailedRow, ReportFile, ReportFiles};
+use keyrotate_proto::forecast::{FORECAST, Forecast};
 use keyrotate_proto::id::PassId;
 use keyrotate_proto::outcome::Outcome;
 use keyrotate_proto::position::{KeyRange, Position};
@@ -77,6 +78,22 @@ pub(crate) async fn failed(
         }
     }
     Ok(Json(page))
+}
+
+/// `GET /v1/jobs/{id}/forecast`
+pub(crate) async fn forecast(
+    State(api): State<Arc<Api>>,
+    caller: Extension<Caller>,
+    Path(id): Path<String>,
+) -> Answer<Json<Forecast>> {
+    let job = api.job(&caller, &id).await?;
+    if !job.dry_run {
+        let what = "the job is no dry run: nothing was foretold";
+        return Err(Problem::new(Kind::NotFound, what, "submit its file with `dryRun=true`"));
+    }
+    let bytes = api.site.reports.of(&job.id)?.get(FORECAST).await?;
+    let forecast = serde_json::from_slice(&bytes);
+    Ok(Json(forecast.map_err(|e| ReportError::Damaged { name: FORECAST.to_owned(), what: e.to_string() })?))
 }
 
 /// How a report is shown.

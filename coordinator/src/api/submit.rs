@@ -15,6 +15,7 @@ use keyrotate_proto::api::{FileProblem, Submitted};
 use keyrotate_proto::id::{JobId, Nonce};
 use keyrotate_proto::job::{ParseOptions, Parsed, parse_with};
 use keyrotate_proto::position::KeyRange;
+use keyrotate_proto::spec::JobSpec;
 use keyrotate_telemetry::spans;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
@@ -31,10 +32,11 @@ const REMEMBER: Duration = Duration::from_secs(24 * 3600);
 const LONGEST_KEY: usize = 200;
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub(crate) struct SubmitQuery {
     store: Option<String>,
     confirm: bool,
+    dry_run: bool,
     priority: i32,
 }
 
@@ -102,20 +104,24 @@ impl Api {
             return Err(Problem::new(Kind::TooMany, what, "wait for one, cancel one, or raise `limits.openJobs`"));
         }
         let sealed_token = match spec.notify.as_ref().and_then(|notify| notify.token.as_deref()) {
-            Some(token) => Some(self.sealer()?.seal(token).await?),
-            None => None,
+            Some(token) if !asked.dry_run => Some(self.sealer()?.seal(token).await?),
+            _ => None,
         };
         let now = site.ledger.now().await?;
         let mut random = [0; 10];
         site.env.fill(&mut random);
         let id = JobId::new(u64::try_from(now.as_millisecond()).unwrap_or(0), random);
         let nonce = Nonce(site.env.random_hex(4));
-        let job = JobRecord::new(id, spec.clone(), identity.clone(), nonce, caller.name.clone(), now);
+        // A dry run is over within minutes, and whoever asked waits for it.
+        let notify = spec.notify.clone().filter(|_| !asked.dry_run);
+        let spec = JobSpec { notify, ..spec.clone() };
+        let job = JobRecord::new(id, spec, identity.clone(), nonce, caller.name.clone(), now);
         Ok(JobRecord {
             sealed_token,
             store_name: store.name.clone(),
             probes: store.probes.clone(),
             confirmed: asked.confirm,
+            dry_run: asked.dry_run,
             traceparent: spans::traceparent(&spans::Span::current()),
             limits: JobLimits { priority: asked.priority, ..JobLimits::default() },
             ..job

@@ -3,8 +3,9 @@
 use jiff::Timestamp;
 use keyrotate_checkpoint::record::{JobRecord, PassRecord};
 use keyrotate_checkpoint::{Ledger, LedgerError};
-use keyrotate_proto::api::{JobBrief, JobStatus, Limits, PassLine, WorkerLine};
+use keyrotate_proto::api::{Growth, JobBrief, JobStatus, Limits, PassLine, WorkerLine};
 use keyrotate_proto::outcome::Outcome;
+use keyrotate_proto::say::{bytes, grouped};
 use keyrotate_proto::state::{JobState, PassKind, Phase};
 
 use crate::{Totals, findings, totals};
@@ -13,7 +14,7 @@ use crate::{Totals, findings, totals};
 pub(crate) fn brief(job: &JobRecord) -> JobBrief {
     JobBrief {
         id: job.id.clone(),
-        kind: "keyrotate".into(),
+        kind: if job.dry_run { "census".into() } else { "keyrotate".into() },
         user: job.user.clone(),
         started: job.started,
         state: job.state.word().into(),
@@ -72,10 +73,31 @@ pub fn of(job: &JobRecord, sums: &Totals, now: Timestamp) -> JobStatus {
         bytes_per_second: None,
         workers: sums.holders.iter().map(|(name, n)| WorkerLine { name: name.clone(), slices: *n }).collect(),
         limits: limits(job),
-        findings: job.frozen.as_ref().map(findings).unwrap_or_default(),
+        growth: job.growth.as_ref().map(|of| Growth {
+            versions: of.versions,
+            bytes: of.bytes,
+            bound: of.bound,
+            granted: of.granted,
+        }),
+        findings: found(job),
         report: job.result.as_ref().is_some_and(|result| result.report.is_some()),
         exit_code: exit_code(&job.state, sums.counts.exceptions()),
     }
+}
+
+/// What `prepare` found.
+fn found(job: &JobRecord) -> Vec<String> {
+    let frozen = job.frozen.as_ref().map(findings).unwrap_or_default();
+    frozen.into_iter().chain(job.growth.as_ref().map(growth_line)).collect()
+}
+
+/// What a job adds, for people.
+fn growth_line(growth: &keyrotate_checkpoint::record::Growth) -> String {
+    let (versions, bound) = (grouped(growth.versions), bytes(growth.bound));
+    format!(
+        "growth: about {versions} versions with {} are added, {bound} at most; the old ones stay under their keys",
+        bytes(growth.bytes)
+    )
 }
 
 pub(crate) fn limits(job: &JobRecord) -> Limits {

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "the helpers of a test fail by panicking")]
 
 mod ends;
+mod foretell;
 mod lease;
 mod limits;
 mod many;

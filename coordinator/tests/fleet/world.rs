@@ -64,12 +64,21 @@ impl Process {
 
 impl World {
     pub(crate) async fn new(seed: u64, objects: usize) -> Self {
+        Self::on(Mode::aws(), seed, objects).await
+    }
+
+    /// On a store where each rotation writes a new version.
+    pub(crate) async fn without_update_encryption(seed: u64, objects: usize) -> Self {
+        Self::on(Mode { update_encryption: false, ..Mode::aws() }, seed, objects).await
+    }
+
+    async fn on(mode: Mode, seed: u64, objects: usize) -> Self {
         let env = Env::seeded(seed, Timestamp::from_second(1_800_000_000).unwrap());
         let kes = KesModel::new(env.clone());
         for key in ["key-a", "key-b"] {
             kes.create_key(key).await.unwrap();
         }
-        let mode = Mode { min_part: 2000, ..Mode::aws() };
+        let mode = Mode { min_part: 2000, ..mode };
         let store = StoreModel::new(mode, Arc::new(kes.clone()), env.clone());
         for (bucket, n) in
             ["bucket", "other-bucket"].into_iter().flat_map(|bucket| (0..objects).map(move |n| (bucket, n)))
@@ -109,6 +118,15 @@ impl World {
         self.begin(&format!("bucket: {bucket}, options: {{{options}}}"), store_name, store, name).await
     }
 
+    /// A dry run on everything.
+    pub(crate) async fn submit_dry(&self) -> JobId {
+        let store = &self.store.identity().0;
+        let begun = self.record("bucket: bucket", DEFAULT_STORE, store, 77);
+        let (id, dry) = (begun.id.clone(), JobRecord { dry_run: true, ..begun });
+        self.ledger.begin_job(dry).await.unwrap();
+        id
+    }
+
     /// A job on a store that is not this one, whatever the fleet calls it.
     pub(crate) async fn submit_elsewhere(&self, store: &str) -> JobId {
         self.begin("bucket: bucket", DEFAULT_STORE, store, 1).await
@@ -121,14 +139,19 @@ impl World {
     }
 
     async fn begin(&self, what: &str, store_name: &str, store: &str, name: u8) -> JobId {
+        let record = self.record(what, store_name, store, name);
+        let id = record.id.clone();
+        self.ledger.begin_job(record).await.unwrap();
+        id
+    }
+
+    fn record(&self, what: &str, store_name: &str, store: &str, name: u8) -> JobRecord {
         let text = format!("keyrotate: {{apiVersion: v1, {what}, encryption: {{key: key-b}}}}");
         let spec = job::parse(text.as_bytes(), "job.yaml").unwrap().spec;
         let id = JobId::new(1, [name; 10]);
         let now = self.env.now();
-        let mut record = JobRecord::new(id.clone(), spec, store.to_owned(), Nonce("n".into()), "me".into(), now);
-        record.store_name = store_name.to_owned();
-        self.ledger.begin_job(record).await.unwrap();
-        id
+        let record = JobRecord::new(id, spec, store.to_owned(), Nonce("n".into()), "me".into(), now);
+        JobRecord { store_name: store_name.to_owned(), ..record }
     }
 
     pub(crate) fn coordinator(&self, name: &str) -> Process {

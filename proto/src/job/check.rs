@@ -435,6 +435,7 @@ impl Check<'_> {
                 .unwrap_or(default.pause_limit),
             retained_probes: block.retained_probes.unwrap_or(default.retained_probes),
             rate: self.value("options.rate", block.rate.as_deref(), values::rate),
+            max_added_bytes: self.value("options.maxAddedBytes", block.max_added_bytes.as_deref(), values::size),
         }
     }
 }

@@ -91,10 +91,11 @@ const OPTIONS: Known = &[
     ("pauseLimit", Shape::Text),
     ("retainedProbes", Shape::Flag),
     ("rate", Shape::Text),
+    ("maxAddedBytes", Shape::Text),
 ];
 
 /// Documented names of `options` that are not built yet.
-const OPTIONS_TO_COME: [&str; 13] = [
+const OPTIONS_TO_COME: [&str; 12] = [
     "versions",
     "superseded",
     "checksums",
@@ -102,7 +103,6 @@ const OPTIONS_TO_COME: [&str; 13] = [
     "reseal",
     "quiet",
     "acceptLoss",
-    "maxAddedBytes",
     "priority",
     "weight",
     "windows",

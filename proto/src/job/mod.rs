@@ -29,6 +29,7 @@ pub use problem::{JobFileErrors, Problem};
 pub use schema::schema;
 pub use start::check_at_start;
 pub use template::template;
+pub use values::bytes;
 
 use fields::Fields;
 use findings::{At, Findings, Places};

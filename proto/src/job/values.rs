@@ -128,16 +128,29 @@ pub(super) fn body_transit(text: &str) -> Result<BodyTransit, Bad> {
     if text == "any" {
         return Ok(BodyTransit::Any);
     }
-    let (digits, unit) = text.split_at(text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len());
-    let factor = SIZES.iter().find(|(name, _)| *name == unit).map(|(_, factor)| *factor);
-    let size = digits.parse().ok().zip(factor).and_then(|(n, factor): (u64, u64)| n.checked_mul(factor));
-    match size {
+    match bytes(text) {
         Some(size) => Ok(BodyTransit::UpTo(size)),
         None => bad(
             format!("`{}` is not a size", clip(text)),
             "bytes with a unit such as `64KiB`, `1MiB`, `5GB`; `0` for none, `any` for all",
         ),
     }
+}
+
+/// A number of bytes, with or without a unit.
+pub(super) fn size(text: &str) -> Result<u64, Bad> {
+    bytes(text).map_or_else(
+        || bad(format!("`{}` is not a size", clip(text)), "bytes with a unit such as `500GiB`; `0` for none"),
+        Ok,
+    )
+}
+
+/// Reads a number of bytes, with or without a unit: `5GB`, `64KiB`, `0`.
+#[must_use]
+pub fn bytes(text: &str) -> Option<u64> {
+    let (digits, unit) = text.split_at(text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len());
+    let factor = SIZES.iter().find(|(name, _)| *name == unit).map(|(_, factor)| *factor);
+    digits.parse().ok().zip(factor).and_then(|(n, factor): (u64, u64)| n.checked_mul(factor))
 }
 
 /// A share from 0 to 1, also in per cent.

@@ -212,6 +212,10 @@ pub(super) struct OptionsBlock {
     /// Objects per second for the whole job; absent: no limit.
     #[schemars(extend("type" = ["string", "number", "null"]))]
     pub(super) rate: Option<String>,
+    /// In a bucket with versions: how many bytes the versions that the job adds may have, `500GiB`. It pauses before it
+    /// adds more. Absent: what is confirmed at its start.
+    #[schemars(extend("type" = ["string", "integer", "null"]))]
+    pub(super) max_added_bytes: Option<String>,
 }
 
 /// Why `serde_yaml` did not read a file.

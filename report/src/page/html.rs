@@ -1,7 +1,7 @@
 //! The page as one HTML file: no script, nothing from elsewhere, every word of somebody else's escaped.
 
 use super::picture;
-use super::{LINES, Line, Page, Tone, bytes, many, number, shown, time, verdict_of_key};
+use super::{LINES, Line, Page, Tone, bytes, grouped, many, shown, time, verdict_of_key};
 
 /// What a browser may load for the page: its own style, and nothing else. For the header of whoever serves it, too.
 pub const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
@@ -66,7 +66,7 @@ fn top(page: &Page<'_>, scope: &str) -> String {
         (page.exceptions(), "exceptions"),
         (counts.of("failed") + counts.of("conflict"), "failed or in conflict"),
     ];
-    let tiles: String = tiles.iter().map(|(n, what)| format!("<li><b>{}</b>{what}</li>\n", number(*n))).collect();
+    let tiles: String = tiles.iter().map(|(n, what)| format!("<li><b>{}</b>{what}</li>\n", grouped(*n))).collect();
     format!(
         "<header>\n<p>Key rotation</p>\n<h1>{scope}</h1>\n<span class=\"verdict {class}\">{}</span>\n</header>\n\
          <ul class=\"tiles\">\n{tiles}</ul>\n",
@@ -106,7 +106,7 @@ fn pictures(page: &Page<'_>) -> String {
 }
 
 fn legend(sums: &[(&str, u64)]) -> String {
-    let item = |(word, n): &(&str, u64)| format!("<li><i class=\"{word}\"></i>{word} {}</li>", number(*n));
+    let item = |(word, n): &(&str, u64)| format!("<li><i class=\"{word}\"></i>{word} {}</li>", grouped(*n));
     format!("<ul class=\"legend\">{}</ul>", sums.iter().map(item).collect::<String>())
 }
 
@@ -132,7 +132,7 @@ fn table(heading: &str, columns: &[&str], rows: &[Vec<String>], more: &str) -> S
 }
 
 fn more(shown: usize, all: usize, place: &str) -> String {
-    if all > shown { format!("{} more: see {place}.", number((all - shown) as u64)) } else { String::new() }
+    if all > shown { format!("{} more: see {place}.", grouped((all - shown) as u64)) } else { String::new() }
 }
 
 fn exceptions(page: &Page<'_>) -> String {
@@ -144,7 +144,7 @@ fn exceptions(page: &Page<'_>) -> String {
             format!("<div class=\"todo\">→ {}</div>", prose(line.mend))
         };
         let what = format!("{}{todo}", prose(line.means));
-        vec![format!("<code>{}{}</code>", name, escape(&line.reason)), number(line.versions), what]
+        vec![format!("<code>{}{}</code>", name, escape(&line.reason)), grouped(line.versions), what]
     };
     let rows: Vec<_> = page.exceptional().into_iter().map(row).collect();
     table("Could not be done", &["reason", "#versions", "what is so, and what to do"], &rows, "")
@@ -153,7 +153,7 @@ fn exceptions(page: &Page<'_>) -> String {
 fn outcomes(page: &Page<'_>) -> String {
     let row = |line: Line| {
         let outcome = format!("{} <code>{}</code>", line.word, escape(&line.reason));
-        vec![outcome, number(line.versions), prose(line.means)]
+        vec![outcome, grouped(line.versions), prose(line.means)]
     };
     let rows: Vec<_> = page.outcomes().into_iter().map(row).collect();
     table("Outcomes", &["outcome", "#versions", "what it means"], &rows, "")
@@ -163,7 +163,7 @@ fn flows(page: &Page<'_>) -> String {
     let all = &page.summary.key_flows;
     let cell = |name: &str| format!("<code>{}</code>", escape(&shown(name)));
     let row = |flow: &crate::finish::KeyFlow| {
-        vec![cell(&flow.before), cell(&flow.after), number(flow.versions), bytes(flow.bytes)]
+        vec![cell(&flow.before), cell(&flow.after), grouped(flow.versions), bytes(flow.bytes)]
     };
     let rows: Vec<_> = all.iter().take(LINES).map(row).collect();
     let more = more(rows.len(), all.len(), "`keyFlows` of summary.json");
@@ -174,7 +174,7 @@ fn old_keys(page: &Page<'_>) -> String {
     let all = &page.summary.old_keys;
     let row = |old: &crate::finish::OldKey| {
         let reasons: Vec<_> =
-            old.still.by_reason.iter().map(|(reason, n)| format!("{reason} {}", number(*n))).collect();
+            old.still.by_reason.iter().map(|(reason, n)| format!("{reason} {}", grouped(*n))).collect();
         let why = if reasons.is_empty() {
             String::new()
         } else {
@@ -183,8 +183,8 @@ fn old_keys(page: &Page<'_>) -> String {
         let verdict = format!("{}{why}", escape(&verdict_of_key(&old.verdict)));
         vec![
             format!("<code>{}</code>", escape(&shown(&old.key))),
-            number(old.left),
-            number(old.still.versions),
+            grouped(old.left),
+            grouped(old.still.versions),
             verdict,
         ]
     };
@@ -207,7 +207,7 @@ fn failed(page: &Page<'_>) -> String {
 fn strategies(page: &Page<'_>) -> String {
     let used = page.summary.strategies.iter();
     let rows: Vec<_> = used
-        .map(|(strategy, used)| vec![format!("<code>{strategy}</code>"), number(used.versions), bytes(used.bytes)])
+        .map(|(strategy, used)| vec![format!("<code>{strategy}</code>"), grouped(used.versions), bytes(used.bytes)])
         .collect();
     table("How they were rotated", &["strategy", "#versions", "#bytes"], &rows, "")
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::html::escape;
-use super::{number, shown};
+use super::{grouped, shown};
 use crate::finish::{KeyFlow, Timeline};
 
 /// Width of every picture, in units of its own: small, so that its words can be read on a phone.
@@ -23,7 +23,7 @@ pub(super) fn outcomes(sums: &[(&str, u64)], all: u64) -> String {
         let width = (share(*n, all) * wide).max(2.0);
         svg.push_str(&format!(
             "<rect class=\"{word}\" x=\"{x:.1}\" y=\"2\" width=\"{width:.1}\" height=\"24\" rx=\"3\"><title>{word}: {}</title></rect>",
-            number(*n)
+            grouped(*n)
         ));
         x += width + 2.0;
     }
@@ -36,12 +36,12 @@ pub(super) fn over_time(line: &Timeline, from: &str, to: &str) -> String {
     const TOP: f64 = 18.0;
     const TALL: f64 = 96.0;
     let highest = line.steps.iter().map(|step| step.scanned).max().unwrap_or(0).max(1);
-    let what = format!("At most {} in one step of {}.", number(highest), span(line.step_ms));
+    let what = format!("At most {} in one step of {}.", grouped(highest), span(line.step_ms));
     let mut svg = begin("Versions over time", &what, TOP + TALL + 20.0);
     let base = TOP + TALL;
     svg.push_str(&format!(
         "<text class=\"soft\" x=\"0\" y=\"12\">{} per {}</text>",
-        number(highest),
+        grouped(highest),
         span(line.step_ms)
     ));
     svg.push_str(&format!("<path class=\"grid\" d=\"M0 {TOP}H{WIDTH}M0 {base}H{WIDTH}\"/>"));
@@ -160,7 +160,7 @@ fn drawn(node: &Node, right: bool) -> String {
         y - 3.0,
         escape(&short(&shown(&node.name))),
         y + 12.0,
-        number(node.versions)
+        grouped(node.versions)
     )
 }
 

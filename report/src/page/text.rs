@@ -1,6 +1,6 @@
 //! The page as plain text.
 
-use super::{LINES, Line, Page, bytes, many, number, shown, verdict_of_key};
+use super::{LINES, Line, Page, bytes, grouped, many, shown, verdict_of_key};
 
 pub(super) fn page(page: &Page<'_>) -> String {
     let mut text = format!("Key rotation of {}\n{}\n\n", page.scope(), page.verdict().1);
@@ -34,13 +34,14 @@ fn section(text: &mut String, heading: &str, lines: Vec<String>) {
 
 fn cut(mut lines: Vec<String>, of: usize, place: &str) -> Vec<String> {
     if of > lines.len() {
-        lines.push(format!("… and {} more: {place}", number((of - lines.len()) as u64)));
+        lines.push(format!("… and {} more: {place}", grouped((of - lines.len()) as u64)));
     }
     lines
 }
 
 fn outcomes(page: &Page<'_>) -> Vec<String> {
-    let line = |line: Line| format!("{:>11}  {:9} {:16} {}", number(line.versions), line.word, line.reason, line.means);
+    let line =
+        |line: Line| format!("{:>11}  {:9} {:16} {}", grouped(line.versions), line.word, line.reason, line.means);
     page.outcomes().into_iter().map(line).collect()
 }
 
@@ -49,7 +50,7 @@ fn exceptions(lines: &[Line]) -> Vec<String> {
     for line in lines {
         let name =
             if line.word == "exception" { line.reason.clone() } else { format!("{} {}", line.word, line.reason) };
-        all.push(format!("{:>11}  {}  {}", number(line.versions), name.trim_end(), line.means));
+        all.push(format!("{:>11}  {}  {}", grouped(line.versions), name.trim_end(), line.means));
         if !line.mend.is_empty() {
             all.push(format!("{:>11}  → {}", "", line.mend));
         }
@@ -60,7 +61,7 @@ fn exceptions(lines: &[Line]) -> Vec<String> {
 fn flows(page: &Page<'_>) -> Vec<String> {
     let all = &page.summary.key_flows;
     let lines = all.iter().take(LINES).map(|flow| {
-        let (versions, size) = (number(flow.versions), bytes(flow.bytes));
+        let (versions, size) = (grouped(flow.versions), bytes(flow.bytes));
         format!("{versions:>11}  {} → {}  ({size})", shown(&flow.before), shown(&flow.after))
     });
     cut(lines.collect(), all.len(), "`keyFlows` of summary.json")
@@ -69,7 +70,7 @@ fn flows(page: &Page<'_>) -> Vec<String> {
 fn old_keys(page: &Page<'_>) -> Vec<String> {
     let all = &page.summary.old_keys;
     let lines = all.iter().take(LINES).map(|old| {
-        let (left, still) = (number(old.left), number(old.still.versions));
+        let (left, still) = (grouped(old.left), grouped(old.still.versions));
         format!("{}: {}; {left} left it, {still} still under it", shown(&old.key), verdict_of_key(&old.verdict))
     });
     cut(lines.collect(), all.len(), "`oldKeys` of summary.json")
@@ -86,7 +87,8 @@ fn failed(page: &Page<'_>) -> Vec<String> {
 
 fn strategies(page: &Page<'_>) -> Vec<String> {
     let used = page.summary.strategies.iter();
-    used.map(|(strategy, used)| format!("{:>11}  {strategy}  ({})", number(used.versions), bytes(used.bytes))).collect()
+    used.map(|(strategy, used)| format!("{:>11}  {strategy}  ({})", grouped(used.versions), bytes(used.bytes)))
+        .collect()
 }
 
 fn files(page: &Page<'_>) -> Vec<String> {

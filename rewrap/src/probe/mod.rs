@@ -22,6 +22,7 @@ use keyrotate_store::{BucketFacts, ErrorKind, Sse, Store};
 
 pub use health::{canary, sweep, touch, writes};
 pub use objects::names;
+pub use preflight::bucket as look;
 pub use refusal::Refusal;
 pub use target::NEW_OBJECTS;
 pub use transit::{must_pass, only_rewrite};

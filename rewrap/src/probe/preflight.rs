@@ -18,8 +18,11 @@ const MOST_SKEW: SignedDuration = SignedDuration::from_mins(5);
 const SAMPLE: u32 = 200;
 const SAMPLE_HEADS: usize = 25;
 
-/// The bucket can be reached and listed below what we need of it, and the clocks agree.
-pub(super) async fn bucket(store: &dyn Store, bucket: &str, prefix: &str, env: &Env) -> Result<BucketFacts, Refusal> {
+/// The bucket can be reached and listed below what we need of it, and the clocks agree. Writes nothing.
+///
+/// # Errors
+/// What is wrong and how to mend it.
+pub async fn bucket(store: &dyn Store, bucket: &str, prefix: &str, env: &Env) -> Result<BucketFacts, Refusal> {
     let doing = |what: &str| format!("{what} the bucket `{bucket}`");
     let facts = store.bucket(bucket).await.map_err(|e| Refusal::store(&doing("asking for"), &e))?;
     if let Some(theirs) = facts.server_date {

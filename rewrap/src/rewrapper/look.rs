@@ -5,7 +5,7 @@ use keyrotate_proto::outcome::{FailReason, Outcome, SkipReason, Strategy};
 use keyrotate_proto::row::Row;
 use keyrotate_store::{Entry, ErrorKind, HeadRequest, ListFrom, ListRequest, ObjectAt, Sse, StoreError};
 
-use super::{Rewrapper, unwritten, wanted};
+use super::{Rewrapper, Rules, unwritten, wanted};
 use crate::choose::{Choice, choose};
 use crate::classify::{Doing, Meaning, classify, halt};
 use crate::decide::{Decision, decide};
@@ -113,47 +113,45 @@ impl Rewrapper {
         let mut headed = false;
         self.trapped_before(&facts).await?;
         loop {
-            let ask = match decide(&self.rules, &facts) {
-                Decision::Settle(outcome) => return Ok(Step::Look(Look::Settled(unwritten(&facts, outcome, "")))),
-                Decision::Head => Ask::Head,
-                Decision::Tags => Ask::Tags,
-                Decision::Write(kind) => match choose(&self.rules, &facts, kind) {
-                    Choice::Head => Ask::Head,
-                    Choice::Acl => Ask::Acl,
-                    Choice::Skip { reason, why } => {
-                        return Ok(Step::Look(Look::Settled(unwritten(&facts, Outcome::Skipped(reason), why))));
-                    }
-                    Choice::Use { strategy, guarded, borrowed, why } => {
-                        let plan = self.plan(facts, strategy, guarded, borrowed, why);
-                        return Ok(Step::Look(Look::Write(Box::new(plan))));
-                    }
-                },
-            };
-            match ask {
-                Ask::Tags => match self.store.tags(&facts.at).await {
-                    Ok(tags) => facts.tags = Some(tags),
-                    Err(error) => return self.unread(&facts, &error).map(Step::Look),
-                },
-                Ask::Acl => match self.store.acl(&facts.at).await {
-                    Ok(acl) => {
-                        let owner = self.rules.frozen.acl_owner.as_deref();
-                        facts.plain_acl = Some(owner.is_some_and(|owner| acl.is_plain_of(owner)));
-                    }
-                    Err(error) => return self.unread(&facts, &error).map(Step::Look),
-                },
-                Ask::Head => {
-                    let was_listed = facts.listed.is_some();
-                    if let Some(look) = self.head(&mut facts).await? {
-                        return Ok(Step::Look(look));
-                    }
-                    let stale = was_listed && facts.listed.is_none();
-                    if stale && !headed && self.wants_listing() {
-                        return Ok(Step::Stale(Box::new(facts)));
-                    }
-                    headed = true;
+            let ask = match next(&self.rules, &facts) {
+                Next::Settle(outcome, why) => return Ok(Step::Look(Look::Settled(unwritten(&facts, outcome, why)))),
+                Next::Write { strategy, guarded, borrowed, why } => {
+                    let plan = self.plan(facts, strategy, guarded, borrowed, why);
+                    return Ok(Step::Look(Look::Write(Box::new(plan))));
                 }
+                Next::Ask(ask) => ask,
+            };
+            let was_listed = facts.listed.is_some();
+            if let Some(look) = self.ask(ask, &mut facts).await? {
+                return Ok(Step::Look(look));
+            }
+            if ask == Ask::Head {
+                let stale = was_listed && facts.listed.is_none();
+                if stale && !headed && self.wants_listing() {
+                    return Ok(Step::Stale(Box::new(facts)));
+                }
+                headed = true;
             }
         }
+    }
+
+    /// Asks the store, and adds the answer; gives the outcome where it already is one.
+    pub(super) async fn ask(&self, ask: Ask, facts: &mut Facts) -> Result<Option<Look>, Halt> {
+        match ask {
+            Ask::Head => return self.head(facts).await,
+            Ask::Tags => match self.store.tags(&facts.at).await {
+                Ok(tags) => facts.tags = Some(tags),
+                Err(error) => return self.unread(facts, &error).map(Some),
+            },
+            Ask::Acl => match self.store.acl(&facts.at).await {
+                Ok(acl) => {
+                    let owner = self.rules.frozen.acl_owner.as_deref();
+                    facts.plain_acl = Some(owner.is_some_and(|owner| acl.is_plain_of(owner)));
+                }
+                Err(error) => return self.unread(facts, &error).map(Some),
+            },
+        }
+        Ok(None)
     }
 
     /// Adds what HEAD shows; gives the outcome where it already is one.
@@ -189,7 +187,7 @@ impl Rewrapper {
         let adds_version = self.rules.frozen.versioning.has_versions() && !strategy.keeps_version();
         let needs_intent = unreadable || adds_version || !guarded || strategy == Strategy::CopyMultipart;
         tracing::debug!(%strategy, %why, "chosen");
-        Plan { needs_intent, untried: borrowed, ..Plan::new(facts, strategy, wanted, why) }
+        Plan { needs_intent, adds_version, untried: borrowed, ..Plan::new(facts, strategy, wanted, why) }
     }
 
     /// Whether a name alone is not enough: which version is the newest, the date to the millisecond and an object's
@@ -252,10 +250,34 @@ enum Step {
     Stale(Box<Facts>),
 }
 
-enum Ask {
+/// What to do about a version next, as far as its facts tell.
+pub(super) enum Next {
+    Settle(Outcome, String),
+    Write { strategy: Strategy, guarded: bool, borrowed: bool, why: String },
+    Ask(Ask),
+}
+
+/// What to ask the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ask {
     Head,
     Tags,
     Acl,
+}
+
+/// Decides and chooses; pure.
+pub(super) fn next(rules: &Rules, facts: &Facts) -> Next {
+    match decide(rules, facts) {
+        Decision::Settle(outcome) => Next::Settle(outcome, String::new()),
+        Decision::Head => Next::Ask(Ask::Head),
+        Decision::Tags => Next::Ask(Ask::Tags),
+        Decision::Write(kind) => match choose(rules, facts, kind) {
+            Choice::Head => Next::Ask(Ask::Head),
+            Choice::Acl => Next::Ask(Ask::Acl),
+            Choice::Skip { reason, why } => Next::Settle(Outcome::Skipped(reason), why),
+            Choice::Use { strategy, guarded, borrowed, why } => Next::Write { strategy, guarded, borrowed, why },
+        },
+    }
 }
 
 fn quarantined(facts: &Facts) -> Row {

@@ -15,7 +15,7 @@ use crate::facts::Shown;
 use crate::plan::{OpenUpload, Plan};
 
 /// Bytes per part: small enough for one request's time-out, large enough for 10,000 parts of anything.
-const PART: u64 = 256 << 20;
+pub const PART: u64 = 256 << 20;
 
 /// After so long, what was read may be another thing by now.
 const A_WHILE: Duration = Duration::from_secs(1);

@@ -13,6 +13,7 @@ use crate::facts::Facts;
 use crate::plan::Plan;
 use crate::readback::Expected;
 
+pub use copy_multipart::PART;
 pub(crate) use copy_multipart::{new_object, open};
 pub(crate) use rewrite::{Digest, next_date};
 

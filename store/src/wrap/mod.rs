@@ -3,3 +3,4 @@
 pub mod counting;
 pub mod fenced;
 pub mod measured;
+pub mod reading;

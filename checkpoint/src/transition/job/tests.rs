@@ -25,6 +25,31 @@ pub(crate) fn frozen() -> Frozen {
     }
 }
 
+fn found(frozen: Frozen, must_confirm: bool) -> Prepared {
+    Prepared { frozen, must_confirm, growth: None }
+}
+
+#[test]
+fn what_is_added_stays_below_what_was_confirmed_and_whoever_raises_that_lets_it_go_on() {
+    let growth = Some(Growth { versions: 3, bytes: 90, bound: 100, granted: 0 });
+    let prepared_so = Prepared { growth, ..found(frozen(), true) };
+    let waiting = prepared(&job_in(Phase::Preparing), &prepared_so, at(1)).unwrap();
+    let running = confirm(&waiting, at(2)).unwrap();
+    let grown = grow(&grow(&running, 60, at(3)).unwrap(), 40, at(3)).unwrap();
+    assert_eq!(grow(&grown, 1, at(4)), Err(Refusal::Bound { left: 0 }));
+    let back = grew_less(&grown, 30, at(4));
+    assert_eq!(grow(&back, 31, at(5)), Err(Refusal::Bound { left: 30 }));
+    let paused = pause(&back, PauseReason::Growth, "", at(5)).unwrap();
+    assert!(resume(&paused, false, at(6)).is_err(), "no probe ends it");
+    assert_eq!(paused_for(&paused, at(100)).as_secs(), 0);
+    assert_eq!(bound(&paused, 90, at(7)).unwrap().state.word(), "paused", "less is not more");
+    let on = bound(&paused, 200, at(7)).unwrap();
+    assert_eq!((on.state.word(), on.growth.as_ref().unwrap().bound), ("running", 200));
+    assert!(grow(&on, 130, at(8)).is_ok());
+    assert!(bound(&job_in(Phase::Running), 1, at(9)).is_err(), "nothing bounds it");
+    assert_eq!(grow(&job_in(Phase::Running), u64::MAX, at(9)), Ok(job_in(Phase::Running)));
+}
+
 fn result() -> JobResult {
     JobResult { counts: Counts::default(), ended: at(9), report: None }
 }
@@ -33,7 +58,7 @@ fn result() -> JobResult {
 fn the_straight_way_ends_in_completed_which_nothing_changes() {
     let queued = job_in(Phase::Queued);
     let preparing = begin(&queued, at(1)).unwrap();
-    let waiting = prepared(&preparing, &frozen(), true, at(2)).unwrap();
+    let waiting = prepared(&preparing, &found(frozen(), true), at(2)).unwrap();
     assert_eq!(waiting.state.word(), "awaiting-confirmation");
     let running = confirm(&waiting, at(3)).unwrap();
     let walking = open_pass(&running, PassKind::Walk, 1, None, at(4)).unwrap();
@@ -52,10 +77,10 @@ fn the_straight_way_ends_in_completed_which_nothing_changes() {
 
 #[test]
 fn what_was_frozen_never_changes() {
-    let running = prepared(&job_in(Phase::Preparing), &frozen(), false, at(1)).unwrap();
-    assert_eq!(prepared(&running, &frozen(), false, at(2)), Ok(running.clone()));
+    let running = prepared(&job_in(Phase::Preparing), &found(frozen(), false), at(1)).unwrap();
+    assert_eq!(prepared(&running, &found(frozen(), false), at(2)), Ok(running.clone()));
     let other = Frozen { same_bucket: false, ..frozen() };
-    assert!(prepared(&running, &other, false, at(2)).is_err());
+    assert!(prepared(&running, &found(other.clone(), false), at(2)).is_err());
 }
 
 #[test]
@@ -72,7 +97,7 @@ fn only_pauses_that_a_probe_can_end_count_and_only_an_operator_ends_his_own() {
 
 #[test]
 fn a_failed_job_resumes_under_a_new_nonce_with_what_was_frozen() {
-    let running = prepared(&job_in(Phase::Preparing), &frozen(), false, at(1)).unwrap();
+    let running = prepared(&job_in(Phase::Preparing), &found(frozen(), false), at(1)).unwrap();
     let failing = fail(&running, StopReason::PauseLimit, "24 h", at(2)).unwrap();
     assert_eq!(fail(&failing, StopReason::Canary, "", at(3)), Ok(failing.clone()), "the first reason stands");
     let failed = end(&failing, &result(), at(4)).unwrap();
@@ -88,7 +113,7 @@ fn what_ended_before_a_resume_does_not_count_after_it() {
         let id = next_pass(job);
         close_pass(&open_pass(job, kind, 1, None, at(2)).unwrap(), id, &none, &none, 0, 0, at(2)).unwrap()
     };
-    let running = prepared(&job_in(Phase::Preparing), &frozen(), false, at(1)).unwrap();
+    let running = prepared(&job_in(Phase::Preparing), &found(frozen(), false), at(1)).unwrap();
     let verified = pass(&verify(&pass(&running, PassKind::Walk), at(2)).unwrap(), PassKind::Verify);
     let failing = fail(&verified, StopReason::ObjectsLeft, "", at(3)).unwrap();
     let failed = end(&pass(&failing, PassKind::Clean), &result(), at(4)).unwrap();

@@ -1,0 +1,98 @@
+//! What is asked before a job: the doctor, the census, the dry run. And what a job asks before it makes a bucket grow.
+
+use keyrotate_tests::exe::job_id;
+use keyrotate_tests::prelude::*;
+use keyrotate_tests::target::WRITES;
+use serde_json::Value;
+
+fn json(ended: &Ended) -> Value {
+    serde_json::from_str(&ended.stdout).unwrap_or_else(|e| panic!("{e}: {}\n{}", ended.stdout, ended.stderr))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_foretells_what_the_run_then_does_and_writes_nothing() {
+    for mode in Mode::all() {
+        let stand = Stand::embedded(mode).await;
+        stand.put_mixed(120).await;
+        let (before, job) = (stand.snapshot().await, stand.job());
+        let scope = format!("s3://{}", stand.bucket);
+        let doctor = stand.start(&["doctor", &scope, "--key", &stand.target.new_key, "--output", "json"]).end().await;
+        assert!(json(&doctor)["findings"].as_array().is_some_and(|found| found.len() > 10), "{}", doctor.stdout);
+        let written = stand.target.requests(&WRITES);
+        let file = stand.write(&job).display().to_string();
+        let dry = stand.start(&["run", &file, "--dry-run", "--output", "json"]).end().await.expect(0);
+        assert_eq!(stand.target.requests(&WRITES), written, "{}: a dry run wrote", stand.target.name);
+        assert_eq!(stand.snapshot().await, before);
+        let forecast = json(&dry);
+        assert_eq!((&forecast["complete"], &forecast["ways"][0]["basis"]), (&true.into(), &"proven".into()));
+        assert_eq!(forecast["ways"].as_array().map(Vec::len), Some(1), "what the doctor proved leaves no other way");
+        let run = stand.run(&job, &["--yes", "--output", "json"]).await.expect_completed();
+        let counts = &run.summary()["counts"]["by_outcome"];
+        let mut foretold = std::collections::BTreeMap::<String, u64>::new();
+        for fated in forecast["ways"][0]["fates"].as_array().unwrap() {
+            let fate = fated["fate"].as_str().unwrap();
+            let written = keyrotate_proto::outcome::Strategy::parse(fate).is_some();
+            *foretold.entry(if written { "rotated/key".into() } else { fate.into() }).or_default() +=
+                fated["objects"]["value"].as_u64().unwrap();
+        }
+        let did: std::collections::BTreeMap<String, u64> = serde_json::from_value(counts.clone()).unwrap();
+        assert_eq!(foretold, did, "{}: {}", stand.target.name, run.summary());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_census_that_is_interrupted_goes_on() {
+    let stand = Stand::embedded(Mode::rgw()).await;
+    stand.put_old("k/", 2_500).await;
+    let (scope, key) = (format!("s3://{}", stand.bucket), stand.target.new_key.clone());
+    let args = ["census", &scope, "--key", &key, "--full", "--rate", "400", "--output", "json"];
+    let mut first = stand.start(&args);
+    let kept = || {
+        std::fs::read_dir(stand.state()).is_ok_and(|mut dirs| {
+            dirs.any(|dir| dir.is_ok_and(|dir| dir.path().join(&stand.bucket).join("census.json").exists()))
+        })
+    };
+    until("something was counted and kept", || first.has_ended() || kept()).await;
+    first.signal("INT");
+    let _interrupted = first.end().await.expect(6);
+    let again = ["census", &scope, "--key", &key, "--full", "--output", "json"];
+    let second = stand.start(&again).end().await.expect(0);
+    let forecast = json(&second);
+    assert_eq!((&forecast["objects"]["value"], &forecast["complete"]), (&2_500.into(), &true.into()));
+    assert!(forecast["looked"].as_u64().unwrap() < 2_500, "what was counted before counts: {}", second.stderr);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_grows_only_as_far_as_somebody_said() {
+    let target = std::sync::Arc::new(Target::embedded(Mode::rgw()).await);
+    let stand = Stand::on(target, true).await;
+    stand.put_old("k/", 60).await;
+    let before = stand.snapshot().await;
+    let file = stand.write(&stand.job()).display().to_string();
+    let refused = stand.start(&["run", &file]).end().await.expect(5);
+    assert!(refused.stderr.contains("add about 60 versions with"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("maxAddedBytes"), "{}", refused.stderr);
+    assert_eq!(stand.snapshot().await, before);
+    let job = job_id(&refused.stderr).unwrap();
+    let cancelled = stand.start(&["cancel", &job]).end().await;
+    assert_eq!(cancelled.code, Some(0), "{}", cancelled.stderr);
+    // A bound in the file is an answer; nothing is added beyond it.
+    let bytes: u64 = before.values().map(|seen| seen.content.size).sum();
+    let bounded = stand.job().option(&format!("maxAddedBytes: {}", bytes / 2));
+    let paused = stand.run(&bounded, &["--no-wait"]).await.expect(5);
+    assert!(
+        paused.stderr.contains("growth") || paused.stdout.contains("growth"),
+        "{}\n{}",
+        paused.stdout,
+        paused.stderr
+    );
+    let added: Vec<_> = stand.snapshot().await.into_iter().filter(|(at, _)| !before.contains_key(at)).collect();
+    let added_bytes: u64 = added.iter().map(|(_, seen)| seen.content.size).sum();
+    assert!(added_bytes <= bytes / 2 && added_bytes > bytes / 4, "{added_bytes} of {bytes}");
+    let job = paused.job();
+    let set = stand.start(&["set", &job, "--max-added", "1GiB"]).end().await.expect(0);
+    assert!(set.stdout.contains("adds at most 1.0 GiB"), "{}", set.stdout);
+    let ended = stand.run(&bounded, &[]).await.expect_completed();
+    assert_eq!(ended.job(), job);
+    assert_eq!(stand.snapshot().await.len(), 120);
+}
