@@ -3,6 +3,7 @@
 
 mod auto;
 mod books;
+mod bucket_lease;
 mod clean;
 mod desk;
 mod governor;

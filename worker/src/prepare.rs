@@ -24,6 +24,7 @@ use keyrotate_store::{ErrorKind, HeadRequest, ListFrom, ObjectAt, StoreError};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::bucket_lease::{Trouble, is_through};
 use crate::desk::Desk;
 use crate::held::held;
 use crate::pass::{SliceError, last_rows};
@@ -43,11 +44,18 @@ const WRITABLE: &str = "writable";
 enum Unready {
     Refused(Refusal),
     Unlisted(StoreError),
+    Leased(Trouble),
 }
 
 impl From<Refusal> for Unready {
     fn from(refusal: Refusal) -> Self {
         Self::Refused(refusal)
+    }
+}
+
+impl From<Trouble> for Unready {
+    fn from(trouble: Trouble) -> Self {
+        Self::Leased(trouble)
     }
 }
 
@@ -82,6 +90,7 @@ impl Desk {
         let (frozen, bytes) = match found {
             Some(Ok(found)) => found,
             Some(Err(Unready::Refused(refusal))) => return self.refused(lease, job, refusal).await,
+            Some(Err(Unready::Leased(trouble))) => return self.not_alone(lease, job, &trouble).await,
             Some(Err(Unready::Unlisted(error))) => return self.after_listing_failed(lease, job, &error).await,
             None => return Ok(self.site.ledger.give_back(lease).await?),
         };
@@ -93,12 +102,14 @@ impl Desk {
 
     /// Everything that is asked before the first object is touched: what is frozen, and the key space as it is stored.
     async fn find_out(&self, job: &JobRecord) -> Result<(Frozen, Vec<u8>), Unready> {
+        self.look_for_others(job).await?;
         let mut frozen = self.probe(job).await?;
         let space = self.ask_key_space(job).await?;
         if probe::only_rewrite(&frozen, &job.spec) {
             let scope = self.estimate(job, &space).await?;
             probe::must_pass(&mut frozen, &job.spec, scope)?;
         }
+        self.take_lease(job, &mut frozen).await?;
         #[expect(clippy::expect_used, reason = "keys and numbers are always JSON")]
         let bytes = serde_json::to_vec(&space).expect("the key space is JSON");
         Ok((frozen, bytes))
@@ -132,6 +143,16 @@ impl Desk {
         Ok(self.site.ledger.give_back(lease).await?)
     }
 
+    /// Another installation works on the same keys, or nobody knows whether one does. Who begins beside it does not wait for
+    /// its end.
+    async fn not_alone(&self, lease: HeldLease, job: &JobRecord, trouble: &Trouble) -> Result<(), SliceError> {
+        match trouble.halt() {
+            Halt::Pause { reason: PauseReason::OtherJob, detail } => self.refuse(&job.id, detail).await?,
+            halt => self.halt(&job.id, &halt).await?,
+        }
+        Ok(self.site.ledger.give_back(lease).await?)
+    }
+
     async fn after_listing_failed(
         &self,
         lease: HeldLease,
@@ -155,7 +176,13 @@ impl Desk {
     ) -> Result<(), SliceError> {
         let look = async {
             match &job.frozen {
-                Some(frozen) => self.mended(job, frozen, reason).await.err(),
+                Some(frozen) => {
+                    let still = self.mended(job, frozen, reason).await.err();
+                    if still.is_none() {
+                        self.leave_when_through(job).await;
+                    }
+                    still
+                }
                 None => self.probe(job).await.err().and_then(|refusal| {
                     let detail = format!("{}; {}", refusal.what, refusal.mend);
                     refusal.pause.map(|reason| Halt::Pause { reason, detail })
@@ -193,6 +220,7 @@ impl Desk {
                 self.head_first(job).await?;
                 probe::writes(store, bucket, &settings, &frozen.target).await
             }
+            PauseReason::OtherJob => self.keep_bucket(job).await,
             PauseReason::ReportStore => match self.site.reports.of(&job.id) {
                 Ok(reports) => reports.put(WRITABLE, Vec::new()).await.map_err(|e| unreadable(&e)),
                 Err(error) => Err(unreadable(&error)),
@@ -246,12 +274,21 @@ impl Desk {
         Ok(None)
     }
 
+    /// The last of a job's steps in its bucket is the canary, whether a pause came in between or not.
+    async fn leave_when_through(&self, job: &JobRecord) {
+        if is_through(job) {
+            self.leave_bucket(job).await;
+        }
+    }
+
     /// The canary of a running job.
     async fn sing(&self, mut lease: HeldLease, job: &JobRecord, stop: &CancellationToken) -> Result<(), SliceError> {
         let opens = async {
             let Some(frozen) = &job.frozen else { return Ok(()) };
             self.canary(job, frozen).await?;
-            self.touch_done(job, frozen).await
+            self.touch_done(job, frozen).await?;
+            self.leave_when_through(job).await;
+            Ok(())
         };
         let Some(opened) = held(&self.site.ledger, &self.env, &mut lease, stop, opens).await? else {
             return Ok(self.site.ledger.give_back(lease).await?);

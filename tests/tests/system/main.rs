@@ -7,4 +7,5 @@ mod faults;
 mod interrupt;
 mod refusals;
 mod secrets;
+mod strangers;
 mod transit;
