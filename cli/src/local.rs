@@ -121,7 +121,7 @@ impl Local {
         let config = place.config.clone();
         let permits = permits(config.permits, config.rate).of_one_job();
         let worker_config = WorkerConfig {
-            owner: format!("process {}", std::process::id()),
+            owner: crate::fleet::owner("run", env),
             slots: SLOTS,
             permits: permits.clone(),
             limits: SliceLimits::default(),

@@ -74,7 +74,8 @@ impl Crew {
         let mut notes = job.frozen.as_ref().map(|frozen| frozen.notes.clone()).unwrap_or_default();
         let ends_early = matches!(job.state, JobState::Cancelling | JobState::Failing { .. });
         if ends_early && !job.passes.is_empty() && job.last_pass(PassKind::Clean).is_none_or(|clean| clean.open) {
-            notes.push("nobody was there to clean up: open uploads and probe objects of the job may be left".into());
+            let left = "open uploads, probe objects and the entry of the job in `.keyrotate/lease.json` may be left";
+            notes.push(format!("nobody was there to clean up: {left}; the entry runs out within half an hour"));
             let unnamed = self.unended(job).await?.unnamed.len();
             if unnamed > 0 {
                 notes.push(format!(

@@ -90,6 +90,17 @@ pub struct Proof {
     pub keeps: BTreeSet<Property>,
 }
 
+/// Where it is written down who works on a bucket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LeasePlace {
+    /// In an object of the bucket itself, where every installation finds it.
+    Bucket,
+    /// In the report store: only who shares it is kept apart.
+    #[default]
+    Reports,
+}
+
 /// What the `prepare` pass found; frozen in the job record by its last commit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Frozen {
@@ -121,6 +132,9 @@ pub struct Frozen {
     /// Whether the bucket gives every new version a retention.
     #[serde(default)]
     pub retains: bool,
+    /// Where it is written down that the job works on this bucket.
+    #[serde(default)]
+    pub lease: LeasePlace,
     /// Ciphertext (hex) of the KES canary made at the job's start; `None` without a KES.
     pub canary: Option<String>,
 }
@@ -138,6 +152,17 @@ impl Frozen {
     #[must_use]
     pub fn shows_minio(&self) -> bool {
         self.listing_facts || self.proofs.iter().any(|proof| proof.strategy == Strategy::RewriteInPlace)
+    }
+
+    /// Why who works on the bucket can't be written down in the bucket itself; `None` where it can.
+    #[must_use]
+    pub fn no_lease_in_bucket(&self) -> Option<&'static str> {
+        let puts = |proof: &&Proof| matches!(proof.strategy, Strategy::Rewrite | Strategy::RewriteInPlace);
+        if self.retains {
+            return Some("the bucket keeps every new version, and a lease is written anew every few minutes");
+        }
+        let guarded = self.proofs.iter().filter(puts).any(|proof| proof.guarded);
+        (!guarded).then_some("no PutObject was seen to be refused where somebody else wrote before")
     }
 
     /// The proof of a strategy for a kind of source.

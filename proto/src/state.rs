@@ -21,6 +21,8 @@ reasons! {
             "Grant the workers' credentials what they lack; the job goes on by itself.";
         StoreDown = "store-down", "The store can't be reached, or only answers with errors.",
             "Mend the store; the job goes on by itself.";
+        OtherJob = "other-job", "Another installation of keyrotate works on the same objects, by the lease object in the bucket.",
+            "Wait for that job, or cancel it where it runs; this one goes on by itself. If it is dead, others may begin at the time that the detail names, or when somebody who knows that removes `.keyrotate/lease.json`.";
         KmsDown = "kms-down", "The KES, or the store's KMS, can't be reached or refuses.",
             "Mend it; the job goes on by itself.";
         TargetKeyGone = "target-key-gone", "The target key is gone, or was deleted and made anew under its name.",

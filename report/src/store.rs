@@ -26,6 +26,10 @@ pub trait ReportStore: Send + Sync + std::fmt::Debug {
     /// Writes a file, in place of what was there under its name.
     async fn put(&self, name: &str, bytes: Vec<u8>) -> Result<(), ReportError>;
 
+    /// Writes a file that is still as it was read, or, for `None`, still not there; `false`: it is not, and stays as it is.
+    /// In a bucket whose store ignores `If-Match`, two that write at the same moment may both be told that they did.
+    async fn swap(&self, name: &str, seen: Option<&[u8]>, bytes: Vec<u8>) -> Result<bool, ReportError>;
+
     /// Reads a whole file.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ use keyrotate_devstack::kes::KesModel;
 use keyrotate_devstack::model::{BucketSettings, Faulty, Mode, StoreModel};
 use keyrotate_env::Env;
 use keyrotate_kms::Kms as _;
-use keyrotate_proto::capability::{FROZEN_VERSION, Frozen, FrozenTarget, SourceKind, Versioning};
+use keyrotate_proto::capability::{FROZEN_VERSION, Frozen, FrozenTarget, LeasePlace, SourceKind, Versioning};
 use keyrotate_proto::id::JobId;
 use keyrotate_proto::key::KeyName;
 use keyrotate_proto::row::Row;
@@ -61,6 +61,7 @@ pub(crate) fn frozen() -> Frozen {
         notes: Vec::new(),
         acl_owner: None,
         retains: false,
+        lease: LeasePlace::Reports,
         canary: None,
     }
 }

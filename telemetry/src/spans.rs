@@ -80,7 +80,7 @@ pub fn slice(job: impl Display, shard: impl Display, redelivered: bool, tracepar
     child_of(span, traceparent)
 }
 
-/// A part of a slice: `read shard`, `list page`, `close window`, `prepare`, `clean`, `canary`.
+/// A part of a slice: `read shard`, `list page`, `close window`, `prepare`, `clean`, `canary`, `bucket lease`.
 #[must_use]
 pub fn part_of_slice(what: &'static str) -> Span {
     info_span!(

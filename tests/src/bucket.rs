@@ -17,6 +17,9 @@ use keyrotate_devstack::mixed::Mixed;
 use keyrotate_store::{Headers, Sse};
 use sha2::{Digest, Sha256};
 
+/// The object that says who works on a bucket, while somebody does.
+pub const LEASE_KEY: &str = ".keyrotate/lease.json";
+
 /// Calls in flight.
 const AT_ONCE: usize = 16;
 
@@ -352,12 +355,14 @@ pub async fn open_uploads(client: &Client, bucket: &str) -> Vec<String> {
     page.uploads().iter().filter_map(|upload| upload.key().map(str::to_owned)).collect()
 }
 
-/// Takes a picture of every version.
+/// Takes a picture of every version, the lease of a job at work left out.
 ///
 /// # Panics
 /// When the store refuses.
 pub async fn snapshot(client: &Client, bucket: &str) -> Snapshot {
-    let looks = list(client, bucket).await.into_iter().map(|one| async move {
+    // Who works there is nobody's object, and gone a moment later.
+    let theirs = list(client, bucket).await.into_iter().filter(|one| one.key != LEASE_KEY);
+    let looks = theirs.map(|one| async move {
         let seen = look(client, bucket, &one).await;
         ((one.key, one.version), seen)
     });

@@ -1,5 +1,6 @@
 //! The `clean` pass, at the end of a job: ends the multipart uploads that its intents name and that no row says were
-//! completed, exactly those, lists what may be ours or could not be ended, and removes what is left of its probes.
+//! completed, exactly those, lists what may be ours or could not be ended, removes what is left of its
+//! probes, and takes the job out of the bucket's lease.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -51,6 +52,7 @@ impl Desk {
         self.end(job, unended, &mut left).await?;
         // No other start knows that nobody is at this job's probes any more.
         self.sweep(job.probe_place(), &BTreeSet::from([job.id.clone()])).await;
+        self.leave_bucket(job).await;
         Ok(())
     }
 

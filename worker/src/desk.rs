@@ -14,6 +14,7 @@ use keyrotate_telemetry::{Instrument as _, spans};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::bucket_lease::Known;
 use crate::governor::Governor;
 use crate::pass::SliceError;
 use crate::{Meter, Permits, Served, Site, WorkerConfig, trace};
@@ -33,17 +34,21 @@ pub(crate) struct Desk {
     pub(crate) meter: Arc<Meter>,
     /// When each job's canary was last opened.
     pub(crate) sang: Mutex<HashMap<JobId, Instant>>,
+    /// Until when each job may write by the bucket's lease.
+    pub(crate) leases: Mutex<Known>,
+    /// Whoever renews one holds this.
+    pub(crate) renewing: tokio::sync::Mutex<()>,
     rewrappers: Mutex<Rewrappers>,
 }
 
 impl Desk {
     /// A desk at which nothing has been worked on.
     pub(crate) fn new(served: &Served, site: Site, config: Arc<WorkerConfig>, env: Env, meter: Arc<Meter>) -> Self {
-        let (sang, rewrappers) = Default::default();
+        let (sang, leases, renewing, rewrappers) = Default::default();
         let (store, pressure) = (Arc::clone(&served.store), Arc::clone(&served.pressure));
         let governor = Governor::new(config.permits.process(), config.permits.is_auto(), pressure);
         let permits = config.permits.of_store(governor.pool());
-        Self { store, permits, governor, site, config, env, meter, sang, rewrappers }
+        Self { store, permits, governor, site, config, env, meter, sang, leases, renewing, rewrappers }
     }
 
     /// Works on a shard until its lease is to be given back, and gives it back.

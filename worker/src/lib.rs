@@ -3,6 +3,7 @@
 
 mod auto;
 mod books;
+mod bucket_lease;
 pub mod census;
 mod clean;
 mod desk;

@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::books::Books;
 use crate::desk::Desk;
 use crate::growth::Purse;
+use crate::held::held;
 use crate::intents::{self, IntentGate};
 use crate::quarantine;
 use crate::share::Allotment;
@@ -42,7 +43,7 @@ pub enum SliceError {
 
 impl Desk {
     /// Works on a shard until its lease is to be given back, and gives it back.
-    pub(crate) async fn slice(&self, lease: HeldLease, stop: CancellationToken) -> Result<(), SliceError> {
+    pub(crate) async fn slice(&self, mut lease: HeldLease, stop: CancellationToken) -> Result<(), SliceError> {
         let (record, job, kind) = (lease.record().clone(), lease.job().clone(), lease.kind());
         let reports = self.site.reports.of(&job.id)?;
         let Some(rewrapper) = self.rewrapper(&job) else {
@@ -50,6 +51,9 @@ impl Desk {
         };
         if let Err(halt) = self.sing_if_due(&job).instrument(spans::part_of_slice("canary")).await {
             self.halt(&job.id, &halt).await?;
+            return Ok(self.site.ledger.give_back(lease).await?);
+        }
+        if !self.keeps_bucket(&mut lease, &job, &stop).await? {
             return Ok(self.site.ledger.give_back(lease).await?);
         }
         let allotment = Allotment::new(&self.site.ledger, &job, lease.shard(), &self.config);
@@ -71,6 +75,9 @@ impl Desk {
             Err(error) => return self.after(lease, &job.id, SliceEnd::Source(error)).await,
         };
         let purse = Arc::new(Purse::new(&self.site.ledger, &job));
+        let deadline = Deadline::new(self.env.clone(), lease.deadline(), lease.ttl());
+        // However long the shard's lease is made: the bucket's ends then.
+        deadline.end_within(self.bucket_left(&job));
         let tools = Tools {
             job: job.id.clone(),
             ledger: self.site.ledger.clone(),
@@ -85,7 +92,7 @@ impl Desk {
             purse: Arc::clone(&purse),
             meter: Arc::clone(&self.meter),
             part_added: Arc::default(),
-            deadline: Deadline::new(self.env.clone(), lease.deadline(), lease.ttl()),
+            deadline,
             limits: self.config.limits.clone(),
             stop,
             ending: CancellationToken::new(),
@@ -96,6 +103,26 @@ impl Desk {
             tracing::debug!(job = %job.id, error = &error as &dyn std::error::Error, "what may be added was not given back");
         }
         self.after(lease, &job.id, end).await
+    }
+
+    /// Whether the job still may write in its bucket, for longer than a slice.
+    async fn keeps_bucket(
+        &self,
+        lease: &mut HeldLease,
+        job: &JobRecord,
+        stop: &CancellationToken,
+    ) -> Result<bool, SliceError> {
+        if !self.must_renew(job) {
+            return Ok(true);
+        }
+        match held(&self.site.ledger, &self.env, lease, stop, self.keep_bucket(job)).await? {
+            Some(Ok(())) => Ok(true),
+            Some(Err(halt)) => {
+                self.halt(&job.id, &halt).await?;
+                Ok(false)
+            }
+            None => Ok(false),
+        }
     }
 
     async fn after(&self, lease: HeldLease, job: &JobId, end: SliceEnd) -> Result<(), SliceError> {
@@ -253,10 +280,10 @@ impl Desk {
 
 /// Whether what was seen is about the job as a whole, so that no object can be named in it.
 fn names_no_object(halt: &Halt) -> bool {
-    use PauseReason::{BucketGone, ClockSkew, Credentials, NoWorker, ReportStore};
+    use PauseReason::{BucketGone, ClockSkew, Credentials, NoWorker, OtherJob, ReportStore};
     match halt {
         Halt::Pause { reason, .. } => {
-            matches!(reason, BucketGone | ClockSkew | Credentials | NoWorker | ReportStore)
+            matches!(reason, BucketGone | ClockSkew | Credentials | NoWorker | OtherJob | ReportStore)
         }
         Halt::Stop { reason, .. } => matches!(reason, StopReason::Refused),
         Halt::LeaseOver => true,

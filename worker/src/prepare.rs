@@ -25,6 +25,7 @@ use keyrotate_store::{ErrorKind, HeadRequest, ListFrom, ObjectAt, StoreError};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::bucket_lease::{Trouble, is_through};
 use crate::census::{Census, CensusError, Question, SAMPLE};
 use crate::desk::Desk;
 use crate::held::held;
@@ -46,6 +47,7 @@ const WRITABLE: &str = "writable";
 enum Unready {
     Refused(Refusal),
     Unlisted(StoreError),
+    Leased(Trouble),
 }
 
 impl From<Refusal> for Unready {
@@ -68,6 +70,12 @@ impl From<CensusError> for Unready {
                 Self::Refused(Refusal { what: format!("looking at what the job adds: {halt}"), mend, pause })
             }
         }
+    }
+}
+
+impl From<Trouble> for Unready {
+    fn from(trouble: Trouble) -> Self {
+        Self::Leased(trouble)
     }
 }
 
@@ -105,6 +113,7 @@ impl Desk {
         let (frozen, bytes, growth) = match found {
             Some(Ok(found)) => found,
             Some(Err(Unready::Refused(refusal))) => return self.refused(lease, job, refusal).await,
+            Some(Err(Unready::Leased(trouble))) => return self.not_alone(lease, job, &trouble).await,
             Some(Err(Unready::Unlisted(error))) => return self.after_listing_failed(lease, job, &error).await,
             None => return Ok(self.site.ledger.give_back(lease).await?),
         };
@@ -132,6 +141,7 @@ impl Desk {
         let forecast = match held(&self.site.ledger, &self.env, &mut lease, stop, look).await? {
             Some(Ok(forecast)) => forecast,
             Some(Err(Unready::Refused(refusal))) => return self.refused(lease, job, refusal).await,
+            Some(Err(Unready::Leased(trouble))) => return self.not_alone(lease, job, &trouble).await,
             Some(Err(Unready::Unlisted(error))) => return self.after_listing_failed(lease, job, &error).await,
             None => return Ok(self.site.ledger.give_back(lease).await?),
         };
@@ -144,15 +154,17 @@ impl Desk {
     /// Everything that is asked before the first object is touched: what is frozen, the key space as it is stored, and what
     /// the job adds where that is bounded.
     async fn find_out(&self, job: &JobRecord) -> Result<(Frozen, Vec<u8>, Option<Growth>), Unready> {
+        self.look_for_others(job).await?;
         let mut frozen = self.probe(job).await?;
         let space = self.survey(job).key_space().await?;
         if probe::only_rewrite(&frozen, &job.spec) {
             let scope = self.survey(job).estimate(&space).await?;
             probe::must_pass(&mut frozen, &job.spec, scope)?;
         }
+        let growth = self.growth(job, &frozen).await?;
+        self.take_lease(job, &mut frozen).await?;
         #[expect(clippy::expect_used, reason = "keys and numbers are always JSON")]
         let bytes = serde_json::to_vec(&space).expect("the key space is JSON");
-        let growth = self.growth(job, &frozen).await?;
         Ok((frozen, bytes, growth))
     }
 
@@ -184,6 +196,16 @@ impl Desk {
         Ok(self.site.ledger.give_back(lease).await?)
     }
 
+    /// Another installation works on the same keys, or nobody knows whether one does. Who begins beside it does not wait for
+    /// its end.
+    async fn not_alone(&self, lease: HeldLease, job: &JobRecord, trouble: &Trouble) -> Result<(), SliceError> {
+        match trouble.halt() {
+            Halt::Pause { reason: PauseReason::OtherJob, detail } => self.refuse(&job.id, detail).await?,
+            halt => self.halt(&job.id, &halt).await?,
+        }
+        Ok(self.site.ledger.give_back(lease).await?)
+    }
+
     async fn after_listing_failed(
         &self,
         lease: HeldLease,
@@ -207,7 +229,13 @@ impl Desk {
     ) -> Result<(), SliceError> {
         let look = async {
             match &job.frozen {
-                Some(frozen) => self.mended(job, frozen, reason).await.err(),
+                Some(frozen) => {
+                    let still = self.mended(job, frozen, reason).await.err();
+                    if still.is_none() {
+                        self.leave_when_through(job).await;
+                    }
+                    still
+                }
                 None => self.probe(job).await.err().and_then(|refusal| {
                     let detail = format!("{}; {}", refusal.what, refusal.mend);
                     refusal.pause.map(|reason| Halt::Pause { reason, detail })
@@ -245,6 +273,7 @@ impl Desk {
                 self.head_first(job).await?;
                 probe::writes(store, bucket, &settings, &frozen.target).await
             }
+            PauseReason::OtherJob => self.keep_bucket(job).await,
             PauseReason::ReportStore => match self.site.reports.of(&job.id) {
                 Ok(reports) => reports.put(WRITABLE, Vec::new()).await.map_err(|e| unreadable(&e)),
                 Err(error) => Err(unreadable(&error)),
@@ -298,12 +327,21 @@ impl Desk {
         Ok(None)
     }
 
+    /// The last of a job's steps in its bucket is the canary, whether a pause came in between or not.
+    async fn leave_when_through(&self, job: &JobRecord) {
+        if is_through(job) {
+            self.leave_bucket(job).await;
+        }
+    }
+
     /// The canary of a running job.
     async fn sing(&self, mut lease: HeldLease, job: &JobRecord, stop: &CancellationToken) -> Result<(), SliceError> {
         let opens = async {
             let Some(frozen) = &job.frozen else { return Ok(()) };
             self.canary(job, frozen).await?;
-            self.touch_done(job, frozen).await
+            self.touch_done(job, frozen).await?;
+            self.leave_when_through(job).await;
+            Ok(())
         };
         let Some(opened) = held(&self.site.ledger, &self.env, &mut lease, stop, opens).await? else {
             return Ok(self.site.ledger.give_back(lease).await?);

@@ -77,6 +77,7 @@ mod tests {
             notes: Vec::new(),
             acl_owner: None,
             retains: false,
+            lease: Default::default(),
             canary: None,
         };
         assert!(recall(&folder, now).is_none());

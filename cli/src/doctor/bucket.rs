@@ -53,6 +53,7 @@ pub(super) fn judged(seen: &Seen<'_>) -> Vec<Finding> {
         findings.push(Finding::green(SECTION, what));
     }
     findings.push(new_writes(seen));
+    findings.extend(seen.frozen.map(kept_apart));
     findings
 }
 
@@ -145,6 +146,18 @@ fn events(reactions: &Reactions) -> Finding {
     }
 }
 
+/// Whether jobs that do not know each other are kept from rotating the same objects at once.
+fn kept_apart(frozen: &Frozen) -> Finding {
+    let Some(why) = frozen.no_lease_in_bucket() else {
+        let what = "two installations of keyrotate are kept apart here, by `.keyrotate/lease.json`";
+        return Finding::green(SECTION, what);
+    };
+    let what =
+        format!("two installations of keyrotate are not kept apart here: {why}; the report store says who works");
+    let mend = "see to it that no other fleet, and no `run` elsewhere, works on this bucket meanwhile";
+    Finding::new(SECTION, Health::Yellow, what, mend)
+}
+
 fn unseen(what: &str, right: &str) -> Finding {
     let mend = format!("grant {right}, or look in another way; some stores do not have them");
     Finding::new(SECTION, Health::Yellow, format!("{what} can't be seen"), mend)
@@ -216,6 +229,24 @@ mod tests {
         }
         assert_eq!(said(&found, "do not get the target key").mend, "`mc encrypt set sse-kms new prod/invoices`");
         assert!(said(&found, "a quota").what.contains("mc quota info prod/invoices"));
+    }
+
+    #[test]
+    fn it_is_said_where_installations_are_not_kept_apart() {
+        let judge = |retains: bool, guarded: bool| {
+            let text = format!(
+                r#"{{"version": 1, "target": {{"type": "sse-s3"}}, "versioning": "off", "listing_facts": false,
+                    "same_bucket": true, "notes": [], "retains": {retains}, "proofs": [{{"strategy": "rewrite",
+                    "source": "sse-s3", "multipart": false, "guarded": {guarded}, "keeps": []}}]}}"#
+            );
+            kept_apart(&serde_json::from_str(&text).unwrap())
+        };
+        assert_eq!(judge(false, true).health, Health::Green);
+        for (retains, guarded) in [(true, true), (false, false)] {
+            let finding = judge(retains, guarded);
+            assert_eq!(finding.health, Health::Yellow);
+            assert!(finding.what.contains("are not kept apart here"), "{}", finding.what);
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "the helpers of a test fail by panicking")]
 
 mod charges;
+mod strangers;
 mod world;
 
 use std::sync::{Arc, Mutex};

@@ -73,6 +73,19 @@ impl World {
         }
     }
 
+    /// Another installation on the same bucket, with a checkpoint of its own: neither knows of the other.
+    pub(crate) fn another(&self) -> Self {
+        Self {
+            env: self.env.clone(),
+            store: Faulty::new(self.store.store().clone()),
+            kes: self.kes.clone(),
+            ledger: Ledger::new(Arc::new(MemoryBackend::new(self.env.clone())), self.env.clone()),
+            reports: Arc::default(),
+            with_kes: self.with_kes,
+            probe_prefix: self.probe_prefix,
+        }
+    }
+
     /// Puts objects under the old key.
     pub(crate) async fn put_old(&self, keys: &[&str]) {
         for key in keys {

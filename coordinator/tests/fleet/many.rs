@@ -55,6 +55,10 @@ impl ReportStore for StuckStore {
         self.0.put(name, bytes).await
     }
 
+    async fn swap(&self, name: &str, seen: Option<&[u8]>, bytes: Vec<u8>) -> Result<bool, ReportError> {
+        self.0.swap(name, seen, bytes).await
+    }
+
     async fn get(&self, name: &str) -> Result<Vec<u8>, ReportError> {
         self.0.get(name).await
     }

@@ -46,10 +46,18 @@ impl BucketStore {
     }
 
     async fn read(&self, name: &str, range: Option<(u64, u64)>) -> Result<Vec<u8>, ReportError> {
+        self.read_tagged(name, range).await.map(|(bytes, _)| bytes)
+    }
+
+    /// Its bytes and its ETag.
+    async fn read_tagged(&self, name: &str, range: Option<(u64, u64)>) -> Result<(Vec<u8>, String), ReportError> {
         let request = GetRequest { range, ..GetRequest::of(&self.at(name)?) };
-        let read = async { self.store.get(request).await?.1.collect().await };
+        let read = async {
+            let (object, body) = self.store.get(request).await?;
+            Ok::<_, StoreError>((body.collect().await?, object.etag))
+        };
         match read.await {
-            Ok(bytes) => Ok(bytes.into()),
+            Ok((bytes, etag)) => Ok((bytes.into(), etag)),
             Err(error) if error.kind == ErrorKind::NotFound => Err(ReportError::NotFound(name.to_owned())),
             Err(error) => Err(ReportError::store("read", name, error)),
         }
@@ -79,6 +87,16 @@ impl ReportStore for BucketStore {
     async fn put(&self, name: &str, bytes: Vec<u8>) -> Result<(), ReportError> {
         let refused = self.write(name, bytes.into(), Guard::None).await?;
         refused.map_err(|error| ReportError::store("write", name, error))
+    }
+
+    async fn swap(&self, name: &str, seen: Option<&[u8]>, bytes: Vec<u8>) -> Result<bool, ReportError> {
+        let guard = match (self.read_tagged(name, None).await, seen) {
+            (Ok((there, etag)), Some(seen)) if there == seen => Guard::IfMatch(etag),
+            (Err(ReportError::NotFound(_)), None) => Guard::IfAbsent,
+            (Ok(_) | Err(ReportError::NotFound(_)), _) => return Ok(false),
+            (Err(error), _) => return Err(error),
+        };
+        Ok(self.write(name, bytes.into(), guard).await?.is_ok())
     }
 
     async fn get(&self, name: &str) -> Result<Vec<u8>, ReportError> {

@@ -20,6 +20,7 @@ where
     what_was_put_is_read_back(make().await).await;
     put_new_never_overwrites(make().await).await;
     put_overwrites(make().await).await;
+    swap_writes_only_over_what_was_read(make().await).await;
     missing_files_are_said_to_be_missing(make().await).await;
     the_start_of_a_file_is_read(make().await).await;
     lists_by_prefix_in_byte_order(make().await).await;
@@ -48,6 +49,25 @@ pub async fn put_new_never_overwrites(store: Arc<dyn ReportStore>) {
     let again = store.put_new("f/a", b"second".to_vec()).await;
     assert!(matches!(&again, Err(ReportError::Exists(name)) if name == "f/a"), "{again:?}");
     assert_eq!(store.get("f/a").await.expect("get"), b"first");
+}
+
+/// `swap` writes where the file is as it was read, and only there; of many at once one wins.
+///
+/// # Panics
+/// When it does not.
+pub async fn swap_writes_only_over_what_was_read(store: Arc<dyn ReportStore>) {
+    let swap = async |seen: Option<&str>, next: &str| {
+        store.swap("lease.json", seen.map(str::as_bytes), next.into()).await.expect("swap")
+    };
+    assert!(!swap(Some("a"), "b").await, "it is not there");
+    assert!(swap(None, "a").await);
+    assert!(!swap(None, "b").await && !swap(Some("b"), "c").await, "it is `a`");
+    assert!(swap(Some("a"), "b").await);
+    assert_eq!(store.get("lease.json").await.expect("get"), b"b");
+    let names: Vec<_> = (0..8).map(|n| format!("of {n}")).collect();
+    let swapped: Vec<_> =
+        futures::stream::iter(&names).map(|next| swap(Some("b"), next)).buffer_unordered(8).collect().await;
+    assert_eq!(swapped.into_iter().filter(|swapped| *swapped).count(), 1);
 }
 
 /// `put` takes the place of what was there, also of what `put_new` wrote.

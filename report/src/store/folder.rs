@@ -12,6 +12,9 @@ use super::{ReportError, ReportStore, check_name};
 /// Where files are written before they get their name; below the folder, so that a link to there is possible.
 const UNFINISHED: &str = ".unfinished";
 
+/// Whoever swaps a file holds this one, beside the unfinished ones.
+const SWAP_LOCK: &str = "swap.lock";
+
 /// Files below one folder. A file gets its name only when all of it is on the disk, and a call ends only when the
 /// name is, too.
 #[derive(Clone, Debug)]
@@ -74,6 +77,14 @@ impl ReportStore for FolderStore {
         self.write(name, bytes, true).await
     }
 
+    async fn swap(&self, name: &str, seen: Option<&[u8]>, bytes: Vec<u8>) -> Result<bool, ReportError> {
+        check_name(name)?;
+        let (dir, path, seen) = (self.dir.clone(), self.dir.join(name), seen.map(<[u8]>::to_vec));
+        blocking(move || swap(&dir, &path, seen.as_deref(), &bytes))
+            .await
+            .map_err(|e| ReportError::store("write", name, e))
+    }
+
     async fn get(&self, name: &str) -> Result<Vec<u8>, ReportError> {
         self.read(name, u64::MAX).await
     }
@@ -117,6 +128,22 @@ fn write_durably(dir: &Path, path: &Path, bytes: &[u8], overwrite: bool) -> io::
     }
     written?;
     sync_folder(folder)
+}
+
+/// Compares and writes while no other process does either.
+fn swap(dir: &Path, path: &Path, seen: Option<&[u8]>, bytes: &[u8]) -> io::Result<bool> {
+    let lock = File::options().create(true).append(true).open(dir.join(UNFINISHED).join(SWAP_LOCK))?;
+    // Held until the file is closed.
+    lock.lock()?;
+    let there = match fs::read(path) {
+        Err(e) if e.kind() == ErrorKind::NotFound => None,
+        other => Some(other?),
+    };
+    if there.as_deref() != seen {
+        return Ok(false);
+    }
+    write_durably(dir, path, bytes, true)?;
+    Ok(true)
 }
 
 /// A new file. Never one that is there: a kill may have left it as a second name of a file that counts.

@@ -48,6 +48,16 @@ impl ReportStore for MemoryStore {
         Ok(())
     }
 
+    async fn swap(&self, name: &str, seen: Option<&[u8]>, bytes: Vec<u8>) -> Result<bool, ReportError> {
+        check_name(name)?;
+        let mut files = self.files();
+        let is_as_seen = files.get(name).map(Vec::as_slice) == seen;
+        if is_as_seen {
+            files.insert(name.to_owned(), bytes);
+        }
+        Ok(is_as_seen)
+    }
+
     async fn get(&self, name: &str) -> Result<Vec<u8>, ReportError> {
         check_name(name)?;
         self.files().get(name).cloned().ok_or_else(|| ReportError::NotFound(name.to_owned()))

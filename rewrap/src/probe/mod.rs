@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 
 use keyrotate_env::Env;
 use keyrotate_kms::Kms;
-use keyrotate_proto::capability::{FROZEN_VERSION, Frozen, FrozenTarget, Proof, Property, SourceKind};
+use keyrotate_proto::capability::{FROZEN_VERSION, Frozen, FrozenTarget, LeasePlace, Proof, Property, SourceKind};
 use keyrotate_proto::id::JobId;
 use keyrotate_proto::key::KeyName;
 use keyrotate_proto::outcome::Strategy;
@@ -114,6 +114,7 @@ async fn prove(
         notes: target::default_differs(yard, facts, &spec.bucket, &target).await.into_iter().collect(),
         acl_owner: None,
         retains: facts.default_retention.is_some(),
+        lease: LeasePlace::Reports,
         canary,
         target,
     };

@@ -62,7 +62,8 @@ impl Deadline {
         self.end.fetch_max(millis(end), Ordering::Relaxed);
     }
 
-    /// The process ends: as if the lease could not be made longer than for this `time` from now.
+    /// The process ends, or something else that the writes need: as if the lease could not be made longer than for this
+    /// `time` from now.
     pub fn end_within(&self, time: Duration) {
         self.latest.fetch_min(millis(self.env.boottime() + time), Ordering::Relaxed);
         self.nearer.notify_waiters();

@@ -8,4 +8,5 @@ mod faults;
 mod interrupt;
 mod refusals;
 mod secrets;
+mod strangers;
 mod transit;

@@ -31,6 +31,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::Permits;
+use crate::bucket_lease::LEASE_KEY;
 use crate::keyspace::{PAGE, Survey};
 use crate::source::from_key;
 use worlds::World;
@@ -147,7 +148,7 @@ impl Census {
         let started = env.now();
         let rules = |world: &World| {
             let frozen = world.frozen.clone();
-            Rules { spec: spec.clone(), started, frozen, own_keys: Default::default() }
+            Rules { spec: spec.clone(), started, frozen, own_keys: [LEASE_KEY.to_owned()].into() }
         };
         let mut all: Vec<Rules> = worlds.iter().map(rules).collect();
         let others = all.split_off(1);

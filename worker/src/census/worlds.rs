@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
-use keyrotate_proto::capability::{FROZEN_VERSION, Frozen, FrozenTarget, Proof, Property, SourceKind};
+use keyrotate_proto::capability::{FROZEN_VERSION, Frozen, FrozenTarget, LeasePlace, Proof, Property, SourceKind};
 use keyrotate_proto::forecast::Basis;
 use keyrotate_proto::key::KeyName;
 use keyrotate_proto::outcome::Strategy;
@@ -97,6 +97,7 @@ fn guess(basis: Basis, facts: &BucketFacts, target: FrozenTarget) -> Frozen {
         notes: Vec::new(),
         acl_owner: None,
         retains: facts.default_retention.is_some(),
+        lease: LeasePlace::default(),
         canary: None,
     }
 }

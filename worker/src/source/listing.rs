@@ -1,4 +1,5 @@
-//! The listing of a range of keys, from a cursor on.
+//! The listing of a range of keys, from a cursor on. The object that says who works on the bucket is none of them: its
+//! versions come and go while a job runs, and a row would speak of what is gone.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use keyrotate_proto::position::{KeyRange, Position, right_before};
 use keyrotate_store::{Entry, ListFrom, ListRequest, Store};
 
 use super::{Item, Source, SourceError, Task};
+use crate::bucket_lease::LEASE_KEY;
 
 const PAGE: u32 = 1000;
 
@@ -79,7 +81,8 @@ impl Listing {
                 ended = true;
                 break;
             }
-            if entry.key.as_str() >= self.range.start.as_str() && !self.is_covered(&entry) {
+            let is_ours = entry.key == LEASE_KEY;
+            if entry.key.as_str() >= self.range.start.as_str() && !is_ours && !self.is_covered(&entry) {
                 entries.push(entry);
             }
         }

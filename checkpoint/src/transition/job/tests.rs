@@ -1,6 +1,6 @@
 //! Every edge of a job's states, and what may be leased in them.
 
-use keyrotate_proto::capability::{FROZEN_VERSION, FrozenTarget, Versioning};
+use keyrotate_proto::capability::{FROZEN_VERSION, FrozenTarget, LeasePlace, Versioning};
 use proptest::prelude::*;
 
 use super::*;
@@ -21,6 +21,7 @@ pub(crate) fn frozen() -> Frozen {
         notes: vec![],
         acl_owner: None,
         retains: false,
+        lease: LeasePlace::Reports,
         canary: None,
     }
 }
