@@ -1,0 +1,4 @@
+//! The pages that people begin with, taken at their word.
+
+mod pages;
+mod start;
