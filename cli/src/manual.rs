@@ -56,6 +56,9 @@ fn page(command: clap::Command) -> Result<Vec<u8>, Failure> {
 }
 
 #[cfg(test)]
+mod docs;
+
+#[cfg(test)]
 mod tests {
     use clap_complete::Shell;
 

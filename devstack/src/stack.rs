@@ -48,6 +48,8 @@ pub struct StackConfig {
     pub host: Option<String>,
     /// The API key of KES's one client; `None`: the folder's, else a fresh one.
     pub kes_api_key: Option<Zeroizing<String>>,
+    /// What that client may do there.
+    pub kes_policy: Policy,
 }
 
 impl StackConfig {
@@ -64,6 +66,7 @@ impl StackConfig {
             region: "us-east-1".to_owned(),
             host: None,
             kes_api_key: None,
+            kes_policy: Policy::vendor_guide(),
         }
     }
 }
@@ -217,8 +220,8 @@ fn identities(files: &Path, config: &StackConfig, env: &Env) -> io::Result<(ApiK
     };
     write_secret(&files.join(CERT_KEY), &cert.key)?;
     write_secret(&files.join(CERT), &cert.cert)?;
-    let app =
-        Grant { name: "app".to_owned(), policy: Policy::vendor_guide(), identities: vec![api_key.identity.clone()] };
+    let identities = vec![api_key.identity.clone()];
+    let app = Grant { name: "app".to_owned(), policy: config.kes_policy.clone(), identities };
     Ok((api_key, KesServerConfig { addr: config.kes_addr, grants: vec![app], admin: None, cert }))
 }
 

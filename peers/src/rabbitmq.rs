@@ -12,11 +12,16 @@ use tokio::time::{Instant, sleep};
 
 use crate::process::{PeerError, find, free_ports};
 
-/// Its only user that gets in, with all rights, the management API's included.
+/// A user with all rights, the management API's included.
 const USER: &str = "private";
 const PASSWORD: &str = "private";
-/// That user, for the lists of the definitions. The hash is of the password: salt and SHA-256.
-const USER_ENTRY: &str = r#"{"name":"private","password_hash":"AQIDBL4y/ao4IWUXMHJZ9ejmyfBDBeTdIHZICF4sUEBzmd0h",
+/// The user that is shipped, with rights on keyrotate's names alone; the definitions let nobody in under that name.
+const SHIPPED_USER: &str = "keyrotate";
+/// Of the password: salt and SHA-256.
+const PASSWORD_HASH: &str = "AQIDBL4y/ao4IWUXMHJZ9ejmyfBDBeTdIHZICF4sUEBzmd0h";
+const NO_PASSWORD: &str = r#""password_hash": """#;
+/// The user with all rights, for the lists of the definitions.
+const USER_ENTRY: &str = r#"{"name":"private","password_hash": "",
     "hashing_algorithm":"rabbit_password_hashing_sha256","tags":"administrator","limits":{}},"#;
 const PERMISSION_ENTRY: &str = r#"{"user":"private","vhost":"/","configure":".*","write":".*","read":".*"},"#;
 
@@ -118,9 +123,13 @@ impl PrivateRabbitMq {
         self.url_of(USER, PASSWORD, vhost)
     }
 
-    /// Where its AMQP is, for a user of one's own.
+    /// Where its AMQP is, for the user that is shipped.
     #[must_use]
-    pub fn url_of(&self, user: &str, password: &str, vhost: &str) -> String {
+    pub fn shipped_url(&self, vhost: &str) -> String {
+        self.url_of(SHIPPED_USER, PASSWORD, vhost)
+    }
+
+    fn url_of(&self, user: &str, password: &str, vhost: &str) -> String {
         format!("amqp://{user}:{password}@127.0.0.1:{}/{}", self.ports.amqp, vhost.replace('/', "%2f"))
     }
 
@@ -231,11 +240,12 @@ fn at_home(program: impl AsRef<std::ffi::OsStr>, folder: &Path, ports: &Ports) -
     command
 }
 
-/// Those that are shipped, with a user that gets in.
+/// Those that are shipped, with users that get in.
 fn definitions() -> String {
     let users = format!("\"users\": [{USER_ENTRY}");
     let permissions = format!("\"permissions\": [{PERMISSION_ENTRY}");
-    DEFINITIONS.replacen("\"users\": [", &users, 1).replacen("\"permissions\": [", &permissions, 1)
+    let given = DEFINITIONS.replacen("\"users\": [", &users, 1).replacen("\"permissions\": [", &permissions, 1);
+    given.replace(NO_PASSWORD, &format!("\"password_hash\": \"{PASSWORD_HASH}\""))
 }
 
 fn configuration(folder: &Path, ports: &Ports) -> String {

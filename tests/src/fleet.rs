@@ -1,5 +1,5 @@
 //! A fleet on one machine: coordinators and workers as processes, with a Redis and a RabbitMQ that the test started and may
-//! kill.
+//! kill. In both they are the users that are shipped, with no more rights than those.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -74,7 +74,7 @@ impl Fleet {
         let rabbitmq = PrivateRabbitMq::start().await.expect("rabbitmq-server is installed and starts");
         let client = reqwest::Client::builder().no_proxy().build().expect("a client can be made");
         let checkpoint = format!("redis://keyrotate:change-me@127.0.0.1:{}", redis.port());
-        let queue = rabbitmq.url("/");
+        let queue = rabbitmq.shipped_url("/");
         let ours = [
             ("KEYROTATE_REDIS_URL", checkpoint.as_str()),
             ("KEYROTATE_RABBITMQ_URL", queue.as_str()),

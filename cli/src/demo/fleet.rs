@@ -32,7 +32,7 @@ pub(super) async fn rotate(stack: &DevStack, reports: &str, dir: &Path, job: &st
     let listen = format!("127.0.0.1:{}", free_port()?);
     let settings = [
         ("KEYROTATE_REDIS_URL", redis.url()),
-        ("KEYROTATE_RABBITMQ_URL", rabbitmq.url("/")),
+        ("KEYROTATE_RABBITMQ_URL", rabbitmq.shipped_url("/")),
         ("KEYROTATE_REPORTS_BUCKET", reports.to_owned()),
         ("KEYROTATE_LISTEN", listen.clone()),
         // Nobody's own configuration takes part.

@@ -144,7 +144,7 @@ async fn check(dir: &Path) -> Result<Exit, Failure> {
         Ok(checked) => {
             let (rows, files, parts) = (checked.rows, checked.files, checked.parts);
             let said = format!(
-                "{}: all is as it was written\n  {rows} rows in {files} files, made of {parts} parts: hashes, sums and chains agree\n",
+                "{}: all is as it was written\n  rows: {rows}, files: {files}, parts: {parts}; hashes, sums and chains agree\n",
                 dir.display()
             );
             write(said.as_bytes())?;

@@ -78,16 +78,14 @@ async fn what_can_not_be_seen_is_said() {
 #[tokio::test]
 async fn the_shipped_permissions_are_enough() {
     let broker = shared().await;
-    let password = json!({ "password": "secret", "tags": "" });
-    broker.api(Method::PUT, &["users", "keyrotate"], &password).await;
-    let queue = queue_at(&broker.private.url_of("keyrotate", "secret", "/"));
+    let queue = queue_at(&broker.private.shipped_url("/"));
     publish(&queue, 0).await;
     let mut consumer = consume(&queue, 1).await;
     next(&mut *consumer).await.reject("a test").await.unwrap();
     publish(&queue, 1).await;
     next(&mut *consumer).await.ack().await.unwrap();
     assert_eq!(keyrotate_queue::DeadLetters::list(&queue.dead_letters(), 10).await.unwrap().len(), 1);
-    let foreign = config(&broker.private.url_of("keyrotate", "secret", "/")).with_prefix("others.").unwrap();
+    let foreign = config(&broker.private.shipped_url("/")).with_prefix("others.").unwrap();
     let foreign = keyrotate_queue::RabbitQueue::new(foreign, Env::system());
     assert!(foreign.publish(&ticket(0), &normal()).await.is_err());
 }

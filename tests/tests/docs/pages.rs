@@ -1,0 +1,62 @@
+//! Pages, and the blocks of code on them.
+//!
+//! A block is fenced with `sh` where a reader can type it as it stands, with `sh connect` where it says who and where the
+//! reader is, with `sh elsewhere` where it needs another tool than keyrotate, and with `text` where it shows what is
+//! printed then.
+
+use std::path::{Path, PathBuf};
+
+/// A block of code.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Block {
+    /// What stands behind the fence.
+    pub(crate) kind: String,
+    pub(crate) text: String,
+}
+
+pub(crate) fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+pub(crate) fn page(path: &str) -> String {
+    std::fs::read_to_string(root().join(path)).unwrap_or_else(|e| panic!("{path}: {e}"))
+}
+
+/// The blocks of a page, in order.
+pub(crate) fn blocks(page: &str) -> Vec<Block> {
+    let mut blocks: Vec<Block> = Vec::new();
+    let mut inside = false;
+    for line in page.lines() {
+        match line.strip_prefix("```") {
+            Some(kind) if !inside => blocks.push(Block { kind: kind.to_owned(), text: String::new() }),
+            None if inside => {
+                let block = blocks.last_mut().expect("it has begun");
+                block.text.extend([line, "\n"]);
+                continue;
+            }
+            None => continue,
+            Some(_) => {}
+        }
+        inside = !inside;
+    }
+    assert!(!inside, "a block has no end");
+    blocks
+}
+
+#[test]
+fn blocks_are_found_with_their_kind() {
+    let of = |kind: &str, text: &str| Block { kind: kind.into(), text: text.into() };
+    let page = "a\n```sh connect\nb\n\nc\n```\nd\n```\n```\n";
+    assert_eq!(blocks(page), [of("sh connect", "b\n\nc\n"), of("", "")]);
+}
+
+#[test]
+fn the_glossary_is_in_order_and_the_readme_leads_to_every_page_for_beginners() {
+    let glossary = page("docs/glossary.md");
+    let words: Vec<_> = glossary.lines().filter_map(|line| line.strip_prefix("- **")?.split("**").next()).collect();
+    assert!(words.len() > 30 && words.is_sorted(), "{words:?}");
+    let readme = page("README.md");
+    for path in ["docs/glossary.md", "docs/start/minio.md", "docs/start/aws.md", "docs/start/ceph.md"] {
+        assert!(readme.contains(&format!("({path})")), "{path}");
+    }
+}
