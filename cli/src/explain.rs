@@ -4,6 +4,7 @@
 use keyrotate_proto::job::settings::nearest;
 use keyrotate_proto::outcome::{Evidence, FailReason, FilterReason, Outcome, SkipReason};
 use keyrotate_proto::state::{PauseReason, StopReason};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::args::ExplainArgs;
@@ -12,8 +13,8 @@ use crate::failure::Failure;
 use crate::jobs::verbs::print;
 
 /// What can be asked about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-struct Entry {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub(crate) struct Entry {
     /// What it is said of: `object skipped`, `job paused`, `exit code`.
     of: &'static str,
     /// The word; empty where `of` says it all.

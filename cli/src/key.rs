@@ -5,6 +5,7 @@ use std::sync::Arc;
 use keyrotate_env::Env;
 use keyrotate_kms::{Kms, KmsError, KmsErrorKind};
 use keyrotate_proto::say::chain;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::args::{KeyCreateArgs, KeyListArgs, KeyStatusArgs};
@@ -17,9 +18,9 @@ use crate::jobs::verbs::print;
 const CONTEXT: &[u8] = b"keyrotate key status";
 
 /// How a key does.
-#[derive(Debug, PartialEq, Serialize)]
+#[derive(Debug, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-struct KeyStatus {
+pub(crate) struct KeyStatus {
     /// Its name.
     key: String,
     /// Why KES makes no data keys under it, if it does not.

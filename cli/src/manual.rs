@@ -57,6 +57,8 @@ fn page(command: clap::Command) -> Result<Vec<u8>, Failure> {
 
 #[cfg(test)]
 mod docs;
+#[cfg(test)]
+mod schema;
 
 #[cfg(test)]
 mod tests {

@@ -186,7 +186,8 @@ fn value(shape: &Shape, text: &str) -> Result<Value, (String, &'static str)> {
         }
         Shape::List(_) => {
             let nested: String = text.lines().map(|line| format!("  {line}\n")).collect();
-            let read = settings::read(format!("tokens:\n{nested}").as_bytes(), "", FIELDS, "the README has an example");
+            let read =
+                settings::read(format!("tokens:\n{nested}").as_bytes(), "", FIELDS, "docs/fleet.md has an example");
             let said =
                 |e: keyrotate_proto::job::JobFileErrors| e.0.first().map_or(String::new(), |p| p.message.clone());
             let read = read.map_err(|e| (said(e), "write a list, as in the file: `[{name: …, hash: …, role: …}]`"))?;

@@ -389,7 +389,7 @@ pub fn load(given: &Given) -> Result<Loaded, ConfigError> {
         None => Vec::new(),
     };
     let shown = file.as_deref().map(|path| path.display().to_string()).unwrap_or_default();
-    let read = settings::read(&text, &shown, fields::FIELDS, "the README has an example");
+    let read = settings::read(&text, &shown, fields::FIELDS, "docs/fleet.md has an example");
     let read = read.map_err(|errors| ConfigError::Wrong(errors.0))?;
     let layers = layer::lay(&read, &Above { variables: &given.variables, flags: &given.flags });
     let config = typed(&read, &layers)?;

@@ -179,9 +179,9 @@ proptest! {
 }
 
 #[test]
-fn the_example_of_the_readme_is_right() {
-    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).unwrap();
-    let blocks = readme.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
+fn the_example_of_the_fleets_page_is_right() {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/fleet.md")).unwrap();
+    let blocks = page.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
     let example = blocks.into_iter().find(|block| block.starts_with("listen:")).unwrap();
     let config = read(&example.replace("sha256:…", HASH), &[]).config;
     assert!(config.tls.is_some() && config.tokens.len() == 1 && config.stores.len() == 1);

@@ -16,6 +16,7 @@ use console::Style;
 use keyrotate_config::{Config, Given, Loaded};
 use keyrotate_env::Env;
 use keyrotate_kms::Kms;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::args::DoctorArgs;
@@ -24,7 +25,7 @@ use crate::failure::Failure;
 use crate::jobs::verbs::print;
 
 /// How good something is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Health {
     /// As it should be.
@@ -46,7 +47,7 @@ impl fmt::Display for Health {
 }
 
 /// One thing that was looked at.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub(crate) struct Finding {
     /// What it belongs to: `configuration`, `kes`, `store`, `bucket`, `strategies`, `rabbitmq`, `redis`,
     /// `fleet`.
@@ -75,8 +76,8 @@ impl Finding {
 }
 
 /// Everything that was found.
-#[derive(Serialize)]
-struct Findings {
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct Findings {
     /// The worst of them.
     health: Health,
     findings: Vec<Finding>,
