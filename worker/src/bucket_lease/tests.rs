@@ -199,6 +199,29 @@ async fn answers_that_are_lost_change_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn workers_of_one_job_renew_it_once_for_all() {
+    let world = World::new(Mode::aws(), Versioning::Enabled);
+    let (mut a, mut same) = (world.installation(1, ""), world.installation(1, ""));
+    a.begin().await.unwrap();
+    same.job = a.job.clone();
+    let puts = || world.model.calls()["PutObject"];
+    let before = puts();
+    same.desk.keep_bucket(&same.job).await.unwrap();
+    assert!(!same.desk.must_renew(&same.job));
+    assert_eq!(puts(), before, "it found the entry of its own job");
+    tokio::time::sleep(6 * MINUTE).await;
+    let renewed = tokio::join!(
+        a.desk.keep_bucket(&a.job),
+        a.desk.keep_bucket(&a.job),
+        same.desk.keep_bucket(&same.job),
+        same.desk.keep_bucket(&same.job)
+    );
+    assert_eq!(renewed, (Ok(()), Ok(()), Ok(()), Ok(())));
+    assert!(!a.desk.must_renew(&a.job) && !same.desk.must_renew(&same.job));
+    assert!((1..=2).contains(&(puts() - before)), "{} writes", puts() - before);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_a_dead_one_left_runs_out_by_the_stores_time() {
     let world = World::new(Mode::minio(), Versioning::Off);
     let (mut a, mut b) = (world.installation(1, "logs/"), world.installation(2, ""));
