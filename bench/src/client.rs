@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::Error;
@@ -35,8 +36,7 @@ impl Client {
     }
 
     fn start(mut command: Command, server: &mut Server) -> Result<Self, Error> {
-        let keep = ["PATH", "HOME", "TMPDIR"].into_iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
-        command.env_clear().envs(keep).envs(&server.variables);
+        alone(&mut command, server);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let watch = Watch::begin(server)?;
         let mut child = command.spawn()?;
@@ -86,6 +86,24 @@ impl Client {
         self.child.wait()?;
         Ok(())
     }
+}
+
+/// What `keyrotate run --dry-run` says of a job file.
+pub(crate) fn dry_run(exe: &Path, server: &Server, job: &Path, state: &Path) -> Result<Value, Error> {
+    let mut command = Command::new(exe);
+    command.arg("run").arg(job).arg("--state").arg(state).args(["--dry-run", "--output", "json"]);
+    alone(&mut command, server);
+    let ended = command.stdin(Stdio::null()).output()?;
+    if !ended.status.success() {
+        return Err(format!("{command:?} failed:\n{}", String::from_utf8_lossy(&ended.stderr)).into());
+    }
+    Ok(serde_json::from_slice(&ended.stdout)?)
+}
+
+/// With an environment that has nothing in it but the store.
+fn alone(command: &mut Command, server: &Server) {
+    let keep = ["PATH", "HOME", "TMPDIR"].into_iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
+    command.env_clear().envs(keep).envs(&server.variables);
 }
 
 /// Without a terminal, `run` says `STATE`, or `STATE: …`, at each change of state.

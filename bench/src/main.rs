@@ -76,6 +76,8 @@ enum What {
     Memory,
     /// After a kill.
     Restart,
+    /// What a dry run foretells.
+    Forecast,
     /// Speed and CPU of a fleet of one worker.
     Fleet,
     /// Four workers.
@@ -148,6 +150,7 @@ async fn measure(args: Measure) -> Result<(), Error> {
             What::Second => bench.second(args.listed, args.objects).await?,
             What::Memory => bench.memory(&args.sizes).await?,
             What::Restart => bench.restart(args.objects.min(10_000)).await?,
+            What::Forecast => bench.forecast(args.objects).await?,
             What::Fleet => bench.fleet(args.objects).await?,
             What::Workers => bench.workers(args.slow).await?,
             What::Listing => bench.listing(args.listed).await?,

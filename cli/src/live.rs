@@ -11,6 +11,7 @@ use keyrotate_proto::api::JobStatus;
 use tokio::time::Instant;
 
 use crate::jobs::show;
+use crate::wrap::wrapped;
 
 /// Between two plain lines that say the same state.
 const LINE_EVERY: Duration = Duration::from_secs(5);
@@ -76,7 +77,10 @@ impl Screen {
     #[expect(clippy::print_stderr, reason = "talk goes to standard error")]
     pub(crate) fn line(&self, text: &str) {
         match &self.bar {
-            Some(bar) => bar.suspend(|| eprintln!("{text}")),
+            Some(bar) => {
+                let text = wrapped(text, 0, usize::from(Term::stderr().size().1));
+                bar.suspend(|| eprintln!("{text}"));
+            }
             None => eprintln!("{text}"),
         }
     }

@@ -32,6 +32,7 @@ mod summary;
 mod token;
 mod watch;
 mod worker;
+mod wrap;
 
 use std::process::ExitCode;
 

@@ -5,6 +5,7 @@ use std::path::Path;
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use keyrotate_checkpoint::record::JobRecord;
 use keyrotate_coordinator::Totals;
+use keyrotate_proto::say::grouped;
 use keyrotate_proto::state::JobState;
 
 use crate::args::Output;
@@ -27,8 +28,8 @@ pub(crate) fn print(job: &JobRecord, totals: &Totals, report: &Path, output: Out
 /// Says where the report lies, if there is one.
 #[expect(clippy::print_stdout, reason = "the summary is the output")]
 pub(crate) fn print_place(job: &JobRecord, report: &Path) {
-    if let Some(name) = job.result.as_ref().and_then(|result| result.report.as_ref()) {
-        println!("report: {}", report.join(name).display());
+    if job.result.as_ref().is_some_and(|result| result.report.is_some()) {
+        println!("report: {}\n  → `keyrotate report {}` shows it", report.display(), job.id);
     }
 }
 
@@ -69,11 +70,11 @@ fn table(totals: &Totals) -> Table {
     table.load_style(presets::UTF8_HORIZONTAL_ONLY);
     table.set_header(["outcome", "reason", "versions", ""]);
     for (outcome, count) in &totals.counts.by_outcome {
-        table.add_row([outcome.word(), outcome.reason(), &count.to_string(), outcome.explain()]);
+        table.add_row([outcome.word(), outcome.reason(), &grouped(*count), outcome.explain()]);
     }
     if totals.counts.superseded > 0 {
         let why = "Old versions of rotated objects, kept: they still need their key.";
-        table.add_row(["superseded", "", &totals.counts.superseded.to_string(), why]);
+        table.add_row(["superseded", "", &grouped(totals.counts.superseded), why]);
     }
     if let Some(column) = table.column_mut(2) {
         column.set_cell_alignment(CellAlignment::Right);

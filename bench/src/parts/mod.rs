@@ -2,6 +2,7 @@
 
 mod calls;
 mod fleet;
+mod forecast;
 mod handover;
 mod memory;
 mod restart;

@@ -160,8 +160,45 @@ mod tests {
         command.build();
         let mut all = command.render_help().to_string();
         for verb in command.get_subcommands_mut() {
-            all.push_str(&format!("\n=== {}\n{}", verb.get_name().to_owned(), verb.render_help()));
+            help_of(verb, &mut all);
         }
         insta::assert_snapshot!(all);
+    }
+
+    fn help_of(verb: &mut clap::Command, all: &mut String) {
+        all.push_str(&format!("\n=== {}\n{}", verb.get_display_name().unwrap_or_default(), verb.clone().render_help()));
+        verb.get_subcommands_mut().filter(|below| below.get_name() != "help").for_each(|below| help_of(below, all));
+    }
+
+    #[test]
+    fn mistakes_are_answered_as_ever() {
+        let mistakes = [
+            "run",
+            "run job.yaml --rate 0",
+            "run job.yaml --on prod/invoices",
+            "run job.yaml --full",
+            "run job.yaml --dry-run --yes",
+            "run --on invoices",
+            "census",
+            "census prod",
+            "census prod/invoices --sample 5",
+            "census prod/invoices --full --sample 500",
+            "start job.yaml --dry-run --wait",
+            "set JOB --permits 0",
+            "set JOB --max-added lots",
+            "report",
+            "report JOB --check DIR",
+            "doctor https://h/b",
+            "list --in Running",
+            "token new --name x --role root",
+            "dlq requeue",
+            "rotate",
+        ];
+        let answer = |line: &&str| {
+            let words = std::iter::once("keyrotate").chain(line.split(' '));
+            let error = Cli::try_parse_from(words).map(drop).unwrap_err();
+            format!("$ keyrotate {line}\n{}", error.render())
+        };
+        insta::assert_snapshot!(mistakes.iter().map(answer).collect::<Vec<_>>().join("\n"));
     }
 }

@@ -5,6 +5,10 @@ use keyrotate_proto::outcome::{Outcome, Strategy};
 use keyrotate_proto::say::{bytes, grouped, rounded};
 
 use crate::jobs::show::time;
+use crate::wrap::wrapped;
+
+/// Columns of the page.
+const WIDTH: usize = 80;
 
 /// Keys that get a line of their own.
 const KEYS: usize = 20;
@@ -30,9 +34,10 @@ pub(crate) fn of(forecast: &Forecast) -> String {
     if forecast.ways.len() > 1 {
         lines.push(String::new());
         let scope = if forecast.store.starts_with("aws:") { "s3://BUCKET" } else { "ALIAS/BUCKET" };
-        lines.push(format!("which of these holds, `keyrotate doctor {scope}` proves on probe objects of its own"));
+        let which = format!("which of these holds, `keyrotate doctor {scope}` proves on probe objects of its own");
+        lines.push(wrapped(&which, 0, WIDTH));
     }
-    lines.extend(forecast.notes.iter().map(|note| format!("note: {note}")));
+    lines.extend(forecast.notes.iter().map(|note| wrapped(&format!("note: {note}"), 0, WIDTH)));
     lines.push("nothing was written".to_owned());
     lines.join("\n")
 }
@@ -97,15 +102,15 @@ fn of_fate(fated: &Fated, complete: bool) -> String {
 fn duration(pace: &Pace) -> String {
     let ends = pace.ends.strftime("%Y-%m-%d %H:%M UTC");
     let seconds = whole(pace.seconds);
-    format!("{}, {} obj/s; ends {ends} if begun now", long(seconds), grouped(whole(pace.objects_per_second)))
+    format!("{} at {} obj/s, until {ends}", long(seconds), grouped(whole(pace.objects_per_second)))
 }
 
-/// A length of time; of more than two days without minutes.
+/// A length of time; of more than a day without minutes.
 fn long(seconds: u64) -> String {
     const DAY: u64 = 24 * 3600;
     match seconds {
         0..1 => "a second".to_owned(),
-        _ if seconds < 2 * DAY => time(seconds),
+        _ if seconds < DAY => time(seconds),
         _ => format!("{}d{:02}h", seconds / DAY, seconds % DAY / 3600),
     }
 }
@@ -148,4 +153,81 @@ fn cut(name: &str) -> String {
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "for the eye only")]
 fn whole(value: f64) -> u64 {
     value.round() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use keyrotate_proto::forecast::{FORECAST_VERSION, UnderKey};
+
+    use super::*;
+
+    fn range(value: u64) -> Range {
+        Range { low: value * 9 / 10, value, high: value * 11 / 10 }
+    }
+
+    fn under(seal: &str, objects: u64, share: f64, bytes: u64) -> UnderKey {
+        let share = Share { low: share - 0.012, value: share, high: share + 0.011 };
+        UnderKey { seal: seal.into(), objects: range(objects), share, bytes }
+    }
+
+    fn fated(fate: &str, objects: u64, bytes: u64) -> Fated {
+        Fated { fate: fate.into(), objects: range(objects), bytes }
+    }
+
+    fn pace(objects_per_second: f64, seconds: f64) -> Pace {
+        Pace { objects_per_second, seconds, ends: "2026-12-02T04:05:06Z".parse().unwrap() }
+    }
+
+    fn forecast(complete: bool, basis: &[Basis]) -> Forecast {
+        let way = |basis: &Basis| Way {
+            basis: *basis,
+            proven: (*basis == Basis::Proven).then(|| "2026-11-29T09:00:00Z".parse().unwrap()),
+            fates: vec![
+                fated("copy-multipart", 150_000_000, 8 << 40),
+                fated("current", 30_000_000, 2 << 40),
+                fated("skipped/keeps-not", 20_000_000, 1 << 40),
+            ],
+            written: 150_000_000,
+            calls: 812_345_678,
+            kms_calls: 300_000_000,
+            transit_bytes: 0,
+            added_versions: 150_000_000,
+            added_bytes: 8 << 40,
+            added_bytes_at_most: 9 << 40,
+            pace: pace(1_234.0, 162_000.0),
+            at_rate: Some(pace(200.0, 1_000_000.0)),
+        };
+        Forecast {
+            version: FORECAST_VERSION,
+            store: "https://minio.example:9000".into(),
+            bucket: "invoices".into(),
+            prefix: "2026/".into(),
+            taken: "2026-11-30T07:05:06Z".parse().unwrap(),
+            complete,
+            looked: 10_000,
+            pages: 4_321,
+            seconds: 131.4,
+            reads_per_second: 2_345.6,
+            target: Some("key-2026".into()),
+            objects: range(200_000_000),
+            bytes: 11 << 40,
+            keys: vec![
+                under("sse-kms:arn:aws:kms:eu-central-1:111122223333:key/1234abcd", 170_000_000, 0.85, 9 << 40),
+                under("plaintext", 30_000_000, 0.15, 2 << 40),
+            ],
+            ways: basis.iter().map(way).collect(),
+            notes: vec!["object lock is on: locked objects are counted as skipped".into()],
+        }
+    }
+
+    #[test]
+    fn a_forecast_is_a_page_of_eighty_columns() {
+        let alternatives = of(&forecast(false, &[Basis::UpdateEncryption, Basis::InPlace, Basis::RewriteOnly]));
+        let counted = of(&forecast(true, &[Basis::Proven]));
+        for page in [&alternatives, &counted] {
+            let widest = page.lines().map(|line| line.chars().count()).max().unwrap();
+            assert!(widest <= 80, "{widest}:\n{page}");
+        }
+        insta::assert_snapshot!(format!("{alternatives}\n\n{counted}"));
+    }
 }

@@ -23,6 +23,10 @@ use crate::args::DoctorArgs;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::jobs::verbs::print;
+use crate::wrap::wrapped;
+
+/// Columns of the page.
+const WIDTH: usize = 80;
 
 /// How good something is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
@@ -158,9 +162,9 @@ fn shown(findings: &[Finding], colours: bool) -> String {
             lines.push(section.to_owned());
         }
         let word = style(finding.health).force_styling(colours).apply_to(format!("{:<7}", finding.health));
-        lines.push(format!("  {word}{}", wrapped(&finding.what, 9)));
+        lines.push(format!("  {word}{}", wrapped(&finding.what, 9, WIDTH)));
         if !finding.mend.is_empty() {
-            lines.push(format!("         → {}", wrapped(&finding.mend, 11)));
+            lines.push(format!("         → {}", wrapped(&finding.mend, 11, WIDTH)));
         }
     }
     lines.join("\n")
@@ -172,30 +176,6 @@ fn style(health: Health) -> Style {
         Health::Yellow => Style::new().yellow(),
         Health::Red => Style::new().red(),
     }
-}
-
-/// In lines of at most 80 letters, those after the first indented. What stands between backticks is to be copied, and
-/// stays in one line.
-fn wrapped(text: &str, indent: usize) -> String {
-    const WIDTH: usize = 80;
-    let (mut out, mut column, mut quoted) = (String::new(), indent, false);
-    for word in text.split(' ') {
-        let length = word.chars().count();
-        if !out.is_empty() {
-            if !quoted && column + 1 + length > WIDTH {
-                out.push('\n');
-                out.push_str(&" ".repeat(indent));
-                column = indent;
-            } else {
-                out.push(' ');
-                column += 1;
-            }
-        }
-        out.push_str(word);
-        column += length;
-        quoted ^= word.matches('`').count() % 2 == 1;
-    }
-    out
 }
 
 #[cfg(test)]

@@ -179,6 +179,9 @@ pub struct Left {
     pub by_reason: BTreeMap<String, u64>,
 }
 
+/// What versions are under whose key is the store's own.
+const SSE_S3: &str = "sse-s3";
+
 /// Whether a scope needs a key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "verdict", rename_all = "kebab-case", rename_all_fields = "camelCase")]
@@ -232,7 +235,8 @@ impl Summary {
         if let Some(notify) = &mut spec.notify {
             notify.token = None;
         }
-        let old_keys = old_keys(tally.keys, &tally.unknown, input.checked);
+        let doubt = Doubt::of(&tally, input.is_minio);
+        let old_keys = old_keys(tally.keys, &doubt, input.checked);
         let command = |(key, upload_id): &(String, String)| LeftoverUpload {
             key: key.clone(),
             upload_id: upload_id.clone(),
@@ -287,7 +291,7 @@ impl Summary {
             ("`unknownKeys`", self.unknown_keys == tally.unknown),
             // Older writers have none.
             ("`keyFlows`", self.key_flows.is_empty() || self.key_flows == flows),
-            ("`oldKeys`", same(&self.old_keys, &old_keys(tally.keys, &tally.unknown, verdicts))),
+            ("`oldKeys`", same(&self.old_keys, &old_keys(tally.keys, &Doubt::default(), verdicts))),
         ];
         sums.into_iter().filter(|(_, fits)| !fits).map(|(name, _)| name).collect()
     }
@@ -306,22 +310,40 @@ pub fn abort_command(endpoint: Option<&str>, bucket: &str, key: &str, upload_id:
     )
 }
 
-fn old_keys(
-    keys: BTreeMap<String, KeyTally>,
-    unknown: &BTreeMap<String, u64>,
-    checked: Option<(Timestamp, u64)>,
-) -> Vec<OldKey> {
-    let unknown: u64 = unknown.values().sum();
-    keys.into_iter().map(|(key, counts)| old_key(key, counts, checked, unknown)).collect()
+/// Versions that may be under a key though nobody saw it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Doubt {
+    /// Nobody looked.
+    unknown: u64,
+    /// Under SSE-S3 on a store that seals it by its default KMS key, which it does not show: MinIO does.
+    sse_s3: u64,
 }
 
-fn old_key(key: String, counts: KeyTally, checked: Option<(Timestamp, u64)>, unknown: u64) -> OldKey {
+impl Doubt {
+    fn of(tally: &Tally, is_minio: bool) -> Self {
+        let sse_s3 = tally.keys.get(SSE_S3).filter(|_| is_minio);
+        Self { unknown: tally.unknown.values().sum(), sse_s3: sse_s3.map_or(0, |kept| kept.still.values().sum()) }
+    }
+}
+
+fn old_keys(keys: BTreeMap<String, KeyTally>, doubt: &Doubt, checked: Option<(Timestamp, u64)>) -> Vec<OldKey> {
+    keys.into_iter().map(|(key, counts)| old_key(key, counts, checked, doubt)).collect()
+}
+
+fn old_key(key: String, counts: KeyTally, checked: Option<(Timestamp, u64)>, doubt: &Doubt) -> OldKey {
     let versions: u64 = counts.still.values().sum();
     let verdict = match checked {
         _ if versions > 0 => Verdict::Needed,
         None => Verdict::NotKnown { why: "the job ended before the scope was listed again".to_owned() },
-        Some(_) if unknown > 0 => Verdict::NotKnown {
-            why: format!("the file's filters left out {unknown} versions whose key nobody looked at"),
+        Some(_) if doubt.unknown > 0 => Verdict::NotKnown {
+            why: format!("the file's filters left out {} versions whose key nobody looked at", doubt.unknown),
+        },
+        Some(_) if doubt.sse_s3 > 0 && key != SSE_S3 => Verdict::NotKnown {
+            why: format!(
+                "{} versions are under SSE-S3, which this store seals by its default key and never names: if that is this \
+                 key, it is needed",
+                doubt.sse_s3
+            ),
         },
         Some((checked_at, versions_listed)) => Verdict::NotNeeded { checked_at, versions_listed },
     };

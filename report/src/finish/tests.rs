@@ -35,6 +35,25 @@ async fn two_passes(store: &dyn ReportStore) -> Vec<(PassId, Vec<ShardParts>)> {
     vec![(PassId(1), vec![first, second]), (PassId(2), vec![again])]
 }
 
+#[tokio::test]
+async fn what_minio_seals_by_its_default_key_leaves_no_other_key_unneeded() {
+    let dir = tempfile::tempdir().unwrap();
+    let store: Arc<dyn ReportStore> = Arc::new(FolderStore::open(dir.path()).unwrap());
+    let rotated = Outcome::Rotated(Evidence::Key);
+    let rows = [
+        with(row("a", None, rotated), |r| (r.before, r.strategy) = (under("older"), Some(Strategy::Rewrite))),
+        with(row("b", None, Outcome::Filtered(FilterReason::KmsKey)), |r| {
+            (r.before, r.after) = (Seal::SseS3, Seal::SseS3)
+        }),
+    ];
+    for (is_minio, needed) in [(true, "not known"), (false, "not needed")] {
+        let parts = shard(&*store, 1, u32::from(is_minio), range("", None), &rows, 2).await;
+        let input = FinishInput { is_minio, ..input(vec![(PassId(1), vec![parts])]) };
+        let verdict = format!("{:?}", old(&finish(&store, input).await.unwrap(), "older").verdict);
+        assert_eq!(verdict.starts_with("NotKnown"), needed == "not known", "{verdict}");
+    }
+}
+
 fn old<'a>(summary: &'a Summary, key: &str) -> &'a OldKey {
     summary.old_keys.iter().find(|old| old.key == key).unwrap()
 }

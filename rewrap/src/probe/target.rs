@@ -152,7 +152,7 @@ pub(super) async fn default_differs(
         }
     };
     Some(format!(
-        "{NEW_OBJECTS} {key} by themselves; to mend it: aws s3api put-bucket-encryption --bucket {name} \
-         --server-side-encryption-configuration '{{\"Rules\":[{{\"ApplyServerSideEncryptionByDefault\":{rule}}}]}}'"
+        "{NEW_OBJECTS} {key} by themselves; to mend it: `aws s3api put-bucket-encryption --bucket {name} \
+         --server-side-encryption-configuration '{{\"Rules\":[{{\"ApplyServerSideEncryptionByDefault\":{rule}}}]}}'`"
     ))
 }

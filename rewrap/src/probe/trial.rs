@@ -112,7 +112,10 @@ async fn after(yard: &Yard<'_>, plan: &Plan, made: &Made, parts: bool) -> Result
     let object = store.head(HeadRequest::of(&current)).await.map_err(text)?;
     let (_, stream) = store.get(GetRequest::of(&current)).await.map_err(text)?;
     if stream.collect().await.map_err(text)? != yard.body(parts) {
-        return Err("GET did not give the same bytes back".into());
+        // What a store does that takes the call for a PutObject.
+        let unknown = "the store does not know UpdateObjectEncryption, and overwrote our probe";
+        let changed = "GET did not give our probe's bytes back";
+        return Err(if plan.strategy == Strategy::UpdateEncryption { unknown } else { changed }.into());
     }
     let seal = object.sse.seal();
     let right = match (plan.wanted.seal().kms_key(), seal.kms_key()) {

@@ -1,4 +1,5 @@
-//! What is asked before a job: the doctor, the census, the dry run. And what a job asks before it makes a bucket grow.
+//! What is asked before a job: the doctor, the census, the dry run; what a job asks before it makes a bucket grow; and what it is
+//! told while it works, from another terminal.
 
 use keyrotate_tests::exe::job_id;
 use keyrotate_tests::prelude::*;
@@ -95,4 +96,31 @@ async fn a_bucket_grows_only_as_far_as_somebody_said() {
     let ended = stand.run(&bounded, &[]).await.expect_completed();
     assert_eq!(ended.job(), job);
     assert_eq!(stand.snapshot().await.len(), 120);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_is_slowed_paused_and_let_go_from_another_terminal() {
+    let stand = Stand::embedded(Mode::aws()).await;
+    stand.put_old("k/", 400).await;
+    let mut run = stand.begin(&stand.job(), &["--rate", "5"]);
+    until("the job has a name", || run.has_ended() || job_id(&run.stderr()).is_some()).await;
+    let job = job_id(&run.stderr()).unwrap();
+    let ask = async |verb: &[&str]| stand.start(verb).end().await;
+    let status = async || json(&ask(&["status", &job, "--once", "--output", "json"]).await.expect(0));
+    while status().await["state"] != "running" {
+        assert!(!run.has_ended(), "{}", run.stderr());
+    }
+    let slowed = json(&ask(&["set", &job, "--rate", "7", "--permits", "3", "--output", "json"]).await.expect(0));
+    assert_eq!((&slowed["limits"]["rate"], &slowed["limits"]["permits"]), (&7.0.into(), &3.into()));
+    let _paused = ask(&["pause", &job]).await.expect(0);
+    let paused = status().await;
+    assert_eq!((&paused["state"], &paused["reason"]), (&"paused".into(), &"operator".into()), "{paused}");
+    let listed = ask(&["list", "--in", "paused"]).await.expect(0);
+    assert!(listed.stdout.contains(&job), "{}", listed.stdout);
+    let _resumed = ask(&["resume", &job]).await.expect(0);
+    let _freed = ask(&["set", &job, "--rate", "none", "--permits", "none"]).await.expect(0);
+    let ended = run.end().await.expect(0);
+    assert_eq!(ended.job(), job);
+    let described = ask(&["describe", &job]).await.expect(0);
+    assert!(described.stdout.contains("completed"), "{}", described.stdout);
 }

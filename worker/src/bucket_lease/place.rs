@@ -76,9 +76,10 @@ impl Trouble {
 
 fn said(other: &Entry) -> String {
     let Entry { job, user, holder, prefix, until, .. } = other;
+    let of = if user.is_empty() { String::new() } else { format!(" of {user}") };
     let what = if prefix.is_empty() { "this bucket".to_owned() } else { format!("`{prefix}` of this bucket") };
     format!(
-        "another keyrotate works on {what}: job {job} of {user} ({holder}), until {until} and longer while it lives; wait \
+        "another keyrotate works on {what}: job {job}{of} ({holder}), until {until} and longer while it lives; wait \
          for it, or cancel it there; if it is dead, others may begin at {}",
         other.free()
     )
