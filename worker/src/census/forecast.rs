@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use keyrotate_plan::share::{Interval, Sample};
 use keyrotate_proto::capability::FrozenTarget;
-use keyrotate_proto::forecast::{FORECAST_VERSION, Fated, Forecast, Pace, Range, Share, UnderKey, Way};
+use keyrotate_proto::forecast::{Basis, FORECAST_VERSION, Fated, Forecast, Pace, Range, Share, UnderKey, Way};
 use keyrotate_proto::outcome::Strategy;
 use keyrotate_proto::row::Seal;
 use keyrotate_rewrap::{Fate, PART};
@@ -228,7 +228,9 @@ fn notes(found: &Found<'_>, target: Option<&FrozenTarget>) -> Vec<String> {
     if found.facts.lock_enabled {
         notes.push("object lock is on: locked objects are counted as skipped".to_owned());
     }
-    if !found.facts.acls_off && found.worlds.iter().any(|world| world.frozen.acl_owner.is_none()) {
+    // Where it was proven, objects with an ACL are asked about; MinIO has none.
+    let guesses_at_acls = |world: &World| world.proven.is_none() && world.basis != Basis::InPlace;
+    if !found.facts.acls_off && found.worlds.iter().any(guesses_at_acls) {
         notes.push("ACLs were not asked for: an object with one of its own may be skipped".to_owned());
     }
     notes
