@@ -60,3 +60,46 @@ fn the_glossary_is_in_order_and_the_readme_leads_to_every_page_for_beginners() {
         assert!(readme.contains(&format!("({path})")), "{path}");
     }
 }
+
+fn pages(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).expect("a folder of pages") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            pages(&path, found);
+        } else if path.extension().is_some_and(|ending| ending == "md") {
+            found.push(path);
+        }
+    }
+}
+
+/// What a heading is called behind `#`.
+fn anchor(heading: &str) -> String {
+    let plain = |c: &char| c.is_alphanumeric() || matches!(c, '-' | '_' | ' ');
+    heading.trim_start_matches('#').trim().to_lowercase().chars().filter(plain).collect::<String>().replace(' ', "-")
+}
+
+#[test]
+fn every_link_leads_somewhere() {
+    let mut found = vec![root().join("README.md"), root().join("ARCHITECTURE.md")];
+    pages(&root().join("docs"), &mut found);
+    pages(&root().join("deploy"), &mut found);
+    let mut links = 0;
+    for path in found {
+        let text = std::fs::read_to_string(&path).expect("a page");
+        for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let (file, place) = target.split_once('#').map_or((target, None), |(file, place)| (file, Some(place)));
+            if target.starts_with("http") {
+                continue;
+            }
+            let there = if file.is_empty() { path.clone() } else { path.parent().expect("a folder").join(file) };
+            assert!(there.exists(), "{}: {target}", path.display());
+            links += 1;
+            if let Some(place) = place {
+                let page = std::fs::read_to_string(&there).expect("a page");
+                let heads = page.lines().filter(|line| line.starts_with('#'));
+                assert!(heads.map(anchor).any(|head| head == place), "{}: {target}", path.display());
+            }
+        }
+    }
+    assert!(links > 40, "only {links} were found");
+}

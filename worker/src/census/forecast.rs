@@ -22,7 +22,7 @@ const PAGE: f64 = 1000.0;
 const PAGE_WORTH: f64 = 4.0;
 
 /// A write takes as long as so many looks at objects: measured on the embedded store, as docs/benchmarks.md says.
-const WRITE_WORTH: f64 = 2.0;
+const WRITE_WORTH: f64 = 1.8;
 
 /// Calls of a job's `prepare` pass, most of them one after the other.
 const PREPARE: f64 = 460.0;

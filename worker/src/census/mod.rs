@@ -28,6 +28,7 @@ use keyrotate_rewrap::{Fate, Foretold, Halt, Rewrapper, Rules};
 use keyrotate_store::wrap::reading::Reading;
 use keyrotate_store::{BucketFacts, Entry, HeadRequest, ListRequest, ObjectAt, Sse, Store, StoreError};
 use serde::{Deserialize, Serialize};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::Permits;
@@ -44,9 +45,11 @@ pub const SAMPLE: usize = 10_000;
 /// Calls in flight are bounded by permits; this many tasks wait for them at most.
 const AT_ONCE: usize = 256;
 
-/// So many looks one after the other, and so many at a time, tell how fast looking is.
+/// So many looks one after the other, and so many at a time, tell how fast looking is; the first at a time only make
+/// connections.
 const ALONE: usize = 10;
-const TIMED: usize = 500;
+const WARM: usize = 128;
+const TIMED: usize = 1_000;
 
 /// What is asked about.
 #[derive(Clone, Debug)]
@@ -229,19 +232,31 @@ impl Census {
             self.head(entry.clone()).await;
         }
         let one = began.elapsed().as_secs_f64() / entries.len().clamp(1, ALONE) as f64;
-        let burst: Vec<Entry> = entries.iter().take(TIMED).cloned().collect();
+        self.burst(entries, WARM).await;
         let began = Instant::now();
-        let heads = stream::iter(burst.into_iter().map(|entry| self.head(entry)));
-        let count = heads.buffer_unordered(AT_ONCE).count().await;
+        let count = self.burst(entries, TIMED).await;
         let per_second = count as f64 / began.elapsed().as_secs_f64().max(1e-6);
         Speed { one, per_second: per_second.max(1.0) }
     }
 
+    /// So many looks at most, as many at a time as calls are allowed; how many there were. Each is a task of its own, as in a
+    /// walk, so that all of the machine is at it.
+    async fn burst(&self, entries: &[Entry], most: usize) -> usize {
+        let mut looks = JoinSet::new();
+        for entry in entries.iter().take(most).cloned() {
+            looks.spawn(self.head(entry));
+        }
+        looks.join_all().await.len()
+    }
+
     /// Whatever it answers, the time counts.
-    async fn head(&self, entry: Entry) {
-        let _permit = self.permits.call().await;
+    fn head(&self, entry: Entry) -> impl Future<Output = ()> + Send + 'static {
+        let (store, permits) = (Arc::clone(&self.store), self.permits.clone());
         let at = ObjectAt { version: entry.version, ..ObjectAt::current(&self.spec().bucket, &entry.key) };
-        let _answer = self.store.head(HeadRequest::of(&at)).await;
+        async move {
+            let _permit = permits.call().await;
+            let _answer = store.head(HeadRequest::of(&at)).await;
+        }
     }
 
     fn forecast(&self, sample: &Sample<Kind>, speed: Speed) -> Forecast {
