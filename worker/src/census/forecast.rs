@@ -200,7 +200,8 @@ impl Work {
     /// How long it takes, at the measured pace of looks.
     fn seconds(&self, found: &Found<'_>) -> f64 {
         let calls = self.reads + WRITE_WORTH * self.writes + PAGE_WORTH * self.pages;
-        PREPARE * found.speed.one + calls / found.speed.per_second
+        // Of an empty bucket nothing was timed.
+        PREPARE * found.speed.one + calls / found.speed.per_second.max(1.0)
     }
 }
 

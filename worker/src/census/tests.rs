@@ -166,6 +166,15 @@ async fn without_a_known_target_it_counts_and_says_so() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn of_an_empty_bucket_all_is_nothing() {
+    let world = World::new(Mode::minio()).await;
+    let forecast = world.census(spec(Some("new-key"))).await.sample(10_000).await.unwrap();
+    assert_eq!((forecast.objects.value, forecast.keys.len()), (0, 0));
+    let text = serde_json::to_string(&forecast).unwrap();
+    assert_eq!(serde_json::from_str::<Forecast>(&text).unwrap(), forecast, "{text}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_was_proven_leaves_one_way() {
     let world = World::new(Mode::aws()).await;
     world.fill(90).await;
