@@ -10,7 +10,7 @@
 //!
 //! Descents through the same stretch draw their first coins so that together they go everywhere: [`Descent::among`].
 
-use keyrotate_proto::position::KeyRange;
+use keyrotate_proto::position::{KeyRange, right_behind};
 
 use crate::Stretch;
 use crate::midpoint::midpoint;
@@ -64,9 +64,9 @@ impl Descent {
     #[must_use]
     pub fn halves(&self) -> Option<Vec<KeyRange>> {
         let last = self.at.first.last().filter(|_| !self.at.whole)?;
-        let rest = KeyRange { start: behind(last), end: self.at.range.end.clone() };
+        let rest = KeyRange { start: right_behind(last), end: self.at.range.end.clone() };
         let known: Vec<&str> = self.known.iter().map(String::as_str).collect();
-        let Some(middle) = midpoint(last, rest.end.as_deref(), &known).map(|text| behind(&text)) else {
+        let Some(middle) = midpoint(last, rest.end.as_deref(), &known).map(|text| right_behind(&text)) else {
             return Some(vec![rest]);
         };
         if rest.end.as_ref().is_some_and(|end| middle >= *end) {
@@ -175,11 +175,6 @@ impl<T: Clone> Reservoir<T> {
     pub fn into_items(self) -> Vec<T> {
         self.slots.into_iter().map(|slot| slot.item).collect()
     }
-}
-
-/// The first text behind a key.
-fn behind(key: &str) -> String {
-    format!("{key}\0")
 }
 
 /// At most about so many of them, evenly spread.

@@ -155,6 +155,15 @@ impl Outcome {
         }
     }
 
+    /// Word and reason: `current`, `skipped/sse-c`.
+    #[must_use]
+    pub fn name(self) -> String {
+        match self.reason() {
+            "" => self.word().to_owned(),
+            reason => format!("{}/{reason}", self.word()),
+        }
+    }
+
     /// One sentence for people.
     #[must_use]
     pub fn explain(self) -> &'static str {
@@ -334,10 +343,7 @@ mod by_name {
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
     pub(super) fn serialize<S: Serializer>(map: &BTreeMap<Outcome, u64>, s: S) -> Result<S::Ok, S::Error> {
-        s.collect_map(map.iter().filter(|(_, n)| **n > 0).map(|(o, n)| {
-            let name = if o.reason().is_empty() { o.word().to_owned() } else { format!("{}/{}", o.word(), o.reason()) };
-            (name, n)
-        }))
+        s.collect_map(map.iter().filter(|(_, n)| **n > 0).map(|(outcome, n)| (outcome.name(), n)))
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<BTreeMap<Outcome, u64>, D::Error> {

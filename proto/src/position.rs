@@ -75,6 +75,12 @@ pub fn prefix_end(prefix: &str) -> Option<String> {
     None
 }
 
+/// The first text behind a key.
+#[must_use]
+pub fn right_behind(key: &str) -> String {
+    format!("{key}\0")
+}
+
 /// A text right before `key` for a listing to begin behind, so that `key` itself is listed if it is there, and as few
 /// others before it as can be had: with the last character lowered by one and the greatest character behind it. `None`
 /// where only the very beginning is before it.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use keyrotate_checkpoint::record::{Growth, JobRecord};
 use keyrotate_checkpoint::transition::job as transition;
 use keyrotate_checkpoint::{Ledger, LedgerError, Refusal};
+use keyrotate_plan::KeySpace;
 use keyrotate_proto::capability::Frozen;
 use keyrotate_proto::id::JobId;
 use keyrotate_proto::outcome::Strategy;
@@ -40,14 +41,19 @@ pub(crate) fn is_bounded(frozen: &Frozen, spec: &JobSpec) -> bool {
 
 impl Desk {
     /// What a job adds under what was proven, where that is bounded.
-    pub(crate) async fn growth(&self, job: &JobRecord, frozen: &Frozen) -> Result<Option<Growth>, CensusError> {
+    pub(crate) async fn growth(
+        &self,
+        job: &JobRecord,
+        frozen: &Frozen,
+        space: &KeySpace,
+    ) -> Result<Option<Growth>, CensusError> {
         if !is_bounded(frozen, &job.spec) {
             return Ok(None);
         }
         let proven = Some((frozen.clone(), self.env.now()));
         let question = Question { spec: job.spec.clone(), rate: None, proven, default_key: None };
         let census = Census::begin(Arc::clone(&self.store), self.permits.clone(), question, self.env.clone()).await?;
-        let added = census.sample(SAMPLE).await?.ways.into_iter().next();
+        let added = census.sample_of(space, SAMPLE).await?.ways.into_iter().next();
         let (versions, high, estimate) =
             added.map_or((0, 0, 0), |way| (way.added_versions, way.added_bytes_at_most, way.added_bytes));
         let bound = job.spec.options.max_added_bytes.unwrap_or(high.saturating_add(SLACK));

@@ -8,7 +8,7 @@ use keyrotate_checkpoint::record::{JobRecord, ShardRecord, ShardState};
 use keyrotate_checkpoint::transition::job as transition;
 use keyrotate_checkpoint::{HeldLease, LedgerError};
 use keyrotate_proto::id::{JobId, PassId};
-use keyrotate_proto::position::{KeyRange, Position};
+use keyrotate_proto::position::{KeyRange, Position, right_behind};
 use keyrotate_proto::say::chain;
 use keyrotate_proto::state::{PassKind, PauseReason, StopReason};
 use keyrotate_report::chain::ShardParts;
@@ -342,7 +342,7 @@ impl Covered {
     async fn read(reports: &Arc<dyn ReportStore>, shard: &ShardRecord) -> Result<Self, ReportError> {
         let mut covered = Self::default();
         let Position::After(key, Some(_)) = &shard.cursor else { return Ok(covered) };
-        let only = KeyRange { start: key.clone(), end: Some(format!("{key}\0")) };
+        let only = KeyRange { start: key.clone(), end: Some(right_behind(key)) };
         let mut rows = PassRows::open(Arc::clone(reports), vec![parts_of(shard)], only);
         while let Some(row) = rows.next().await? {
             covered.rows += 1;

@@ -161,7 +161,7 @@ impl Desk {
             let scope = self.survey(job).estimate(&space).await?;
             probe::must_pass(&mut frozen, &job.spec, scope)?;
         }
-        let growth = self.growth(job, &frozen).await?;
+        let growth = self.growth(job, &frozen, &space).await?;
         self.take_lease(job, &mut frozen).await?;
         #[expect(clippy::expect_used, reason = "keys and numbers are always JSON")]
         let bytes = serde_json::to_vec(&space).expect("the key space is JSON");

@@ -4,7 +4,6 @@ use jiff::Timestamp;
 use keyrotate_checkpoint::record::{JobRecord, PassRecord};
 use keyrotate_checkpoint::{Ledger, LedgerError};
 use keyrotate_proto::api::{Growth, JobBrief, JobStatus, Limits, PassLine, WorkerLine};
-use keyrotate_proto::outcome::Outcome;
 use keyrotate_proto::say::{bytes, grouped};
 use keyrotate_proto::state::{JobState, PassKind, Phase};
 
@@ -52,10 +51,6 @@ pub fn of(job: &JobRecord, sums: &Totals, now: Timestamp) -> JobStatus {
         _ => (None, None, None),
     };
     let share = share(job, sums);
-    let name = |outcome: &Outcome| match outcome.reason() {
-        "" => outcome.word().to_owned(),
-        reason => format!("{}/{reason}", outcome.word()),
-    };
     JobStatus {
         job: brief(job),
         phase,
@@ -63,7 +58,7 @@ pub fn of(job: &JobRecord, sums: &Totals, now: Timestamp) -> JobStatus {
         detail,
         ended: job.result.as_ref().map(|result| result.ended),
         scanned: sums.counts.scanned(),
-        outcomes: sums.counts.by_outcome.iter().map(|(outcome, n)| (name(outcome), *n)).collect(),
+        outcomes: sums.counts.by_outcome.iter().map(|(outcome, n)| (outcome.name(), *n)).collect(),
         exceptions: sums.counts.exceptions(),
         superseded: sums.counts.superseded,
         rotated_bytes: sums.counts.rotated_bytes,

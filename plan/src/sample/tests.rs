@@ -42,7 +42,7 @@ proptest! {
         let keys: Vec<String> = keys.into_iter().collect();
         let first = Stretch { range: KeyRange { start: String::new(), end: None }, first: keys.clone(), whole: false };
         let halves = Descent::new(first, &keys).halves().unwrap();
-        prop_assert_eq!(&halves[0].start, &behind(&keys[keys.len() - 1]));
+        prop_assert_eq!(&halves[0].start, &right_behind(&keys[keys.len() - 1]));
         prop_assert_eq!(&halves[halves.len() - 1].end, &None);
         for pair in halves.windows(2) {
             prop_assert_eq!(pair[0].end.as_ref(), Some(&pair[1].start));

@@ -145,8 +145,7 @@ fn fated(sample: &Sample<Kind>, n: usize, fate: Fate) -> Fated {
 fn word(fate: Fate) -> String {
     match fate {
         Fate::Written(strategy) => strategy.to_string(),
-        Fate::Settled(outcome) if outcome.reason().is_empty() => outcome.word().to_owned(),
-        Fate::Settled(outcome) => format!("{}/{}", outcome.word(), outcome.reason()),
+        Fate::Settled(outcome) => outcome.name(),
     }
 }
 

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
-use keyrotate_plan::plan;
 use keyrotate_plan::share::Sample;
+use keyrotate_plan::{KeySpace, plan};
 use keyrotate_proto::forecast::Forecast;
 use keyrotate_proto::position::KeyRange;
 use serde::{Deserialize, Serialize};
@@ -64,8 +64,17 @@ impl Census {
         let known = |count: &Count| count.version == COUNT_VERSION && count.question == question;
         let count = match earlier.filter(known) {
             Some(count) => count,
-            None => self.fresh(question).await?,
+            None => self.nothing(&self.survey().key_space().await?),
         };
+        self.count(count, store).await
+    }
+
+    /// Looks at every object of the stretches that are left.
+    pub(super) async fn count(
+        &self,
+        count: Count,
+        store: impl Fn(&Count) + Send + Sync,
+    ) -> Result<Forecast, CensusError> {
         let left: Vec<(usize, KeyRange)> =
             count.stretches.iter().enumerate().filter_map(|(n, stretch)| Some((n, stretch.left.clone()?))).collect();
         let count = Mutex::new(count);
@@ -78,12 +87,11 @@ impl Census {
         Ok(self.forecast(&sample(&count), speed.into_inner().unwrap_or_default()))
     }
 
-    async fn fresh(&self, question: String) -> Result<Count, CensusError> {
-        let survey = self.survey();
-        let space = survey.key_space().await?;
-        let ranges = plan(&survey.scope(), &space.probes, STRETCHES);
+    /// Nothing is counted yet.
+    pub(super) fn nothing(&self, space: &KeySpace) -> Count {
+        let ranges = plan(&self.survey().scope(), &space.probes, STRETCHES);
         let stretches = ranges.into_iter().map(|range| Stretch { left: Some(range), seen: Vec::new() }).collect();
-        Ok(Count { version: COUNT_VERSION, question, stretches })
+        Count { version: COUNT_VERSION, question: self.hash(), stretches }
     }
 
     async fn stretch(

@@ -20,7 +20,7 @@ use keyrotate_plan::share::Sample;
 use keyrotate_proto::capability::{Frozen, FrozenTarget};
 use keyrotate_proto::forecast::Forecast;
 use keyrotate_proto::key::KeyName;
-use keyrotate_proto::position::KeyRange;
+use keyrotate_proto::position::{KeyRange, right_behind};
 use keyrotate_proto::row::Seal;
 use keyrotate_proto::spec::{JobSpec, Target};
 use keyrotate_rewrap::probe::{self, Refusal};
@@ -206,7 +206,7 @@ impl Census {
             };
             if keys_end > 0 {
                 entries.truncate(keys_end);
-                let rest = if self.facts.versioning.has_versions() { last } else { last.map(|key| behind(&key)) };
+                let rest = if self.facts.versioning.has_versions() { last } else { last.map(|key| right_behind(&key)) };
                 return Ok((entries, rest));
             }
             from = next;
@@ -236,7 +236,7 @@ impl Census {
         let began = Instant::now();
         let count = self.burst(entries, TIMED).await;
         let per_second = count as f64 / began.elapsed().as_secs_f64().max(1e-6);
-        Speed { one, per_second: per_second.max(1.0) }
+        Speed { one, per_second }
     }
 
     /// So many looks at most, as many at a time as calls are allowed; how many there were. Each is a task of its own, as in a
@@ -276,11 +276,6 @@ impl Census {
             self.env.now(),
         )
     }
-}
-
-/// The first text behind a key.
-fn behind(key: &str) -> String {
-    format!("{key}\0")
 }
 
 /// The target as far as it is known without a probe: the file's; on AWS the bucket's setting; what the doctor proved.

@@ -5,17 +5,20 @@ use std::sync::Arc;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use keyrotate_plan::sample::{Descent, Reservoir};
 use keyrotate_plan::share::{Draw, Sample};
-use keyrotate_plan::{Stretch, plan};
+use keyrotate_plan::{KeySpace, Stretch, plan};
 use keyrotate_proto::forecast::Forecast;
 use keyrotate_proto::position::KeyRange;
 use keyrotate_store::Entry;
 
-use super::{AT_ONCE, Census, CensusError, Kind};
+use super::{Census, CensusError, Kind};
 use crate::keyspace::PAGE;
 
 /// Stretches that the key space is cut into, and ways through all of them together.
 const STRATA: usize = 12;
 const DESCENTS: usize = 192;
+
+/// Ways gone side by side: each has two pages of a listing in memory, and asks for both at once.
+const SIDE_BY_SIDE: usize = 32;
 
 /// One page of a listing, shared by the descents that begin with it.
 type Page = Arc<(Stretch, Vec<Entry>)>;
@@ -26,14 +29,17 @@ impl Census {
     /// # Errors
     /// When the bucket can't be listed or looked at.
     pub async fn sample(&self, wanted: usize) -> Result<Forecast, CensusError> {
-        let survey = self.survey();
-        let space = survey.key_space().await?;
+        self.sample_of(&self.survey().key_space().await?, wanted).await
+    }
+
+    /// The same where the key space is known.
+    pub(crate) async fn sample_of(&self, space: &KeySpace, wanted: usize) -> Result<Forecast, CensusError> {
         // Where the key space was listed and not asked about, each answer is a page.
         if space.probes.len() * PAGE as usize <= wanted {
-            return self.full(None, |_| {}).await;
+            return self.count(self.nothing(space), |_| {}).await;
         }
         let known: Vec<String> = space.probes.iter().filter_map(|probe| probe.found.clone()).collect();
-        let strata = plan(&survey.scope(), &space.probes, STRATA);
+        let strata = plan(&self.survey().scope(), &space.probes, STRATA);
         let firsts = stream::iter(strata.into_iter().map(|range| self.first_page(range)));
         let firsts: Vec<Page> = firsts.buffered(STRATA).try_collect().await?;
         let each = DESCENTS.div_ceil(firsts.len().max(1));
@@ -45,12 +51,13 @@ impl Census {
             .map(|(n, first, rank)| (n, Arc::clone(first), Descent::new(first.0.clone(), &known).among(rank, each)))
             .collect();
         let ways = ways.into_iter().map(|(stratum, first, way)| self.descend(stratum, first, way, picks));
-        let found: Vec<(Draw<Kind>, Vec<Entry>)> = stream::iter(ways).buffer_unordered(AT_ONCE).try_collect().await?;
+        let found: Vec<(Draw<Kind>, Vec<Entry>)> =
+            stream::iter(ways).buffer_unordered(SIDE_BY_SIDE).try_collect().await?;
         let (draws, picked): (Vec<Draw<Kind>>, Vec<Vec<Entry>>) = found.into_iter().unzip();
         let mut sample = Sample { draws, whole: false };
         #[expect(clippy::cast_precision_loss, reason = "an estimate")]
         if sample.objects().value <= wanted as f64 {
-            return self.full(None, |_| {}).await;
+            return self.count(self.nothing(space), |_| {}).await;
         }
         let picked: Vec<(usize, Entry)> =
             picked.into_iter().enumerate().flat_map(|(n, of_one)| of_one.into_iter().map(move |e| (n, e))).collect();
