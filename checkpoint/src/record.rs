@@ -94,6 +94,9 @@ pub struct JobRecord {
     /// Whether it only foretells what it would do: it takes a census, writes nothing, and keeps no other job from its keys.
     #[serde(default, skip_serializing_if = "is_default")]
     pub dry_run: bool,
+    /// Whether a dry run looks at every object, not at a sample.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub full: bool,
     /// What it adds to a bucket with versions, where that is bounded; set when it is prepared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub growth: Option<Growth>,
@@ -175,6 +178,7 @@ impl JobRecord {
             store_name: default_store(),
             confirmed: false,
             dry_run: false,
+            full: false,
             growth: None,
             limits: JobLimits::default(),
             traceparent: String::new(),

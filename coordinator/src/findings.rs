@@ -21,6 +21,6 @@ pub fn findings(frozen: &Frozen) -> Vec<String> {
         .map(|(name, guarded)| if *guarded { (*name).to_owned() } else { format!("{name} (not guarded)") });
     let proven = proven.collect::<Vec<_>>().join(", ");
     let mut lines = vec![format!("target: {target}"), format!("proven on probe objects: {proven}")];
-    lines.extend(frozen.notes.iter().map(|note| format!("note: {note}")));
+    lines.extend(frozen.said().map(|note| format!("note: {note}")));
     lines
 }

@@ -71,7 +71,7 @@ impl Crew {
     /// What `prepare` noted; where nobody cleaned up, on how many keys an upload of ours may be open that only the store
     /// can name.
     async fn notes(&self, job: &JobRecord) -> Result<Vec<String>> {
-        let mut notes = job.frozen.as_ref().map(|frozen| frozen.notes.clone()).unwrap_or_default();
+        let mut notes: Vec<_> = job.frozen.iter().flat_map(Frozen::said).collect();
         let ends_early = matches!(job.state, JobState::Cancelling | JobState::Failing { .. });
         if ends_early && !job.passes.is_empty() && job.last_pass(PassKind::Clean).is_none_or(|clean| clean.open) {
             let left = "open uploads, probe objects and the entry of the job in `.keyrotate/lease.json` may be left";

@@ -125,6 +125,9 @@ pub struct Frozen {
     pub proofs: Vec<Proof>,
     /// What did not work and why, one line each, for people.
     pub notes: Vec<String>,
+    /// Where objects written from now on do not get the target by themselves: the command that mends it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub new_objects: Option<String>,
     /// Where objects may have an ACL of their own, which a new version would lose: the owner that a write of ours gives
     /// them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -152,6 +155,15 @@ impl Frozen {
     #[must_use]
     pub fn shows_minio(&self) -> bool {
         self.listing_facts || self.proofs.iter().any(|proof| proof.strategy == Strategy::RewriteInPlace)
+    }
+
+    /// All that is to be said to people, one line each.
+    pub fn said(&self) -> impl Iterator<Item = String> {
+        let new = self
+            .new_objects
+            .as_ref()
+            .map(|command| format!("new objects will not get the target key by themselves; to mend it: `{command}`"));
+        new.into_iter().chain(self.notes.iter().cloned())
     }
 
     /// Why who works on the bucket can't be written down in the bucket itself; `None` where it can.

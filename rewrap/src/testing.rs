@@ -59,6 +59,7 @@ pub(crate) fn frozen() -> Frozen {
         same_bucket: true,
         proofs: Vec::new(),
         notes: Vec::new(),
+        new_objects: None,
         acl_owner: None,
         retains: false,
         lease: LeasePlace::Reports,

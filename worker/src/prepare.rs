@@ -2,7 +2,7 @@
 //! pass is its probe, and while it runs, its canary.
 
 use std::collections::BTreeSet;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use keyrotate_checkpoint::ledger::Prepared;
@@ -11,7 +11,7 @@ use keyrotate_checkpoint::transition::job as transition;
 use keyrotate_checkpoint::{HeldLease, LedgerError};
 use keyrotate_plan::KEY_SPACE;
 use keyrotate_proto::capability::{Frozen, FrozenTarget};
-use keyrotate_proto::forecast::FORECAST;
+use keyrotate_proto::forecast::{FORECAST, Forecast};
 use keyrotate_proto::id::PassId;
 use keyrotate_proto::key::KeyName;
 use keyrotate_proto::outcome::Outcome;
@@ -19,18 +19,21 @@ use keyrotate_proto::position::KeyRange;
 use keyrotate_proto::say::chain;
 use keyrotate_proto::spec::Target;
 use keyrotate_proto::state::{JobState, PauseReason, Phase};
+use keyrotate_report::ReportError;
 use keyrotate_rewrap::Halt;
 use keyrotate_rewrap::probe::{self, ProbeSettings, Refusal};
-use keyrotate_store::{ErrorKind, HeadRequest, ListFrom, ObjectAt, StoreError};
+use keyrotate_store::{ListFrom, ObjectAt, StoreError};
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::bucket_lease::{Trouble, is_through};
-use crate::census::{Census, CensusError, Question, SAMPLE};
+use crate::census::{Census, CensusError, Count, Question, SAMPLE};
 use crate::desk::Desk;
 use crate::held::held;
 use crate::keyspace::Survey;
 use crate::pass::{SliceError, last_rows};
+use crate::permits::Share;
 use crate::source::SourceError;
 
 /// How often the canary is opened while a job works.
@@ -38,6 +41,10 @@ const CANARY_EVERY: Duration = Duration::from_secs(180);
 
 /// Keys whose rows are searched for an object under the target key.
 const KEYS_SEARCHED: usize = 20_000;
+
+/// Where a census of every object is kept while it is taken, in the job's reports, and how often.
+const COUNT: &str = "census.json";
+const KEEP_EVERY: Duration = Duration::from_secs(20);
 
 /// Written and written over to see whether the report store can be written.
 const WRITABLE: &str = "writable";
@@ -48,6 +55,7 @@ enum Unready {
     Refused(Refusal),
     Unlisted(StoreError),
     Leased(Trouble),
+    Report(ReportError),
 }
 
 impl From<Refusal> for Unready {
@@ -70,6 +78,12 @@ impl From<CensusError> for Unready {
                 Self::Refused(Refusal { what: format!("looking at what the job adds: {halt}"), mend, pause })
             }
         }
+    }
+}
+
+impl From<ReportError> for Unready {
+    fn from(error: ReportError) -> Self {
+        Self::Report(error)
     }
 }
 
@@ -115,6 +129,7 @@ impl Desk {
             Some(Err(Unready::Refused(refusal))) => return self.refused(lease, job, refusal).await,
             Some(Err(Unready::Leased(trouble))) => return self.not_alone(lease, job, &trouble).await,
             Some(Err(Unready::Unlisted(error))) => return self.after_listing_failed(lease, job, &error).await,
+            Some(Err(Unready::Report(error))) => return Err(error.into()),
             None => return Ok(self.site.ledger.give_back(lease).await?),
         };
         self.site.reports.of(&job.id)?.put(KEY_SPACE, bytes).await?;
@@ -132,14 +147,13 @@ impl Desk {
         job: &JobRecord,
         stop: &CancellationToken,
     ) -> Result<(), SliceError> {
-        let rate = job.limits.rate.or(job.spec.options.rate);
-        let look = async {
-            let question = Question { spec: job.spec.clone(), rate, proven: None, default_key: None };
-            let census = Census::begin(self.store.clone(), self.permits.clone(), question, self.env.clone()).await?;
-            Ok(census.sample(SAMPLE).await?)
-        };
-        let forecast = match held(&self.site.ledger, &self.env, &mut lease, stop, look).await? {
+        let looked = held(&self.site.ledger, &self.env, &mut lease, stop, self.census(job)).await?;
+        let forecast = match looked {
             Some(Ok(forecast)) => forecast,
+            Some(Err(Unready::Report(error))) => {
+                self.halt(&job.id, &unreadable(&error)).await?;
+                return Ok(self.site.ledger.give_back(lease).await?);
+            }
             Some(Err(Unready::Refused(refusal))) => return self.refused(lease, job, refusal).await,
             Some(Err(Unready::Leased(trouble))) => return self.not_alone(lease, job, &trouble).await,
             Some(Err(Unready::Unlisted(error))) => return self.after_listing_failed(lease, job, &error).await,
@@ -149,6 +163,50 @@ impl Desk {
         let bytes = serde_json::to_vec(&forecast).expect("a forecast is JSON");
         self.site.reports.of(&job.id)?.put(FORECAST, bytes).await?;
         self.end_probe(lease).await
+    }
+
+    /// A dry run's census. One of every object is kept in the report store while it is taken, and gone on from by whoever
+    /// has the job next.
+    async fn census(&self, job: &JobRecord) -> Result<Forecast, Unready> {
+        let rate = |job: &JobRecord| job.limits.rate.or(job.spec.options.rate);
+        let share = Arc::new(Share::unlimited());
+        // Nobody else works on it, so that nothing is to be shared.
+        let bound = |job: &JobRecord| share.set(job.limits.permits.map(|permits| permits as usize), rate(job));
+        bound(job);
+        let permits = self.permits.of_slice(Arc::clone(&share));
+        let question = Question { spec: job.spec.clone(), rate: rate(job), proven: None, default_key: None };
+        let census = Census::begin(self.store.clone(), permits, question, self.env.clone()).await?;
+        if !job.full {
+            return Ok(census.sample(SAMPLE).await?);
+        }
+        let reports = self.site.reports.of(&job.id)?;
+        let earlier = match reports.get(COUNT).await {
+            // One that another version kept is begun anew.
+            Ok(bytes) => serde_json::from_slice(&bytes).ok(),
+            Err(ReportError::NotFound(_)) => None,
+            Err(error) => return Err(error.into()),
+        };
+        let (latest, mut counted) = watch::channel(None);
+        let keep = async {
+            loop {
+                tokio::time::sleep(KEEP_EVERY).await;
+                let count: Option<Count> = counted.borrow_and_update().clone();
+                if let Some(count) = count {
+                    #[expect(clippy::expect_used, reason = "names and numbers are always JSON")]
+                    let bytes = serde_json::to_vec(&count).expect("a count is JSON");
+                    if let Err(error) = reports.put(COUNT, bytes).await {
+                        break error;
+                    }
+                }
+                if let Ok(job) = self.site.ledger.job(&job.id).await {
+                    bound(&job);
+                }
+            }
+        };
+        tokio::select! {
+            counted = census.full(earlier, |count| { latest.send_replace(Some(count.clone())); }) => Ok(counted?),
+            error = keep => Err(error.into()),
+        }
     }
 
     /// Everything that is asked before the first object is touched: what is frozen, the key space as it is stored, and what
@@ -270,7 +328,7 @@ impl Desk {
                 self.touch_done(job, frozen).await
             }
             PauseReason::Denied => {
-                self.head_first(job).await?;
+                self.look_first(job).await?;
                 probe::writes(store, bucket, &settings, &frozen.target).await
             }
             PauseReason::OtherJob => self.keep_bucket(job).await,
@@ -282,18 +340,16 @@ impl Desk {
         }
     }
 
-    /// The first object of the scope may be looked at.
-    async fn head_first(&self, job: &JobRecord) -> Result<(), Halt> {
-        let halt = |e: &StoreError| keyrotate_rewrap::halt_of(e).map_or(Ok(()), Err);
+    /// The first object of the scope may be looked at, by each call that the job looks with.
+    async fn look_first(&self, job: &JobRecord) -> Result<(), Halt> {
         let page = match self.survey(job).list_one(ListFrom::Start).await {
             Ok(page) => page,
-            Err(error) => return halt(&error),
+            Err(error) => return keyrotate_rewrap::halt_of(&error).map_or(Ok(()), Err),
         };
-        let Some(first) = page.entries.first() else { return Ok(()) };
-        let head = self.store.head(HeadRequest::of(&ObjectAt::current(&job.spec.bucket, &first.key))).await;
-        match head {
-            Err(error) if error.kind == ErrorKind::Denied => halt(&error),
-            _ => Ok(()),
+        let (Some(first), Some(rewrapper)) = (page.entries.first(), self.rewrapper(job)) else { return Ok(()) };
+        match rewrapper.denied(first).await? {
+            Some(detail) => Err(Halt::Pause { reason: PauseReason::Denied, detail }),
+            None => Ok(()),
         }
     }
 

@@ -113,6 +113,9 @@ pub(crate) struct StartArgs {
     /// Have a worker say what would be done and what it would cost, from a sample; nothing is written.
     #[arg(long, conflicts_with_all = ["yes", "wait"])]
     pub(crate) dry_run: bool,
+    /// With --dry-run: look at every object, not at a sample.
+    #[arg(long, requires = "dry_run")]
+    pub(crate) full: bool,
     /// Follow the job to its end, and end with its exit code.
     #[arg(long)]
     pub(crate) wait: bool,

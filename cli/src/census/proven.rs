@@ -75,6 +75,7 @@ mod tests {
             same_bucket: true,
             proofs: Vec::new(),
             notes: Vec::new(),
+            new_objects: None,
             acl_owner: None,
             retains: false,
             lease: Default::default(),

@@ -3,7 +3,7 @@
 use keyrotate_proto::capability::{Frozen, FrozenTarget, Versioning};
 use keyrotate_proto::key::KeyName;
 use keyrotate_proto::outcome::Strategy;
-use keyrotate_rewrap::probe::NEW_OBJECTS;
+use keyrotate_rewrap::probe::default_encryption;
 use keyrotate_store::{BucketFacts, LifecycleRule, Reactions, Sse};
 
 use super::{Finding, Health};
@@ -170,7 +170,7 @@ fn new_writes(seen: &Seen<'_>) -> Finding {
         return Finding::new(SECTION, Health::Yellow, what, "name it as `--key KEY`");
     };
     let gets = match (&seen.facts.default_sse, seen.frozen) {
-        (_, Some(frozen)) => !frozen.notes.iter().any(|note| note.starts_with(NEW_OBJECTS)),
+        (_, Some(frozen)) => frozen.new_objects.is_none(),
         (Some(Sse::Kms { key: Some(default), .. }), None) => default.same_key(key),
         _ => false,
     };
@@ -179,15 +179,8 @@ fn new_writes(seen: &Seen<'_>) -> Finding {
     }
     let what =
         format!("new objects do not get the target key `{key}` by themselves: they would need the next rotation");
-    let mend = match seen.is_minio() {
-        true => format!("`mc encrypt set sse-kms {key} {}`", at(seen.scope)),
-        false => format!(
-            "`aws s3api put-bucket-encryption --bucket {} --server-side-encryption-configuration \
-             '{{\"Rules\":[{{\"ApplyServerSideEncryptionByDefault\":{{\"SSEAlgorithm\":\"aws:kms\",\
-             \"KMSMasterKeyID\":\"{key}\"}}}}]}}'`",
-            seen.scope.bucket
-        ),
-    };
+    let target = FrozenTarget::SseKms { key: key.clone(), context: None };
+    let mend = format!("`{}`", default_encryption(seen.is_minio(), &target, &at(seen.scope)));
     Finding::new(SECTION, Health::Yellow, what, mend)
 }
 

@@ -5,7 +5,6 @@ use keyrotate_proto::capability::{Frozen, SourceKind, Versioning};
 use keyrotate_proto::key::KeyName;
 use keyrotate_proto::spec::JobSpec;
 use keyrotate_rewrap::choose::{Choice, choose};
-use keyrotate_rewrap::probe::NEW_OBJECTS;
 use keyrotate_rewrap::{Facts, Rules, Shown};
 use keyrotate_store::{ObjectAt, Sse};
 
@@ -54,8 +53,7 @@ pub(super) fn judged(frozen: &Frozen, spec: &JobSpec, now: Timestamp) -> Vec<Fin
         }
         findings.extend(alike.iter().map(|(names, choice)| line(form, &names.join(", "), choice)));
     }
-    let notes = frozen.notes.iter().filter(|note| !note.starts_with(NEW_OBJECTS));
-    findings.extend(notes.map(|note| Finding::green(SECTION, format!("note: {note}"))));
+    findings.extend(frozen.notes.iter().map(|note| Finding::green(SECTION, format!("note: {note}"))));
     findings
 }
 

@@ -27,6 +27,7 @@ pub(crate) async fn start(args: StartArgs) -> Result<Exit, Failure> {
     let name = args.file.display().to_string();
     let mut query = vec![format!("confirm={}", args.yes)];
     query.extend(args.dry_run.then(|| "dryRun=true".to_owned()));
+    query.extend(args.full.then(|| "full=true".to_owned()));
     query.extend(args.store.as_ref().map(|store| format!("store={store}")));
     query.extend(args.priority.map(|priority| format!("priority={priority}")));
     let ask = Ask {

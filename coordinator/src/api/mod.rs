@@ -200,6 +200,7 @@ fn submitting(mut table: Table) -> Table {
                 "Take the target that the store names, and the versions that are added, without asking.",
             ),
             ("dryRun", "boolean", "Only say what would be done: see `getForecast`."),
+            ("full", "boolean", "A dry run looks at every object, not at a sample."),
             ("priority", "integer", "Jobs of a higher one go first: -100 to 100."),
         ],
         headers: &[("Idempotency-Key", "Any word of yours; remembered for a day.")],

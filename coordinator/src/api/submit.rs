@@ -37,6 +37,7 @@ pub(crate) struct SubmitQuery {
     store: Option<String>,
     confirm: bool,
     dry_run: bool,
+    full: bool,
     priority: i32,
 }
 
@@ -50,6 +51,9 @@ pub(crate) async fn submit(
 ) -> Answer<Response> {
     let asked: SubmitQuery = query(&uri)?;
     check_priority(asked.priority)?;
+    if asked.full && !asked.dry_run {
+        return Err(bad("`full=true` without `dryRun=true`: only a dry run looks at a sample"));
+    }
     check_type(&headers)?;
     let body = whole(body)?;
     let again = submit_key(&headers, &caller, &uri, &body)?;
@@ -112,7 +116,7 @@ impl Api {
         site.env.fill(&mut random);
         let id = JobId::new(u64::try_from(now.as_millisecond()).unwrap_or(0), random);
         let nonce = Nonce(site.env.random_hex(4));
-        // A dry run is over within minutes, and whoever asked waits for it.
+        // Whoever asked for a dry run waits for it.
         let notify = spec.notify.clone().filter(|_| !asked.dry_run);
         let spec = JobSpec { notify, ..spec.clone() };
         let job = JobRecord::new(id, spec, identity.clone(), nonce, caller.name.clone(), now);
@@ -122,6 +126,7 @@ impl Api {
             probes: store.probes.clone(),
             confirmed: asked.confirm,
             dry_run: asked.dry_run,
+            full: asked.full,
             traceparent: spans::traceparent(&spans::Span::current()),
             limits: JobLimits { priority: asked.priority, ..JobLimits::default() },
             ..job

@@ -5,7 +5,7 @@ use std::time::Duration;
 use keyrotate_checkpoint::record::{JobRecord, ShardState};
 use keyrotate_checkpoint::transition::job as transition;
 use keyrotate_devstack::kes::Failure;
-use keyrotate_devstack::model::{Action, Rule};
+use keyrotate_devstack::model::{Action, Mode, Rule};
 use keyrotate_proto::id::JobId;
 use keyrotate_proto::state::{JobState, PassKind, PauseReason};
 use keyrotate_store::ErrorKind;
@@ -25,11 +25,10 @@ async fn is_leased(world: &World, job: &JobId) -> bool {
 }
 
 /// Breaks something under a running job, and mends it later.
-async fn goes_on_after(seed: u64, reason: PauseReason, set: impl Fn(&World, &[Process], bool)) {
-    let world = World::new(seed, 400).await;
+async fn goes_on_after(world: World, reason: PauseReason, set: impl Fn(&World, &[Process], bool)) {
     let workers = ["w1", "w2"].map(|name| world.worker(name));
     let coordinator = world.coordinator("c1");
-    let id = world.submit_with("pauseLimit: 2h").await;
+    let id = world.submit_with("pauseLimit: 2h, bodyTransit: any").await;
     world.until(&id, walking).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
     set(&world, &workers, true);
@@ -65,7 +64,7 @@ async fn a_kes_that_is_down_pauses_the_job_until_a_probe_finds_it_up() {
         let set = |world: &World, _: &[Process], broken| {
             world.kes.set_failure(if broken { failure } else { Failure::None });
         };
-        goes_on_after(seed, PauseReason::KmsDown, set).await;
+        goes_on_after(World::new(seed, 400).await, PauseReason::KmsDown, set).await;
     }
 }
 
@@ -79,7 +78,26 @@ async fn refused_credentials_pause_the_job_until_a_probe_is_let_in() {
             }
         }
     };
-    goes_on_after(33, PauseReason::Credentials, set).await;
+    goes_on_after(World::new(33, 400).await, PauseReason::Credentials, set).await;
+}
+
+/// The probe asks by the calls that were refused: a pause that is lifted because another call is let in comes back at once.
+#[tokio::test(start_paused = true)]
+async fn denied_objects_pause_the_job_until_the_call_that_was_denied_is_let_in() {
+    let with_acls = Mode { update_encryption: false, acls: true, ..Mode::aws() };
+    for (seed, mode, operation) in
+        [(37, Mode::aws(), "HeadObject"), (38, Mode::rgw(), "GetObjectTagging"), (39, with_acls, "GetObjectAcl")]
+    {
+        let set = |_: &World, workers: &[Process], broken| {
+            for worker in workers {
+                worker.faults.clear();
+                if broken {
+                    worker.faults.add(Rule::on(operation, Action::FailBefore(ErrorKind::Denied)));
+                }
+            }
+        };
+        goes_on_after(World::on(mode, seed, 400).await, PauseReason::Denied, set).await;
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -72,7 +72,8 @@ impl World {
         Self::on(Mode { update_encryption: false, ..Mode::aws() }, seed, objects).await
     }
 
-    async fn on(mode: Mode, seed: u64, objects: usize) -> Self {
+    /// On a store of a kind; each object has a tag.
+    pub(crate) async fn on(mode: Mode, seed: u64, objects: usize) -> Self {
         let env = Env::seeded(seed, Timestamp::from_second(1_800_000_000).unwrap());
         let kes = KesModel::new(env.clone());
         for key in ["key-a", "key-b"] {
@@ -87,7 +88,8 @@ impl World {
                 store.create_bucket(bucket, BucketSettings::plain()).unwrap();
             }
             let sse = Sse::Kms { key: Some(KeyName("key-a".into())), context: None, bucket_key: None };
-            let new = NewObject { sse, ..NewObject::default() };
+            let tags = vec![("team".to_owned(), "billing".to_owned())];
+            let new = NewObject { sse, tags, ..NewObject::default() };
             let at = ObjectAt::current(bucket, format!("{n:05}"));
             let request = PutRequest { at, new, guard: Guard::None, place: InPlace::default() };
             store.put(request, Body::Bytes(b"a body"[..].into())).await.unwrap();
@@ -123,6 +125,15 @@ impl World {
         let store = &self.store.identity().0;
         let begun = self.record("bucket: bucket", DEFAULT_STORE, store, 77);
         let (id, dry) = (begun.id.clone(), JobRecord { dry_run: true, ..begun });
+        self.ledger.begin_job(dry).await.unwrap();
+        id
+    }
+
+    /// A dry run that looks at every object.
+    pub(crate) async fn submit_full(&self, options: &str) -> JobId {
+        let store = &self.store.identity().0;
+        let begun = self.record(&format!("bucket: bucket, options: {{{options}}}"), DEFAULT_STORE, store, 78);
+        let (id, dry) = (begun.id.clone(), JobRecord { dry_run: true, full: true, ..begun });
         self.ledger.begin_job(dry).await.unwrap();
         id
     }

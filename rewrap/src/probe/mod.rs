@@ -21,10 +21,10 @@ use keyrotate_proto::spec::JobSpec;
 use keyrotate_store::{BucketFacts, ErrorKind, Sse, Store};
 
 pub use health::{canary, sweep, touch, writes};
-pub use objects::names;
+pub use objects::{is_probe, names};
 pub use preflight::bucket as look;
 pub use refusal::Refusal;
-pub use target::NEW_OBJECTS;
+pub use target::default_encryption;
 pub use transit::{must_pass, only_rewrite};
 
 use objects::{Form, Made, Yard};
@@ -50,7 +50,7 @@ impl ProbeSettings {
     /// The usual ones.
     #[must_use]
     pub fn new(job: JobId) -> Self {
-        let prefix = ".keyrotate/".into();
+        let prefix = objects::PREFIX.into();
         Self { prefix, probe_bucket: None, job, gone: BTreeSet::new(), default_key: None, part: 5 << 20 }
     }
 }
@@ -111,7 +111,8 @@ async fn prove(
         probed: BTreeSet::new(),
         same_bucket: yard.bucket == spec.bucket,
         proofs: Vec::new(),
-        notes: target::default_differs(yard, facts, &spec.bucket, &target).await.into_iter().collect(),
+        notes: Vec::new(),
+        new_objects: None,
         acl_owner: None,
         retains: facts.default_retention.is_some(),
         lease: LeasePlace::Reports,
@@ -139,6 +140,10 @@ async fn prove(
     }
     for (sse, _) in &sources {
         parts(yard, &mut frozen, sse).await;
+    }
+    if !target::new_objects_get(yard, facts, &spec.bucket, &frozen.target).await {
+        let alias_and_bucket = format!("ALIAS/{}", spec.bucket);
+        frozen.new_objects = Some(default_encryption(frozen.shows_minio(), &frozen.target, &alias_and_bucket));
     }
     if probe_facts.versioning != facts.versioning {
         frozen.notes.push("in place is not used: the probe bucket's versioning is another one".into());

@@ -64,11 +64,20 @@ impl Form {
     }
 }
 
+/// Where probes live, where nobody says otherwise.
+pub(super) const PREFIX: &str = ".keyrotate/";
+
 /// The job whose probe has this key; `None` when we never gave such a name.
 pub(super) fn job_of(prefix: &str, key: &str) -> Option<JobId> {
     let rest = key.strip_prefix(prefix)?.strip_prefix("probe-")?;
     let (job, word) = rest.split_once('-')?;
     Form::ALL.iter().any(|f| f.word() == word).then(|| job.parse().ok())?
+}
+
+/// Whether a key is one that a job, whichever, gives its probes: under the prefix that nobody changed.
+#[must_use]
+pub fn is_probe(key: &str) -> bool {
+    job_of(PREFIX, key).is_some()
 }
 
 /// The exact names of the job's probe objects, for [`crate::Rules::own_keys`].

@@ -13,9 +13,6 @@ use super::objects::{Form, Yard};
 /// What the canary's ciphertext is bound to.
 pub(super) const CANARY_CONTEXT: &[u8] = b"keyrotate canary";
 
-/// How the note begins that says that new objects will not be under the target.
-pub const NEW_OBJECTS: &str = "new objects will not get";
-
 /// Resolves the target through the store.
 pub(super) async fn resolve(yard: &Yard<'_>, bucket: &BucketFacts, target: &Target) -> Result<FrozenTarget, Refusal> {
     match target {
@@ -131,28 +128,31 @@ pub(super) async fn canary(kms: Option<&dyn Kms>, target: &FrozenTarget) -> Resu
     Ok(Some(hex::encode(sealed.ciphertext)))
 }
 
-/// What new objects will get, where that is not the target: seen on a probe that names no encryption. Only names can
-/// be compared where the probes lie in another bucket, or where such a probe is refused.
-pub(super) async fn default_differs(
-    yard: &Yard<'_>,
-    facts: &BucketFacts,
-    name: &str,
-    target: &FrozenTarget,
-) -> Option<String> {
+/// Whether new objects get the target by themselves: seen on a probe that names no encryption. Only names can be
+/// compared where the probes lie in another bucket, or where such a probe is refused.
+pub(super) async fn new_objects_get(yard: &Yard<'_>, facts: &BucketFacts, name: &str, target: &FrozenTarget) -> bool {
     let seen = if yard.bucket == name { shown(yard, &Sse::None).await.ok() } else { None };
-    let (key, rule) = match (target, seen.as_ref().or(facts.default_sse.as_ref())) {
-        (FrozenTarget::SseKms { key, .. }, Some(Sse::Kms { key: Some(gets), .. })) if gets.same_key(key) => {
-            return None;
+    match (target, seen.as_ref().or(facts.default_sse.as_ref())) {
+        (FrozenTarget::SseKms { key, .. }, Some(Sse::Kms { key: Some(gets), .. })) => gets.same_key(key),
+        (FrozenTarget::SseS3, Some(Sse::S3)) => true,
+        _ => false,
+    }
+}
+
+/// The command that makes the target the bucket's default encryption. `place` is `ALIAS/BUCKET`.
+#[must_use]
+pub fn default_encryption(minio: bool, target: &FrozenTarget, place: &str) -> String {
+    let bucket = place.rsplit('/').next().unwrap_or(place);
+    let rule = match (target, minio) {
+        (FrozenTarget::SseKms { key, .. }, true) => return format!("mc encrypt set sse-kms {} {place}", key.bare()),
+        (FrozenTarget::SseS3, true) => return format!("mc encrypt set sse-s3 {place}"),
+        (FrozenTarget::SseKms { key, .. }, false) => {
+            format!("{{\"SSEAlgorithm\":\"aws:kms\",\"KMSMasterKeyID\":\"{}\"}}", key.bare())
         }
-        (FrozenTarget::SseS3, Some(Sse::S3)) => return None,
-        (FrozenTarget::SseS3, _) => ("SSE-S3", "{\"SSEAlgorithm\":\"AES256\"}".to_owned()),
-        (FrozenTarget::SseKms { key, .. }, _) => {
-            let rule = format!("{{\"SSEAlgorithm\":\"aws:kms\",\"KMSMasterKeyID\":\"{}\"}}", key.bare());
-            ("the target key", rule)
-        }
+        (FrozenTarget::SseS3, false) => "{\"SSEAlgorithm\":\"AES256\"}".to_owned(),
     };
-    Some(format!(
-        "{NEW_OBJECTS} {key} by themselves; to mend it: `aws s3api put-bucket-encryption --bucket {name} \
-         --server-side-encryption-configuration '{{\"Rules\":[{{\"ApplyServerSideEncryptionByDefault\":{rule}}}]}}'`"
-    ))
+    format!(
+        "aws s3api put-bucket-encryption --bucket {bucket} --server-side-encryption-configuration \
+         '{{\"Rules\":[{{\"ApplyServerSideEncryptionByDefault\":{rule}}}]}}'"
+    )
 }

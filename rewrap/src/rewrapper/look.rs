@@ -12,6 +12,7 @@ use crate::decide::{Decision, decide};
 use crate::facts::{Facts, Shown};
 use crate::halt::Halt;
 use crate::plan::{Look, Plan};
+use crate::strategy;
 
 impl Rewrapper {
     /// The row of a listed entry that the listing alone decides; `None` where a look is needed. Asks the store nothing.
@@ -44,6 +45,21 @@ impl Rewrapper {
     /// What says nothing about the object.
     pub async fn look(&self, entry: &Entry) -> Result<Look, Halt> {
         self.look_at_listed(Facts::listed(&self.rules.spec.bucket, entry)).await
+    }
+
+    /// What the store says where it denies one of the calls by which a listed entry is looked at, before it is written too.
+    ///
+    /// # Errors
+    /// What says nothing about the object.
+    pub async fn denied(&self, entry: &Entry) -> Result<Option<String>, Halt> {
+        match self.look(entry).await? {
+            Look::Settled(row) if row.outcome == Outcome::Failed(FailReason::Denied) => Ok(Some(row.detail)),
+            Look::Write(plan) if strategy::reads_tags(&self.rules.frozen, &plan) => {
+                let read = self.store.tags(&plan.facts.at).await;
+                Ok(read.err().filter(|error| error.kind == ErrorKind::Denied).map(|error| error.to_string()))
+            }
+            _ => Ok(None),
+        }
     }
 
     /// The same where a holder that went without its last word may have had a write of it under way.

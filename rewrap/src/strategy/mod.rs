@@ -91,6 +91,15 @@ fn expected(plan: &Plan) -> Expected {
     }
 }
 
+/// Whether the plan's strategy asks for the object's tags, to send them along.
+pub(crate) fn reads_tags(frozen: &Frozen, plan: &Plan) -> bool {
+    let resends = match plan.strategy {
+        Strategy::UpdateEncryption | Strategy::Copy => false,
+        Strategy::CopyMultipart | Strategy::Rewrite | Strategy::RewriteInPlace => true,
+    };
+    resends && asks_tags(frozen, plan.facts.shown.as_ref().and_then(|shown| shown.tag_count))
+}
+
 /// Whether tags must be asked for, to be sent along.
 fn asks_tags(frozen: &Frozen, tag_count: Option<u32>) -> bool {
     match tag_count {

@@ -135,6 +135,7 @@ fn frozen(versioning: Versioning) -> Frozen {
         same_bucket: true,
         proofs: vec![proof],
         notes: Vec::new(),
+        new_objects: None,
         acl_owner: None,
         retains: false,
         lease: LeasePlace::Reports,

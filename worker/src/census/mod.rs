@@ -175,7 +175,7 @@ impl Census {
         Survey { store: self.store.as_ref(), permits: &self.permits, bucket, prefix }
     }
 
-    /// The versions of a range from its beginning on, one page of them; of no key only some, unless it has more than a
+    /// The versions of a range from its beginning on, one page of them, without what jobs of ours put there; of no key only some, unless it has more than a
     /// page of them. The second value is where the rest begins; `None` where there is none.
     async fn page(&self, range: &KeyRange) -> Result<(Vec<Entry>, Option<String>), StoreError> {
         let request = |from| ListRequest {
@@ -196,7 +196,8 @@ impl Census {
             self.progress.pages.fetch_add(1, Ordering::Relaxed);
             let crossed =
                 page.entries.last().is_some_and(|last| range.end.as_ref().is_some_and(|end| last.key >= *end));
-            entries.extend(page.entries.into_iter().filter(|entry| range.contains(&entry.key)));
+            let theirs = |key: &str| key != LEASE_KEY && !probe::is_probe(key);
+            entries.extend(page.entries.into_iter().filter(|entry| range.contains(&entry.key) && theirs(&entry.key)));
             let Some(next) = page.next.filter(|_| !crossed) else { return Ok((entries, None)) };
             // The last key may have more versions on the next page: it belongs to the rest.
             let last = entries.last().map(|entry| entry.key.clone());

@@ -95,6 +95,7 @@ fn guess(basis: Basis, facts: &BucketFacts, target: FrozenTarget) -> Frozen {
         same_bucket: true,
         proofs,
         notes: Vec::new(),
+        new_objects: None,
         acl_owner: None,
         retains: facts.default_retention.is_some(),
         lease: LeasePlace::default(),

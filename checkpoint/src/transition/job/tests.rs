@@ -19,6 +19,7 @@ pub(crate) fn frozen() -> Frozen {
         same_bucket: true,
         proofs: vec![],
         notes: vec![],
+        new_objects: None,
         acl_owner: None,
         retains: false,
         lease: LeasePlace::Reports,
