@@ -1,11 +1,11 @@
 //! A client under measurement: a child process.
 
+use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::Error;
@@ -25,19 +25,32 @@ impl Client {
     pub(crate) fn keyrotate(exe: &Path, server: &mut Server, job: &Path, state: &Path) -> Result<Self, Error> {
         let mut command = Command::new(exe);
         command.arg("run").arg(job).arg("--state").arg(state).args(["--yes", "--no-wait", "--output", "json"]);
-        Self::start(command, server)
+        Self::start(command, server, Stdio::null())
+    }
+
+    /// `keyrotate run --dry-run` of a job file; what it foretells goes into `forecast`.
+    pub(crate) fn dry_run(
+        exe: &Path,
+        server: &mut Server,
+        job: &Path,
+        state: &Path,
+        forecast: &Path,
+    ) -> Result<Self, Error> {
+        let mut command = Command::new(exe);
+        command.arg("run").arg(job).arg("--state").arg(state).args(["--dry-run", "--output", "json"]);
+        Self::start(command, server, File::create(forecast)?.into())
     }
 
     /// This very executable in another role.
     pub(crate) fn own(args: &[String], server: &mut Server) -> Result<Self, Error> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(args);
-        Self::start(command, server)
+        Self::start(command, server, Stdio::null())
     }
 
-    fn start(mut command: Command, server: &mut Server) -> Result<Self, Error> {
+    fn start(mut command: Command, server: &mut Server, stdout: Stdio) -> Result<Self, Error> {
         alone(&mut command, server);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command.stdin(Stdio::null()).stdout(stdout).stderr(Stdio::piped());
         let watch = Watch::begin(server)?;
         let mut child = command.spawn()?;
         let said = Arc::new(Mutex::new(Vec::new()));
@@ -86,18 +99,6 @@ impl Client {
         self.child.wait()?;
         Ok(())
     }
-}
-
-/// What `keyrotate run --dry-run` says of a job file.
-pub(crate) fn dry_run(exe: &Path, server: &Server, job: &Path, state: &Path) -> Result<Value, Error> {
-    let mut command = Command::new(exe);
-    command.arg("run").arg(job).arg("--state").arg(state).args(["--dry-run", "--output", "json"]);
-    alone(&mut command, server);
-    let ended = command.stdin(Stdio::null()).output()?;
-    if !ended.status.success() {
-        return Err(format!("{command:?} failed:\n{}", String::from_utf8_lossy(&ended.stderr)).into());
-    }
-    Ok(serde_json::from_slice(&ended.stdout)?)
 }
 
 /// With an environment that has nothing in it but the store.

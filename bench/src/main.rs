@@ -59,6 +59,9 @@ struct Measure {
     /// Sizes of the buckets of the memory parts.
     #[arg(long, value_delimiter = ',', default_values_t = [100_000, 1_000_000, 10_000_000])]
     sizes: Vec<u64>,
+    /// Sizes of the buckets of which a sample is taken.
+    #[arg(long, value_delimiter = ',', default_values_t = [1_000_000, 200_000_000])]
+    sampled: Vec<u64>,
     /// Measure this executable instead of building one.
     #[arg(long, value_name = "FILE")]
     keyrotate: Option<PathBuf>,
@@ -78,6 +81,8 @@ enum What {
     Restart,
     /// What a dry run foretells.
     Forecast,
+    /// A dry run of large buckets.
+    Census,
     /// Speed and CPU of a fleet of one worker.
     Fleet,
     /// Four workers.
@@ -151,6 +156,7 @@ async fn measure(args: Measure) -> Result<(), Error> {
             What::Memory => bench.memory(&args.sizes).await?,
             What::Restart => bench.restart(args.objects.min(10_000)).await?,
             What::Forecast => bench.forecast(args.objects).await?,
+            What::Census => bench.census(&args.sampled).await?,
             What::Fleet => bench.fleet(args.objects).await?,
             What::Workers => bench.workers(args.slow).await?,
             What::Listing => bench.listing(args.listed).await?,
