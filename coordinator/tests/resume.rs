@@ -198,10 +198,14 @@ impl World {
             summary.old_keys.iter().find(|old| old.key.rsplit('/').next() == Some(key)).map_or(0, |old| old.left)
         };
         let right_before = before("sse-kms:key-b");
+        // Where versions are kept, what was seeded in plaintext lies above the version that the store had encrypted. AWS
+        // rotates that, too; for MinIO both are of the same millisecond.
+        let versioned = self.model.settings(BUCKET).unwrap().versioning.has_versions();
+        let below = if versioned && self.model.mode().encrypts_always { before("plaintext") } else { 0 };
         assert_eq!(summary.checkpoint_counts, None);
-        assert_eq!(summary.counts.of("rotated"), OBJECTS - right_before, "{:?}", summary.counts);
+        assert_eq!(summary.counts.of("rotated"), OBJECTS - right_before + below, "{:?}", summary.counts);
         assert_eq!(summary.counts.of("current"), right_before, "{:?}", summary.counts);
-        assert_eq!((left("key-a"), left("sse-s3")), (before("sse-kms:key-a"), before("sse-s3")));
+        assert_eq!((left("key-a"), left("sse-s3")), (before("sse-kms:key-a"), before("sse-s3") + below));
     }
 
     async fn rows(&self) -> Vec<Row> {

@@ -88,6 +88,9 @@ pub struct Proof {
     /// What the probe still had afterwards.
     #[serde(deserialize_with = "known")]
     pub keeps: BTreeSet<Property>,
+    /// Whether it was done to a noncurrent version, too, which kept its id and its place below the newer one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub noncurrent: bool,
 }
 
 /// Where it is written down who works on a bucket.

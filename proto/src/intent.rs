@@ -24,7 +24,7 @@ pub struct Intent {
     pub strategy: Strategy,
     /// The multipart upload that it goes through, once it is open.
     pub upload: Option<String>,
-    /// SHA-256 (hex) of what that upload was created with: metadata, tags, storage class. It goes on only while the
+    /// SHA-256 (hex) of what that upload was created with: metadata, tags, storage class, lock. It goes on only while the
     /// object still has just these.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,

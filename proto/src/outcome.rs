@@ -24,6 +24,8 @@ reasons! {
             "Change the filter if it should be rotated.";
         Metadata = "metadata", "It has none of the metadata that the file's filter names.",
             "Change the filter if it should be rotated.";
+        Noncurrent = "noncurrent", "It is a noncurrent version, and the file says `versions: current`.",
+            "Say `versions: all` if it should be rotated.";
         PlaintextOnly = "plaintext-only", "It is encrypted, and the file says `plaintextOnly`.",
             "Take `plaintextOnly` out if it should be rotated.";
     }
@@ -49,6 +51,9 @@ reasons! {
         Archived = "archived", "Its storage class is an archive: it would have to be restored first.",
             "Restore it into another storage class and run the job again.";
         Noncurrent = "noncurrent", "It is a noncurrent version, which can't be written here without becoming the current one.",
+            "Let a lifecycle rule end noncurrent versions; until it is gone its key is needed.";
+        VersionsTooClose = "versions-too-close",
+            "It is a noncurrent version, and the next newer one is not 2 ms younger: a write in its place could overtake it.",
             "Let a lifecycle rule end noncurrent versions; until it is gone its key is needed.";
         Superseded = "superseded", "It is the version that a rotated one replaced; it is kept and still needs its key.",
             "Let a lifecycle rule end noncurrent versions; until it is gone its key is needed.";

@@ -188,6 +188,17 @@ impl BodyTransit {
     }
 }
 
+/// Which versions of an object are in scope.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum VersionPolicy {
+    /// Every one. Where the store can't write a noncurrent version in its place, those are skipped and listed.
+    #[default]
+    All,
+    /// The current one of each key.
+    Current,
+}
+
 /// keyrotate's own additions to a job file. A file without them means exactly what it means to MinIO or AIStor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Options {
@@ -210,6 +221,13 @@ pub struct Options {
     /// the hash where it is not given: jobs of before it was known have the hash they had.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_added_bytes: Option<u64>,
+    /// Which versions are in scope. Default: all. Left out of the hash where it is the default.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub versions: VersionPolicy,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 impl Default for Options {
@@ -223,6 +241,7 @@ impl Default for Options {
             retained_probes: false,
             rate: None,
             max_added_bytes: None,
+            versions: VersionPolicy::All,
         }
     }
 }

@@ -3,13 +3,18 @@
 //! The order of preference: `update-encryption`, which touches no content; `copy`, where its destination is
 //! guarded, since the server takes metadata and tags along; then, where it is not, `rewrite` in place, `rewrite` as
 //! far as the body may pass, and the multipart form for bigger ones. What loses something that the object has is
-//! ruled out. What is not guarded comes last, and only with `allowUnguarded`.
+//! ruled out. What is not guarded comes last, and only with `allowUnguarded`. A noncurrent version is only ever written
+//! in its place: any other write would make it the current one.
 
+use jiff::SignedDuration;
 use keyrotate_proto::capability::{Frozen, FrozenTarget, Proof, Property, SourceKind, Versioning};
 use keyrotate_proto::outcome::{SkipReason, Strategy};
 
 use crate::facts::{Facts, Shown, is_marker};
 use crate::rewrapper::Rules;
+
+/// In place a version becomes a millisecond younger, and its stored date has more digits than any listing shows.
+const CLOSE: SignedDuration = SignedDuration::from_millis(2);
 
 /// CopyObject, PutObject and a part's copy end here.
 const LARGEST: u64 = 5 << 30;
@@ -91,7 +96,7 @@ pub fn choose(rules: &Rules, facts: &Facts, kind: SourceKind) -> Choice {
             against.retain(|(s, ..)| *s != strategy);
             used(strategy, false, borrowed, &against)
         }
-        _ => Choice::Skip { reason: reason_of(facts, &against), why: list(&against) },
+        _ => Choice::Skip { reason: reason_of(rules, facts, &against), why: list(&against) },
     }
 }
 
@@ -118,9 +123,19 @@ fn list(against: &[(Strategy, SkipReason, String)]) -> String {
 }
 
 /// The one reason of several that its reader can do most about.
-fn reason_of(facts: &Facts, against: &[(Strategy, SkipReason, String)]) -> SkipReason {
+fn reason_of(rules: &Rules, facts: &Facts, against: &[(Strategy, SkipReason, String)]) -> SkipReason {
     if facts.size > LARGEST {
         return SkipReason::TooLarge;
+    }
+    if is_archived(facts) {
+        return SkipReason::Archived;
+    }
+    if !facts.latest {
+        let close = against.iter().any(|(_, reason, _)| *reason == SkipReason::VersionsTooClose);
+        return if close { SkipReason::VersionsTooClose } else { SkipReason::Noncurrent };
+    }
+    if facts.shown.as_ref().is_some_and(|shown| crate::decide::is_locked(rules, shown)) {
+        return SkipReason::LockUnsupported;
     }
     let order = [SkipReason::BodyTransit, SkipReason::Unguarded, SkipReason::KeepsNot];
     let named = order.into_iter().find(|r| against.iter().any(|(_, reason, _)| reason == r));
@@ -142,6 +157,9 @@ fn fits<'a>(
     let Some((proof, borrowed)) = proof(&rules.frozen, strategy, kind, facts.is_multipart()) else {
         return no(SkipReason::NoStrategy, "not proven on this store");
     };
+    if !facts.latest {
+        in_its_place(rules, facts, proof)?;
+    }
     if strategy == Strategy::UpdateEncryption {
         return Ok((proof, borrowed));
     }
@@ -152,7 +170,7 @@ fn fits<'a>(
     if through_us && !rules.spec.options.body_transit.allows(facts.size) {
         return no(SkipReason::BodyTransit, "its body is over bodyTransit");
     }
-    if rules.frozen.retains {
+    if rules.frozen.retains && shown.lock.standing(rules.started).retention.is_none() {
         return no(SkipReason::KeepsNot, "it would get the bucket's default retention");
     }
     match loses(rules, shown, proof, strategy)?.or(acl(rules, facts)?) {
@@ -161,12 +179,37 @@ fn fits<'a>(
     }
 }
 
+/// Whether a noncurrent version may be written in its place.
+fn in_its_place(rules: &Rules, facts: &Facts, proof: &Proof) -> Result<(), Out> {
+    let no = |reason, why: &str| Err(Out::Because(reason, why.to_owned()));
+    // In a suspended bucket a probe can have no noncurrent version: there the probe, which has the id `null`, stands for it.
+    let suspended = rules.frozen.versioning == Versioning::Suspended && proof.strategy == Strategy::UpdateEncryption;
+    if !proof.noncurrent && !suspended {
+        return no(SkipReason::Noncurrent, "not proven for a noncurrent version");
+    }
+    match (proof.strategy, facts.listed, facts.newer) {
+        (Strategy::RewriteInPlace, Some(date), Some(newer)) if newer.duration_since(date) <= CLOSE => {
+            no(SkipReason::VersionsTooClose, "the version above it is not 2 ms younger")
+        }
+        (Strategy::RewriteInPlace, _, None) => {
+            no(SkipReason::Noncurrent, "the date of the version above it is not known")
+        }
+        _ => Ok(()),
+    }
+}
+
 /// What rules a strategy out whatever was proven.
 fn never(rules: &Rules, facts: &Facts, kind: SourceKind, strategy: Strategy) -> Option<&'static str> {
     let versioning = rules.frozen.versioning;
     let version = facts.at.version.as_deref();
     let class = facts.storage_class.as_deref();
+    let locked = facts.shown.as_ref().is_some_and(|shown| crate::decide::is_locked(rules, shown));
     match strategy {
+        Strategy::UpdateEncryption if locked => Some("it does not take a locked object"),
+        Strategy::RewriteInPlace if locked => Some("a lock forbids that a version is replaced"),
+        Strategy::Copy | Strategy::CopyMultipart | Strategy::Rewrite if !facts.latest => {
+            Some("it would make the version the current one")
+        }
         Strategy::UpdateEncryption => match &rules.frozen.target {
             FrozenTarget::SseS3 => Some("its target is always SSE-KMS"),
             FrozenTarget::SseKms { context: Some(_), .. } => Some("it can't set a context"),
@@ -174,6 +217,7 @@ fn never(rules: &Rules, facts: &Facts, kind: SourceKind, strategy: Strategy) -> 
             FrozenTarget::SseKms { .. } if facts.own_context().is_some() => Some("it would drop the object's context"),
             FrozenTarget::SseKms { .. } => (!rules.frozen.same_bucket).then_some("not proven in this very bucket"),
         },
+        _ if is_archived(facts) => Some("its body can't be reached in an archive"),
         _ if class.is_some_and(|c| !CLASSES.contains(&c)) => Some("the object lies in a remote tier"),
         Strategy::RewriteInPlace if !rules.spec.options.in_place => Some("inPlace is off"),
         Strategy::RewriteInPlace | Strategy::Rewrite if facts.in_doubt && hides_a_write(rules, strategy) => {
@@ -183,6 +227,13 @@ fn never(rules: &Rules, facts: &Facts, kind: SourceKind, strategy: Strategy) -> 
         Strategy::RewriteInPlace if class.is_some_and(|c| c != "STANDARD" && c != "REDUCED_REDUNDANCY") => {
             Some("not proven for its storage class")
         }
+        Strategy::RewriteInPlace if !facts.latest && facts.is_multipart() => {
+            Some("at its end the guard of an upload in parts is compared with the current version")
+        }
+        // There the write of a version would be one of `null`.
+        Strategy::RewriteInPlace if versioning == Versioning::Suspended && version.is_some_and(|v| v != "null") => {
+            Some("not proven for a version with an id of its own while versioning is suspended")
+        }
         // Versions that precede versioning, and directory markers, have the id `null`, which is not that of a probe.
         Strategy::RewriteInPlace if versioning == Versioning::Enabled && version.is_none_or(|v| v == "null") => {
             Some("not proven for a version without an id of its own")
@@ -190,6 +241,11 @@ fn never(rules: &Rules, facts: &Facts, kind: SourceKind, strategy: Strategy) -> 
         Strategy::CopyMultipart if is_marker(&facts.at.key) => Some("keys that end in `/` take no multipart upload"),
         _ => None,
     }
+}
+
+/// Whether it would have to be restored before anybody could read its body.
+fn is_archived(facts: &Facts) -> bool {
+    matches!(facts.storage_class.as_deref(), Some("GLACIER" | "DEEP_ARCHIVE"))
 }
 
 /// Whether the ETag that the strategy leaves is the one that was there: under SSE-S3 it is that of the body. A write in

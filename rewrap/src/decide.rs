@@ -1,13 +1,14 @@
 //! The decision about one object version, as a pure function of the job's rules and what is known of the version.
 //!
 //! The order is fixed: what the listing decides · HEAD · already right is `current`, whatever the other filters say
-//! · `kmskey`, tags, metadata, `plaintextOnly`, locks · the dialects' tables · what nobody here can do yet. In jobs
+//! · `kmskey`, tags, metadata, `plaintextOnly`, locks · the dialects' tables. In jobs
 //! with a context or with SSE-S3 as the target no store shows whether an object is already right, so there nothing
 //! is `current`: whether this job wrote it is a question to its rows and intents.
 
 use keyrotate_proto::capability::{FrozenTarget, SourceKind};
 use keyrotate_proto::job;
 use keyrotate_proto::outcome::{FilterReason, Outcome, SkipReason};
+use keyrotate_proto::spec::VersionPolicy;
 use keyrotate_store::{Headers, Sse};
 
 use crate::facts::{Facts, Shown};
@@ -43,10 +44,7 @@ pub fn decide(rules: &Rules, facts: &Facts) -> Decision {
         Ok(kind) => kind,
         Err(reason) => return Decision::Settle(Outcome::Skipped(reason)),
     };
-    match beyond_us(facts, shown) {
-        Some(reason) => Decision::Settle(Outcome::Skipped(reason)),
-        None => Decision::Write(kind),
-    }
+    Decision::Write(kind)
 }
 
 /// Whether an object with that encryption needs no write. Never so where the store can't show it.
@@ -58,13 +56,16 @@ pub fn is_current(target: &FrozenTarget, sse: &Sse) -> bool {
     }
 }
 
-/// What the listing alone decides: our own objects, delete markers, dates.
+/// What the listing alone decides: our own objects, delete markers, versions that the file leaves out, dates.
 fn by_listing(rules: &Rules, facts: &Facts) -> Option<Outcome> {
     if rules.own_keys.contains(&facts.at.key) {
         return Some(Outcome::Skipped(SkipReason::Own));
     }
     if facts.delete_marker {
         return Some(Outcome::Skipped(SkipReason::DeleteMarker));
+    }
+    if !facts.latest && rules.spec.options.versions == VersionPolicy::Current {
+        return Some(Outcome::Filtered(FilterReason::Noncurrent));
     }
     by_dates(rules, facts).map(Outcome::Filtered)
 }
@@ -117,7 +118,7 @@ fn by_filters(rules: &Rules, facts: &Facts, shown: &Shown) -> Option<Decision> {
     if filter.plaintext_only && !plain {
         return out(FilterReason::PlaintextOnly);
     }
-    if shown.lock.is_locked() {
+    if is_locked(rules, shown) {
         let skip = |reason| Some(Decision::Settle(Outcome::Skipped(reason)));
         if plain && rules.spec.dialect.encrypts_plaintext() {
             return skip(SkipReason::LockedPlaintext);
@@ -143,6 +144,12 @@ fn known_tags<'a>(rules: &Rules, facts: &'a Facts, shown: &Shown) -> Option<&'a 
 pub(crate) fn has_no_tags(rules: &Rules, shown: &Shown) -> bool {
     let announced = rules.frozen.tags_announced && shown.sse != Sse::Customer;
     shown.tag_count == Some(0) || (announced && shown.tag_count.is_none())
+}
+
+/// Whether a lock holds the version, as far as that was so at the job's start.
+#[must_use]
+pub(crate) fn is_locked(rules: &Rules, shown: &Shown) -> bool {
+    shown.lock.standing(rules.started).is_locked()
 }
 
 fn metadata_matches(rules: &Rules, headers: &Headers) -> bool {
@@ -171,18 +178,6 @@ fn by_tables(rules: &Rules, shown: &Shown) -> Result<SourceKind, SkipReason> {
         Sse::DualLayer { .. } => Err(SkipReason::DualLayer),
         Sse::Customer => Err(SkipReason::SseC),
     }
-}
-
-/// What nobody here can do yet, said honestly.
-fn beyond_us(facts: &Facts, shown: &Shown) -> Option<SkipReason> {
-    if !facts.latest {
-        return Some(SkipReason::Noncurrent);
-    }
-    if shown.lock.is_locked() {
-        return Some(SkipReason::LockUnsupported);
-    }
-    let archived = matches!(facts.storage_class.as_deref(), Some("GLACIER" | "DEEP_ARCHIVE"));
-    archived.then_some(SkipReason::Archived)
 }
 
 #[cfg(test)]

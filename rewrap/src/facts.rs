@@ -23,6 +23,8 @@ pub struct Facts {
     pub last_modified: Timestamp,
     /// Last-Modified to the millisecond, where a listing showed it. MinIO's in-place form needs it.
     pub listed: Option<Timestamp>,
+    /// Last-Modified of the version right above it, as a listing showed it; `None` for the newest, and where nobody asked.
+    pub newer: Option<Timestamp>,
     /// Storage class; `None` is the standard one.
     pub storage_class: Option<String>,
     /// Encryption, headers and the like; `None`: nobody looked yet.
@@ -77,6 +79,7 @@ impl Facts {
             etag: entry.etag.clone(),
             last_modified: entry.last_modified,
             listed: Some(entry.last_modified),
+            newer: entry.newer,
             storage_class: entry.storage_class.clone(),
             shown: facts.map(|f| Shown {
                 sse: f.sse.clone(),
@@ -107,6 +110,7 @@ impl Facts {
             etag: String::new(),
             last_modified: Timestamp::UNIX_EPOCH,
             listed: None,
+            newer: None,
             storage_class: None,
             shown: None,
             tags: None,

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use keyrotate_proto::intent::{INTENT_VERSION, Intent};
 use keyrotate_proto::outcome::Strategy;
 use keyrotate_proto::row::Row;
-use keyrotate_store::{NewObject, ObjectAt, Sse};
+use keyrotate_store::{Lock, NewObject, ObjectAt, Sse};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -33,6 +34,8 @@ pub struct Plan {
     pub(crate) why: String,
     /// Encryption as the write names it.
     pub(crate) wanted: Sse,
+    /// The lock that the write gives: the object's own, as far as it still stands.
+    pub(crate) lock: Lock,
     pub(crate) needs_intent: bool,
     pub(crate) adds_version: bool,
     /// Whether this kind of source was never tried on a probe: the first such objects go one at a time.
@@ -48,7 +51,8 @@ pub struct Plan {
 
 impl Plan {
     /// A plan for what was just looked at; nothing was begun.
-    pub(crate) fn new(facts: Facts, strategy: Strategy, wanted: Sse, why: String) -> Self {
+    pub(crate) fn new(facts: Facts, strategy: Strategy, wanted: Sse, why: String, now: Timestamp) -> Self {
+        let lock = facts.shown.as_ref().map(|shown| shown.lock.standing(now)).unwrap_or_default();
         let (needs_intent, adds_version, untried) = Default::default();
         let (looked, part_added) = (Instant::now(), Arc::default());
         Self {
@@ -56,6 +60,7 @@ impl Plan {
             strategy,
             why,
             wanted,
+            lock,
             needs_intent,
             adds_version,
             untried,
@@ -148,11 +153,11 @@ pub(crate) struct OpenUpload {
     pub(crate) fresh: bool,
 }
 
-/// Lower-case hex SHA-256 of the headers, metadata, tags and storage class that an upload gives its object.
+/// Lower-case hex SHA-256 of the headers, metadata, tags, storage class and lock that an upload gives its object.
 pub(crate) fn fingerprint(new: &NewObject) -> String {
     let mut tags = new.tags.clone();
     tags.sort();
-    let all = (&new.headers, &tags, crate::readback::class(new.storage_class.as_deref()));
+    let all = (&new.headers, &tags, crate::readback::class(new.storage_class.as_deref()), &new.lock);
     #[expect(clippy::expect_used, reason = "text and maps of text are always JSON")]
     let bytes = serde_json::to_vec(&all).expect("headers and tags are JSON");
     hex::encode(Sha256::digest(bytes))

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use keyrotate_proto::outcome::{Evidence, Outcome};
-use keyrotate_store::{Checksum, Entry, Headers, Object, Sse, Tags};
+use keyrotate_store::{Checksum, Entry, Headers, Lock, Object, Sse, Tags};
 
 use crate::facts::is_marker;
 
@@ -30,6 +30,8 @@ pub(crate) struct Expected {
     pub(crate) version: Option<String>,
     /// The date that must have stayed, or that the write named.
     pub(crate) date: Option<Timestamp>,
+    /// The lock that was sent, or that must have stayed.
+    pub(crate) lock: Lock,
 }
 
 /// What a read-back saw.
@@ -45,6 +47,8 @@ pub(crate) struct Seen {
     pub(crate) etag: String,
     pub(crate) version: Option<String>,
     pub(crate) last_modified: Timestamp,
+    /// `None` where a listing showed the rest, which never shows locks.
+    pub(crate) lock: Option<Lock>,
 }
 
 impl Seen {
@@ -61,6 +65,7 @@ impl Seen {
             etag: object.etag,
             version: object.version,
             last_modified: object.last_modified,
+            lock: Some(object.lock),
         }
     }
 
@@ -78,6 +83,7 @@ impl Seen {
             etag: entry.etag,
             version: entry.version,
             last_modified: entry.last_modified,
+            lock: None,
         })
     }
 }
@@ -119,6 +125,10 @@ pub(crate) fn compare(key: &str, expected: &Expected, seen: &Seen) -> Result<Rea
         && let Some(lost) = sent.iter().find(|c| !shown.contains(c))
     {
         return Err(Mismatch::Wrong(format!("the {} checksum is gone", lost.algorithm)));
+    }
+    // Somebody may have locked it since.
+    if seen.lock.as_ref().is_some_and(|lock| !lock.covers(&expected.lock)) {
+        return Err(Mismatch::Wrong("its retention or legal hold is not what it was".into()));
     }
     tags(expected, seen)?;
     Ok(ReadBack(evidence))

@@ -131,6 +131,23 @@ impl Lock {
     pub fn is_locked(&self) -> bool {
         self.legal_hold || self.retention.is_some()
     }
+
+    /// What of it still holds at `now`: a retention that has ended holds nothing, and no store takes one.
+    #[must_use]
+    pub fn standing(&self, now: Timestamp) -> Self {
+        let retention = self.retention.clone().filter(|(_, until)| *until > now);
+        Self { retention, legal_hold: self.legal_hold }
+    }
+
+    /// Whether it holds at least as much as `other`.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        let retains = |(mode, until): &(String, Timestamp)| {
+            let stricter = |own: &str| own == mode || own == "COMPLIANCE";
+            self.retention.as_ref().is_some_and(|(own, own_until)| stricter(own) && own_until >= until)
+        };
+        (self.legal_hold || !other.legal_hold) && other.retention.as_ref().is_none_or(retains)
+    }
 }
 
 /// A checksum that the store keeps beside the object.
@@ -379,6 +396,24 @@ pub struct ListPage {
     pub next: Option<ListFrom>,
 }
 
+impl ListPage {
+    /// A page in which each entry knows the date of the one above it.
+    #[must_use]
+    pub fn of(mut entries: Vec<Entry>, next: Option<ListFrom>) -> Self {
+        know_newer(&mut entries);
+        Self { entries, next }
+    }
+}
+
+/// Tells each of these entries, which follow each other in a listing, the date of the version right above it.
+pub fn know_newer(entries: &mut [Entry]) {
+    for n in 1..entries.len() {
+        let (above, this) = (&entries[n - 1], &entries[n]);
+        let newer = (above.key == this.key && !this.latest).then_some(above.last_modified);
+        entries[n].newer = newer.or(entries[n].newer);
+    }
+}
+
 /// One line of a listing.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
@@ -398,6 +433,8 @@ pub struct Entry {
     pub last_modified: Timestamp,
     /// Storage class; `None` is the standard one.
     pub storage_class: Option<String>,
+    /// Last-Modified of the version, or delete marker, right above it; `None` for the newest, and for the first of a page.
+    pub newer: Option<Timestamp>,
     /// What HEAD would show, where the listing showed it too.
     pub facts: Option<Box<EntryFacts>>,
 }

@@ -240,7 +240,7 @@ impl Desk {
             self.sweep(place, &gone).await;
         }
         let settings = ProbeSettings { gone, ..self.probe_settings(job) };
-        probe::prepare(store, kms, &job.spec, &settings, &self.env).await
+        Box::pin(probe::prepare(store, kms, &job.spec, &settings, &self.env)).await
     }
 
     async fn refused(&self, lease: HeldLease, job: &JobRecord, refusal: Refusal) -> Result<(), SliceError> {

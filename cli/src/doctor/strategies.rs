@@ -90,6 +90,7 @@ fn object(frozen: &Frozen, spec: &JobSpec, kind: SourceKind, size: u64, parts: b
         etag: if parts { "etag-2".into() } else { "etag".into() },
         last_modified: now,
         listed: Some(now),
+        newer: None,
         storage_class: None,
         shown: Some(shown),
         tags: Some(Default::default()),

@@ -32,7 +32,7 @@ impl Inner {
             Some(version) => ListFrom::AfterVersion(last.key.clone(), version.clone()),
             None => ListFrom::Token(hex::encode(&last.key)),
         });
-        Ok(ListPage { entries: page, next })
+        Ok(ListPage::of(page, next))
     }
 
     fn entries<'a>(
@@ -70,6 +70,7 @@ impl Inner {
             etag: content.map(|content| content.etag.clone()).unwrap_or_default(),
             last_modified: date(version.date),
             storage_class: content.and_then(|content| content.storage_class.clone()),
+            newer: None,
             facts,
         }
     }

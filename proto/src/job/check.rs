@@ -436,6 +436,9 @@ impl Check<'_> {
             retained_probes: block.retained_probes.unwrap_or(default.retained_probes),
             rate: self.value("options.rate", block.rate.as_deref(), values::rate),
             max_added_bytes: self.value("options.maxAddedBytes", block.max_added_bytes.as_deref(), values::size),
+            versions: self
+                .value("options.versions", block.versions.as_deref(), values::versions)
+                .unwrap_or(default.versions),
         }
     }
 }

@@ -88,7 +88,7 @@ fn locked_encrypted(spec: &JobSpec) -> &'static str {
     match (spec.dialect, spec.filter.plaintext_only, spec.filter.force_encrypt_locked) {
         (_, true, _) => "left out (`plaintextOnly`)",
         (Dialect::Aistor, _, false) => "skipped (`forceEncryptLocked: true` would include it)",
-        _ => "like the others, where a way that keeps the lock is proven; else skipped",
+        _ => "like the others, by a new version under the same lock; the locked one below stays",
     }
 }
 

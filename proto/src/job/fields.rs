@@ -92,11 +92,11 @@ const OPTIONS: Known = &[
     ("retainedProbes", Shape::Flag),
     ("rate", Shape::Text),
     ("maxAddedBytes", Shape::Text),
+    ("versions", Shape::Text),
 ];
 
 /// Documented names of `options` that are not built yet.
-const OPTIONS_TO_COME: [&str; 12] = [
-    "versions",
+const OPTIONS_TO_COME: [&str; 11] = [
     "superseded",
     "checksums",
     "bucketKey",

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::tree::clip;
 use crate::key::KeyName;
-use crate::spec::BodyTransit;
+use crate::spec::{BodyTransit, VersionPolicy};
 
 /// What is wrong with a value, and what to write instead.
 #[derive(Debug, PartialEq, Eq)]
@@ -151,6 +151,15 @@ pub fn bytes(text: &str) -> Option<u64> {
     let (digits, unit) = text.split_at(text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len());
     let factor = SIZES.iter().find(|(name, _)| *name == unit).map(|(_, factor)| *factor);
     digits.parse().ok().zip(factor).and_then(|(n, factor): (u64, u64)| n.checked_mul(factor))
+}
+
+/// Which versions are in scope.
+pub(super) fn versions(text: &str) -> Result<VersionPolicy, Bad> {
+    match text {
+        "all" => Ok(VersionPolicy::All),
+        "current" => Ok(VersionPolicy::Current),
+        _ => bad(format!("`{}` names no versions", clip(text)), "`all` or `current`"),
+    }
 }
 
 /// A share from 0 to 1, also in per cent.

@@ -216,6 +216,10 @@ pub(super) struct OptionsBlock {
     /// adds more. Absent: what is confirmed at its start.
     #[schemars(extend("type" = ["string", "integer", "null"]))]
     pub(super) max_added_bytes: Option<String>,
+    /// Which versions are in scope: `all` (the default) or `current`. A noncurrent version is written only where the store
+    /// can do that in its place; else it is skipped and listed with its key.
+    #[schemars(extend("enum" = ["all", "current"]))]
+    pub(super) versions: Option<String>,
 }
 
 /// Why `serde_yaml` did not read a file.

@@ -18,7 +18,14 @@ fn store(proven: &[(Strategy, bool, &[Property])]) -> Rules {
         for source in KINDS {
             for multipart in [false, true] {
                 let keeps = ALL.into_iter().filter(|p| !loses.contains(p)).collect();
-                rules.frozen.proofs.push(Proof { strategy: *strategy, source, multipart, guarded: *guarded, keeps });
+                rules.frozen.proofs.push(Proof {
+                    strategy: *strategy,
+                    source,
+                    multipart,
+                    guarded: *guarded,
+                    keeps,
+                    noncurrent: strategy.keeps_version(),
+                });
             }
         }
     }

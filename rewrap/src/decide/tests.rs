@@ -80,18 +80,7 @@ fn the_table_of_dialect_c() {
                 "skipped/locked",
             ],
         ),
-        (
-            force,
-            true,
-            [
-                "skipped/locked-plaintext",
-                "skipped/lock-unsupported",
-                "skipped/lock-unsupported",
-                "current",
-                "skipped/sse-c",
-                "skipped/dual-layer",
-            ],
-        ),
+        (force, true, ["skipped/locked-plaintext", "write", "write", "current", "skipped/sse-c", "skipped/dual-layer"]),
         (
             plain,
             false,
@@ -258,19 +247,6 @@ fn metadata_is_matched_as_header_or_user_metadata() {
     assert_eq!(word(decide(&rules("owner", "me"), &customer)), "skipped/sse-c");
 }
 
-#[test]
-fn what_nobody_here_can_do_yet_is_said() {
-    let rules = rules(spec());
-    let mut noncurrent = facts(kms(OLD));
-    noncurrent.latest = false;
-    assert_eq!(word(decide(&rules, &noncurrent)), "skipped/noncurrent");
-    for class in ["GLACIER", "DEEP_ARCHIVE"] {
-        let mut archived = facts(kms(OLD));
-        archived.storage_class = Some(class.into());
-        assert_eq!(word(decide(&rules, &archived)), "skipped/archived");
-    }
-}
-
 fn any_sse() -> impl Strategy<Value = Sse> {
     prop_oneof![Just(Sse::None), Just(Sse::S3), Just(kms(OLD)), Just(kms(NEW)), Just(Sse::Customer), Just(dsse())]
 }
@@ -335,7 +311,7 @@ proptest! {
             let right = is_current(&rules.frozen.target, &shown.sse);
             prop_assert_eq!(decision == Decision::Settle(Outcome::Current), right && !dated);
             if let Decision::Write(kind) = decision {
-                prop_assert!(!right && facts.latest && !shown.lock.is_locked());
+                prop_assert!(!right && (!shown.lock.is_locked() || rules.spec.filter.force_encrypt_locked));
                 prop_assert_eq!(crate::facts::kind_of(&shown.sse), Some(kind));
                 prop_assert!(kind != SourceKind::Plaintext || rules.spec.dialect.encrypts_plaintext());
             }

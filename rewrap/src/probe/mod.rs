@@ -231,7 +231,8 @@ fn tried(spec: &JobSpec, frozen: &Frozen, sse: &Sse) -> Vec<Strategy> {
 async fn attempt(yard: &Yard<'_>, frozen: &mut Frozen, strategy: Strategy, sse: &Sse, parts: bool) {
     let kind = crate::facts::kind_of(sse).unwrap_or(SourceKind::Plaintext);
     let form = if parts { Form::Parts(kind) } else { Form::Single(kind) };
-    match trial::trial(yard, frozen, strategy, form, sse).await {
+    // Each trial holds several writes: on the heap, a debug build has stack enough for what calls this.
+    match Box::pin(trial::trial(yard, frozen, strategy, form, sse)).await {
         Ok(proof) => frozen.proofs.push(proof),
         Err(why) => {
             let parts = if parts { ", two parts" } else { "" };

@@ -20,6 +20,9 @@ const SINGLE: usize = 1_000;
 /// Bytes of the second part.
 const SECOND_PART: usize = 1_000;
 
+/// The body of the version that covers a probe.
+const COVER: &[u8] = b"a newer version of a probe";
+
 /// What a probe object is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Form {
@@ -125,6 +128,13 @@ impl Yard<'_> {
         let entry = self.entries(&at.key).await?.into_iter().next().ok_or_else(gone)?;
         let at = at.at_version(entry.version.clone());
         Ok(Made { at, object, tags, entry })
+    }
+
+    /// Puts another version over a probe.
+    pub(super) async fn cover(&self, form: Form, sse: &Sse) -> Result<(), StoreError> {
+        let new = NewObject { sse: sse.clone(), headers: headers(&self.settings.job), ..NewObject::default() };
+        let request = PutRequest { at: self.at(form), new, guard: Guard::None, place: InPlace::default() };
+        self.store.put(request, Body::Bytes(Bytes::from_static(COVER))).await.map(|_| ())
     }
 
     async fn put(&self, at: &ObjectAt, mut new: NewObject) -> Result<(), StoreError> {

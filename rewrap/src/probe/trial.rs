@@ -1,11 +1,12 @@
 //! One strategy on one probe object: does it work, is a wrong ETag refused, what does the object still have.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use jiff::SignedDuration;
-use keyrotate_proto::capability::{Frozen, Proof, Property, SourceKind};
+use keyrotate_proto::capability::{Frozen, Proof, Property, SourceKind, Versioning};
 use keyrotate_proto::outcome::Strategy;
-use keyrotate_store::{ErrorKind, GetRequest, HeadRequest, Object, PartCopyRequest, Sse, StoreError, Upload};
+use keyrotate_store::{Entry, ErrorKind, GetRequest, HeadRequest, Object, PartCopyRequest, Sse, StoreError, Upload};
 
 use super::objects::{Form, Made, Yard};
 use crate::facts::Facts;
@@ -16,6 +17,9 @@ use crate::strategy::{self, Trouble};
 
 /// An ETag that no object has.
 const WRONG: &str = "00000000000000000000000000000000";
+
+/// Between a version and the one above it.
+const APART: Duration = Duration::from_millis(20);
 
 /// In place, a probe gets a date this far ahead: a store that ignores it can't hit it by being fast.
 const AHEAD: SignedDuration = SignedDuration::from_secs(61);
@@ -44,7 +48,44 @@ pub(super) async fn trial(
     }
     strategy::run(yard.store, frozen, &mut plan, None).await.map_err(why)?;
     let keeps = after(yard, &plan, &made, form.has_parts()).await?;
-    Ok(Proof { strategy, source: kind, multipart: form.has_parts(), guarded, keeps })
+    let noncurrent = frozen.versioning == Versioning::Enabled
+        && strategy.keeps_version()
+        && (strategy == Strategy::UpdateEncryption || !form.has_parts())
+        && Box::pin(noncurrent(yard, frozen, strategy, form, sse)).await?;
+    Ok(Proof { strategy, source: kind, multipart: form.has_parts(), guarded, keeps, noncurrent })
+}
+
+/// Whether the strategy works on a version that is not the newest: refuses a wrong ETag, leaves ids and order and the
+/// newer version as they were.
+async fn noncurrent(
+    yard: &Yard<'_>,
+    frozen: &Frozen,
+    strategy: Strategy,
+    form: Form,
+    sse: &Sse,
+) -> Result<bool, String> {
+    let text = |e: StoreError| e.to_string();
+    let mut made = make(yard, form, sse).await?;
+    // Far enough apart for what only has room between two versions.
+    tokio::time::sleep(APART).await;
+    yard.cover(form, sse).await.map_err(text)?;
+    let before = yard.entries(&made.at.key).await.map_err(text)?;
+    let [newer, this] = before.as_slice() else { return Ok(false) };
+    made.entry = this.clone();
+    if strategy == Strategy::RewriteInPlace && !refuses(yard, frozen, strategy, &made).await? {
+        return Ok(false);
+    }
+    let mut plan = plan(frozen, strategy, &made);
+    strategy::run(yard.store, frozen, &mut plan, None).await.map_err(why)?;
+    let after = yard.entries(&made.at.key).await.map_err(text)?;
+    let [still, done] = after.as_slice() else { return Ok(false) };
+    let object = yard.store.head(HeadRequest::of(&made.at)).await.map_err(text)?;
+    let (_, stream) = yard.store.get(GetRequest::of(&made.at)).await.map_err(text)?;
+    let same_body = stream.collect().await.map_err(text)? == yard.body(form.has_parts());
+    let same = |a: &Entry, b: &Entry| {
+        (&a.version, &a.etag, a.size, a.last_modified) == (&b.version, &b.etag, b.size, b.last_modified)
+    };
+    Ok(same(newer, still) && done.version == this.version && same_body && is_wanted(&plan.wanted, &object.sse))
 }
 
 async fn make(yard: &Yard<'_>, form: Form, sse: &Sse) -> Result<Made, String> {
@@ -62,7 +103,8 @@ fn plan(frozen: &Frozen, strategy: Strategy, made: &Made) -> Plan {
     let mut facts = Facts::listed(&made.at.bucket, &made.entry);
     facts.add(&made.object);
     let wanted = wanted(&frozen.target, &facts);
-    Plan::new(facts, strategy, wanted, "a probe".into())
+    let now = made.object.last_modified;
+    Plan::new(facts, strategy, wanted, "a probe".into(), now)
 }
 
 /// Whether the strategy with a wrong ETag is refused and leaves the object as it was.
@@ -72,7 +114,8 @@ async fn refuses(yard: &Yard<'_>, frozen: &Frozen, strategy: Strategy, made: &Ma
     let refused = match ended {
         Ok(_) => false,
         Err(Trouble::Writing(error)) if error.kind == ErrorKind::Precondition => {
-            let now = yard.store.head(HeadRequest::of(&made.at.at_version(None))).await.map_err(|e| e.to_string())?;
+            let at = if made.entry.latest { made.at.at_version(None) } else { made.at.clone() };
+            let now = yard.store.head(HeadRequest::of(&at)).await.map_err(|e| e.to_string())?;
             if !same_object(&made.object, &now) {
                 return Err("with a wrong ETag it was refused and changed the object all the same".into());
             }
@@ -117,14 +160,8 @@ async fn after(yard: &Yard<'_>, plan: &Plan, made: &Made, parts: bool) -> Result
         let changed = "GET did not give our probe's bytes back";
         return Err(if plan.strategy == Strategy::UpdateEncryption { unknown } else { changed }.into());
     }
-    let seal = object.sse.seal();
-    let right = match (plan.wanted.seal().kms_key(), seal.kms_key()) {
-        (Some(wanted), Some(shown)) => wanted.same_key(shown),
-        (None, None) => seal == plan.wanted.seal(),
-        _ => false,
-    };
-    if !right {
-        return Err(format!("afterwards it shows {seal}"));
+    if !is_wanted(&plan.wanted, &object.sse) {
+        return Err(format!("afterwards it shows {}", object.sse.seal()));
     }
     let entries = yard.entries(&made.at.key).await.map_err(text)?;
     let (same_version, alone) = (object.version == made.object.version, entries.len() == 1);
@@ -147,6 +184,15 @@ async fn after(yard: &Yard<'_>, plan: &Plan, made: &Made, parts: bool) -> Result
         Strategy::Copy | Strategy::CopyMultipart | Strategy::Rewrite => {}
     }
     Ok(keeps)
+}
+
+fn is_wanted(wanted: &Sse, shown: &Sse) -> bool {
+    let (wanted, shown) = (wanted.seal(), shown.seal());
+    match (wanted.kms_key(), shown.kms_key()) {
+        (Some(wanted), Some(shown)) => wanted.same_key(shown),
+        (None, None) => shown == wanted,
+        _ => false,
+    }
 }
 
 /// What HEAD alone shows as kept.

@@ -24,6 +24,7 @@ fn pair() -> (Expected, Seen) {
         etag: Some("e".into()),
         version: Some("v".into()),
         date: Some(start()),
+        lock: held(),
     };
     let seen = Seen {
         sse: kms("arn:aws:kms:new-key"),
@@ -36,8 +37,13 @@ fn pair() -> (Expected, Seen) {
         etag: "e".into(),
         version: Some("v".into()),
         last_modified: start(),
+        lock: Some(held()),
     };
     (expected, seen)
+}
+
+fn held() -> Lock {
+    Lock { retention: Some(("GOVERNANCE".into(), start())), legal_hold: true }
 }
 
 fn word(change: impl FnOnce(&mut Seen)) -> &'static str {
@@ -67,6 +73,12 @@ fn every_difference_is_seen() {
     assert_eq!(word(|s| s.storage_class = Some("STANDARD_IA".into())), "wrong");
     assert_eq!(word(|s| s.checksums = Some(Vec::new())), "wrong");
     assert_eq!(word(|s| s.checksums = None), "rotated", "a listing shows none");
+    let retained = |mode: &str, seconds| Some((mode.to_owned(), start() + jiff::SignedDuration::from_secs(seconds)));
+    assert_eq!(word(|s| s.lock = None), "rotated", "nor that");
+    assert_eq!(word(|s| s.lock = Some(Lock { legal_hold: false, ..held() })), "wrong");
+    assert_eq!(word(|s| s.lock = Some(Lock { retention: None, ..held() })), "wrong");
+    assert_eq!(word(|s| s.lock = Some(Lock { retention: retained("GOVERNANCE", -1), ..held() })), "wrong");
+    assert_eq!(word(|s| s.lock = Some(Lock { retention: retained("COMPLIANCE", 1), ..held() })), "rotated");
     assert_eq!(word(|s| s.tags = Some(Vec::new())), "wrong");
     assert_eq!(word(|s| s.tags = Some(vec![("t".into(), "2".into())])), "tags");
     assert_eq!(word(|s| (s.tags, s.tag_count) = (None, Some(3))), "tags");

@@ -124,11 +124,12 @@ impl Rewrapper {
             etag: None,
             version: above.version.clone(),
             date: None,
+            lock: before.lock.standing(self.env.now()),
         };
         let seen = Seen::headed(after);
         let Ok(proof) = compare(&at.key, &expected, &seen) else { return Ok(None) };
         let why = "written by a window that was lost".into();
-        let plan = Plan::new(facts, intent.strategy, expected.sse.clone(), why);
+        let plan = Plan::new(facts, intent.strategy, expected.sse.clone(), why, self.env.now());
         Ok(Some(rotated(&plan, &expected, &seen, &proof)))
     }
 

@@ -1,9 +1,9 @@
 //! Looking: from a line of a listing, or a name, to an outcome or a plan.
 
-use keyrotate_proto::capability::SourceKind;
+use keyrotate_proto::capability::{Proof, SourceKind, Versioning};
 use keyrotate_proto::outcome::{FailReason, Outcome, SkipReason, Strategy};
 use keyrotate_proto::row::Row;
-use keyrotate_store::{Entry, ErrorKind, HeadRequest, ListFrom, ListRequest, ObjectAt, Sse, StoreError};
+use keyrotate_store::{Entry, ErrorKind, HeadRequest, ListFrom, ListRequest, ObjectAt, Sse, StoreError, know_newer};
 
 use super::{Rewrapper, Rules, unwritten, wanted};
 use crate::choose::{Choice, choose};
@@ -70,7 +70,11 @@ impl Rewrapper {
         self.look_at_listed(Facts::listed(&self.rules.spec.bucket, entry).in_doubt()).await
     }
 
-    async fn look_at_listed(&self, facts: Facts) -> Result<Look, Halt> {
+    async fn look_at_listed(&self, mut facts: Facts) -> Result<Look, Halt> {
+        let in_place = |proof: &Proof| proof.noncurrent && proof.strategy == Strategy::RewriteInPlace;
+        if !facts.latest && facts.newer.is_none() && self.rules.frozen.proofs.iter().any(in_place) {
+            facts.newer = self.find(&facts.at).await?.and_then(|entry| entry.newer);
+        }
         match self.settle(facts).await? {
             Step::Look(look) => Ok(look),
             // Somebody wrote after the listing: its date is not the object's any more, which in place must be known.
@@ -200,10 +204,19 @@ impl Rewrapper {
     fn plan(&self, facts: Facts, strategy: Strategy, guarded: bool, borrowed: bool, why: String) -> Plan {
         let wanted = wanted(&self.rules.frozen.target, &facts);
         let unreadable = !crate::decide::is_current(&self.rules.frozen.target, &wanted);
-        let adds_version = self.rules.frozen.versioning.has_versions() && !strategy.keeps_version();
+        // In a suspended bucket the version `null` is replaced.
+        let keeps = match self.rules.frozen.versioning {
+            Versioning::Off => false,
+            Versioning::Enabled => true,
+            Versioning::Suspended => facts.at.version.as_deref() != Some("null"),
+        };
+        let adds_version = keeps && !strategy.keeps_version();
         let needs_intent = unreadable || adds_version || !guarded || strategy == Strategy::CopyMultipart;
         tracing::debug!(%strategy, %why, "chosen");
-        Plan { needs_intent, adds_version, untried: borrowed, ..Plan::new(facts, strategy, wanted, why) }
+        let plan = Plan::new(facts, strategy, wanted, why, self.env.now());
+        // No probe is ever locked: nobody could remove it.
+        let untried = borrowed || plan.lock.is_locked();
+        Plan { needs_intent, adds_version, untried, ..plan }
     }
 
     /// Whether a name alone is not enough: which version is the newest, the date to the millisecond and an object's
@@ -248,6 +261,7 @@ impl Rewrapper {
                 let last = at.version.is_none() || entry.version == at.version;
                 found.push(entry);
                 if last {
+                    know_newer(&mut found);
                     return Ok(found);
                 }
             }

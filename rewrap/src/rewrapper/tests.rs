@@ -22,6 +22,7 @@ use crate::{Halt, Look, Settled};
 
 mod doubt;
 mod faults;
+mod objects;
 mod uploads;
 
 const KINDS: [SourceKind; 3] = [SourceKind::Plaintext, SourceKind::SseS3, SourceKind::SseKms];
@@ -422,8 +423,8 @@ async fn a_source_key_that_is_gone_is_the_objects_failure_and_a_target_key_the_j
 
 #[tokio::test(start_paused = true)]
 async fn what_cannot_be_done_is_said_and_fails_nothing_else() {
-    let world = World::new(Mode::minio(), Versioning::Enabled).await;
-    let rewrapper = world.rewrapper(spec()).await;
+    let world = World::new(Mode::rgw(), Versioning::Enabled).await;
+    let rewrapper = world.rewrapper(any_size(spec())).await;
     let model = world.store.store();
     let at = |key: &str| ObjectAt::current(BUCKET, key);
     model.seed_sse_c(&at("customer"), NewObject::default(), Bytes::from_static(b"1")).await.unwrap();

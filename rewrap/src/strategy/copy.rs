@@ -1,6 +1,6 @@
 //! CopyObject of the object onto itself: the server takes body, metadata and tags along, guarded on both sides.
 
-use keyrotate_store::{CopyRequest, Directive, Guard, Lock, Store};
+use keyrotate_store::{CopyRequest, Directive, Guard, Store};
 
 use super::{Sent, Trouble, expected};
 use crate::plan::Plan;
@@ -15,7 +15,7 @@ pub(super) async fn run(store: &dyn Store, plan: &Plan, guard: Option<&str>) -> 
         sse: plan.wanted.clone(),
         directive: Directive::Copy,
         storage_class: facts.storage_class.clone(),
-        lock: Lock::default(),
+        lock: plan.lock.clone(),
         // COPY does not take this one along.
         website_redirect: facts.shown.as_ref().and_then(|s| s.headers.website_redirect.clone()),
     };

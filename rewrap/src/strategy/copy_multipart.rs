@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use keyrotate_proto::capability::Frozen;
-use keyrotate_store::{ErrorKind, Guard, HeadRequest, InPlace, Lock, NewObject, Part, PartCopyRequest, Store, Upload};
+use keyrotate_store::{ErrorKind, Guard, HeadRequest, InPlace, NewObject, Part, PartCopyRequest, Store, Upload};
 use tokio::time::Instant;
 
 use super::{Sent, Trouble, asks_tags, expected, unchanged};
@@ -39,7 +39,7 @@ pub(crate) async fn new_object(store: &dyn Store, frozen: &Frozen, plan: &mut Pl
         headers: shown.headers,
         tags,
         storage_class: plan.facts.storage_class.clone(),
-        lock: Lock::default(),
+        lock: plan.lock.clone(),
         checksum: None,
     })
 }

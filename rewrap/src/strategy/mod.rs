@@ -88,6 +88,7 @@ fn expected(plan: &Plan) -> Expected {
         etag: None,
         version: None,
         date: None,
+        lock: plan.lock.clone(),
     }
 }
 
@@ -123,7 +124,7 @@ fn unchanged(facts: &Facts, object: &keyrotate_store::Object) -> Result<(), Trou
     if facts.shown.as_ref().is_some_and(|s| s.sse.seal() != object.sse.seal()) {
         return changed("encryption");
     }
-    if object.lock.is_locked() {
+    if facts.shown.as_ref().is_some_and(|shown| shown.lock != object.lock) {
         return changed("lock");
     }
     Ok(())

@@ -12,8 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use keyrotate_proto::capability::{Frozen, Versioning};
 use keyrotate_proto::outcome::Strategy;
 use keyrotate_store::{
-    Body, ErrorKind, GetRequest, Guard, HeadRequest, InPlace, Lock, NewObject, Object, PutRequest, Sse, Store,
-    StoreError,
+    Body, ErrorKind, GetRequest, Guard, HeadRequest, InPlace, NewObject, Object, PutRequest, Sse, Store, StoreError,
 };
 use sha2::{Digest as _, Sha256};
 
@@ -89,7 +88,7 @@ fn resent(plan: &Plan, object: &Object, tags: Vec<(String, String)>) -> Result<N
         headers: object.headers.clone(),
         tags,
         storage_class: object.storage_class.clone(),
-        lock: Lock::default(),
+        lock: plan.lock.clone(),
         checksum: object.checksums.first().cloned(),
     })
 }

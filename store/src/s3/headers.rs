@@ -3,12 +3,15 @@
 use std::collections::BTreeMap;
 
 use aws_smithy_runtime_api::http::Headers as HttpHeaders;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use keyrotate_proto::key::KeyName;
+use md5::{Digest as _, Md5};
 
 use super::call::Lines;
 use super::encode::{bare_etag, context, http_date, millis, parsed_context, quoted, tagging};
-use crate::{Checksum, ErrorKind, Guard, Headers, InPlace, Lock, NewObject, Object, Result, Sse, StoreError};
+use crate::{Body, Checksum, ErrorKind, Guard, Headers, InPlace, Lock, NewObject, Object, Result, Sse, StoreError};
 
 const SSE: &str = "x-amz-server-side-encryption";
 const SSE_KEY: &str = "x-amz-server-side-encryption-aws-kms-key-id";
@@ -78,6 +81,17 @@ pub(super) fn of_lock(lock: &Lock) -> Lines {
         lines.push(line("x-amz-object-lock-legal-hold", "ON"));
     }
     lines
+}
+
+/// The MD5 of a body under a lock: AWS takes no such write without a digest, and a checksum of the object's own, which would
+/// do, it may not have. A body that can be read only once goes without.
+pub(super) fn of_locked_body(new: &NewObject, body: &Body) -> Option<(String, String)> {
+    match body {
+        Body::Bytes(bytes) if new.lock.is_locked() && new.checksum.is_none() => {
+            Some(line("content-md5", STANDARD.encode(Md5::digest(bytes))))
+        }
+        _ => None,
+    }
 }
 
 /// The value of a checksum that the store is to verify and keep, and its algorithm by name: moto's server keeps none

@@ -178,6 +178,7 @@ impl Store for S3Store {
         let length = body.len();
         let mut lines = headers::of_new(&new);
         lines.extend(new.checksum.iter().flat_map(headers::of_checksum));
+        lines.extend(headers::of_locked_body(&new, &body));
         lines.extend(headers::of_guard(&guard));
         lines.extend(headers::of_place(&place));
         // The SDK would make a Content-Type where the object has none.

@@ -231,7 +231,7 @@ impl Page {
         } else {
             None
         };
-        Ok(ListPage { entries, next })
+        Ok(ListPage::of(entries, next))
     }
 }
 
@@ -264,7 +264,8 @@ impl Raw {
             None => None,
             Some(lines) => facts(lines, user_tags.as_deref()).map(Box::new),
         };
-        Ok(Entry { key, version, latest, delete_marker, size, etag, last_modified, storage_class, facts })
+        let newer = None;
+        Ok(Entry { key, version, latest, delete_marker, size, etag, last_modified, storage_class, newer, facts })
     }
 
     fn field(&mut self, name: &str) -> Option<String> {

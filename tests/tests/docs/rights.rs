@@ -14,9 +14,17 @@ const PAGE: &str = "docs/least-privilege.md";
 /// What reading an object asks for: the headers of its answer tell of locks, too.
 const READ: &[&str] =
     &["s3:GetObject", "s3:GetObjectVersion", "s3:GetObjectRetention", "s3:GetObjectLegalHold", "s3:ListBucket"];
-const WRITE: &[&str] = &["s3:PutObject", "s3:PutObjectTagging"];
+/// A write gives the object its lock again.
+const WRITE: &[&str] = &["s3:PutObject", "s3:PutObjectTagging", "s3:PutObjectRetention", "s3:PutObjectLegalHold"];
 
-const COPY: &[&str] = &["s3:GetObject", "s3:GetObjectVersion", "s3:PutObject", "s3:PutObjectTagging"];
+const COPY: &[&str] = &[
+    "s3:GetObject",
+    "s3:GetObjectVersion",
+    "s3:PutObject",
+    "s3:PutObjectTagging",
+    "s3:PutObjectRetention",
+    "s3:PutObjectLegalHold",
+];
 
 /// The rights that a call of the SDK needs.
 struct Rights {

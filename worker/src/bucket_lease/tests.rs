@@ -124,6 +124,7 @@ fn frozen(versioning: Versioning) -> Frozen {
         multipart: false,
         guarded: true,
         keeps: Default::default(),
+        noncurrent: false,
     };
     Frozen {
         version: FROZEN_VERSION,

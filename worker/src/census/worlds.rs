@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
-use keyrotate_proto::capability::{FROZEN_VERSION, Frozen, FrozenTarget, LeasePlace, Proof, Property, SourceKind};
+use keyrotate_proto::capability::{
+    FROZEN_VERSION, Frozen, FrozenTarget, LeasePlace, Proof, Property, SourceKind, Versioning,
+};
 use keyrotate_proto::forecast::Basis;
 use keyrotate_proto::key::KeyName;
 use keyrotate_proto::outcome::Strategy;
@@ -81,6 +83,8 @@ fn guess(basis: Basis, facts: &BucketFacts, target: FrozenTarget) -> Frozen {
                 multipart,
                 guarded,
                 keeps: kept(strategy, multipart),
+                noncurrent: facts.versioning == Versioning::Enabled
+                    && (strategy == Strategy::UpdateEncryption || strategy == Strategy::RewriteInPlace && !multipart),
             }));
         }
     }

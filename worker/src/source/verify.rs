@@ -114,6 +114,7 @@ mod tests {
             etag: etag.into(),
             last_modified: Timestamp::from_millisecond(5_250).unwrap(),
             storage_class: None,
+            newer: None,
             facts: None,
         }
     }

@@ -10,9 +10,12 @@ async fn walk(w: &World, versions: bool, limit: u32) -> Vec<Entry> {
         all.extend(page.entries);
         match page.next {
             Some(next) => from = next,
-            None => return all,
+            None => break,
         }
     }
+    // The first of a page does not know the one above it.
+    know_newer(&mut all);
+    all
 }
 
 #[tokio::test(start_paused = true)]
