@@ -129,7 +129,7 @@ impl Side {
             Op::Put { key, size, dress, guard, version, in_place } => {
                 let at = self.at(key, version.filter(|_| in_place));
                 let date = in_place.then(|| "2030-01-01T00:00:00.123Z".parse().unwrap());
-                let place = InPlace { source_mtime: date, source_etag: None };
+                let place = InPlace { source_mtime: date, ..InPlace::default() };
                 let guard = self.guard(&at.key, guard);
                 let body = Body::Bytes(Bytes::from(vec![b'x'; size]));
                 let request = PutRequest { at: at.clone(), new: dressed(dress), guard, place };

@@ -71,6 +71,8 @@ pub enum Property {
     Tags,
     /// The checksum beside the object, of its algorithm and type.
     Checksum,
+    /// Number and sizes of its parts, of an object that was uploaded in parts.
+    Parts,
 }
 
 /// One strategy that ran on a probe object of ours in the bucket, with GET giving back the same bytes.
@@ -157,7 +159,7 @@ impl Frozen {
     /// object locks MinIO does not do the first, with a file that says `inPlace: false` nobody tries the second.
     #[must_use]
     pub fn shows_minio(&self) -> bool {
-        self.listing_facts || self.proofs.iter().any(|proof| proof.strategy == Strategy::RewriteInPlace)
+        self.listing_facts || self.proofs.iter().any(|proof| proof.strategy.is_in_place())
     }
 
     /// All that is to be said to people, one line each.

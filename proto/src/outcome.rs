@@ -59,8 +59,8 @@ reasons! {
             "Let a lifecycle rule end noncurrent versions; until it is gone its key is needed.";
         DeleteMarker = "delete-marker", "It is a delete marker: there is nothing to encrypt.",
             "";
-        TooLarge = "too-large", "It is over 5 GiB, or in parts that would be lost: not built yet.",
-            "Copy it onto itself by other means, such as `aws s3 cp`, or keep its key.";
+        TooLarge = "too-large", "It is over 5 GiB, and no strategy that works in parts is proven here.",
+            "`keyrotate describe JOB` says what was not proven, and why.";
         BodyTransit = "body-transit", "Only GET + PUT works for it here and its body is over `bodyTransit`.",
             "Raise `options: {bodyTransit: …}`, or say `any`, if its body may pass through the worker.";
         NoStrategy = "no-strategy", "No strategy is proven on this store for this kind of object.",
@@ -247,16 +247,27 @@ pub enum Strategy {
     Copy,
     /// Multipart copy onto itself, source guarded, `If-Match` at complete.
     CopyMultipart,
+    /// The same with MinIO's source date.
+    CopyMultipartInPlace,
     /// GET + PutObject with `If-Match`.
     Rewrite,
     /// GET + PutObject with `If-Match` and MinIO's source date and ETag.
     RewriteInPlace,
+    /// GET + UploadPart, part by part, with `If-Match` at complete.
+    RewriteMultipart,
 }
 
 impl Strategy {
     /// All of them.
-    pub const ALL: &'static [Self] =
-        &[Self::UpdateEncryption, Self::Copy, Self::CopyMultipart, Self::Rewrite, Self::RewriteInPlace];
+    pub const ALL: &'static [Self] = &[
+        Self::UpdateEncryption,
+        Self::Copy,
+        Self::CopyMultipart,
+        Self::CopyMultipartInPlace,
+        Self::Rewrite,
+        Self::RewriteInPlace,
+        Self::RewriteMultipart,
+    ];
 
     /// The stable name.
     #[must_use]
@@ -265,15 +276,35 @@ impl Strategy {
             Self::UpdateEncryption => "update-encryption",
             Self::Copy => "copy",
             Self::CopyMultipart => "copy-multipart",
+            Self::CopyMultipartInPlace => "copy-multipart-in-place",
             Self::Rewrite => "rewrite",
             Self::RewriteInPlace => "rewrite-in-place",
+            Self::RewriteMultipart => "rewrite-multipart",
         }
     }
 
     /// Whether what it writes keeps its version id, also where a bucket keeps versions.
     #[must_use]
     pub fn keeps_version(self) -> bool {
-        matches!(self, Self::UpdateEncryption | Self::RewriteInPlace)
+        self == Self::UpdateEncryption || self.is_in_place()
+    }
+
+    /// Whether it is MinIO's in-place form: a write of everything, which names the date that it keeps.
+    #[must_use]
+    pub fn is_in_place(self) -> bool {
+        matches!(self, Self::RewriteInPlace | Self::CopyMultipartInPlace)
+    }
+
+    /// Whether bodies pass through a worker.
+    #[must_use]
+    pub fn moves_bodies(self) -> bool {
+        matches!(self, Self::Rewrite | Self::RewriteInPlace | Self::RewriteMultipart)
+    }
+
+    /// Whether it goes by a multipart upload.
+    #[must_use]
+    pub fn uploads(self) -> bool {
+        matches!(self, Self::CopyMultipart | Self::CopyMultipartInPlace | Self::RewriteMultipart)
     }
 
     /// The strategy of that name.

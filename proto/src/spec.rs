@@ -1,6 +1,6 @@
 //! What a job file means, once read: immutable, hashed, the same for every dialect.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -224,6 +224,19 @@ pub struct Options {
     /// Which versions are in scope. Default: all. Left out of the hash where it is the default.
     #[serde(default, skip_serializing_if = "is_default")]
     pub versions: VersionPolicy,
+    /// What objects may lose, where no strategy keeps it. Default: nothing. Left out of the hash where it is the default.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub accept_loss: BTreeSet<Loss>,
+}
+
+/// Something that an object may lose by its rotation, where the job file says so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Loss {
+    /// The checksum beside it.
+    Checksum,
+    /// Number and sizes of its parts.
+    Parts,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -242,6 +255,7 @@ impl Default for Options {
             rate: None,
             max_added_bytes: None,
             versions: VersionPolicy::All,
+            accept_loss: BTreeSet::new(),
         }
     }
 }

@@ -75,7 +75,7 @@ pub async fn collect(
     let mut keys = BTreeMap::<String, Attempts>::new();
     for name in intents::list_for_shard(reports.as_ref(), shard).await? {
         let (_, named) = intents::read::<Intent>(reports.as_ref(), &name).await?;
-        let uploads = |intent: &Intent| intent.strategy == Strategy::CopyMultipart && intent.made.is_none();
+        let uploads = |intent: &Intent| intent.strategy.uploads() && intent.made.is_none();
         for intent in named.into_iter().filter(uploads) {
             let attempts = keys.entry(intent.key).or_default();
             match intent.upload {
@@ -123,7 +123,7 @@ impl Rows {
             let Some(row) = self.next.take_if(|row| row.key.as_str() <= key) else { return Ok(completed) };
             completed |= row.key == key
                 && matches!(row.outcome, Outcome::Rotated(_))
-                && row.strategy == Some(Strategy::CopyMultipart);
+                && row.strategy.is_some_and(Strategy::uploads);
         }
     }
 }

@@ -9,8 +9,10 @@
 use jiff::SignedDuration;
 use keyrotate_proto::capability::{Frozen, FrozenTarget, Proof, Property, SourceKind, Versioning};
 use keyrotate_proto::outcome::{SkipReason, Strategy};
+use keyrotate_proto::spec::Loss;
+use keyrotate_store::Checksum;
 
-use crate::facts::{Facts, Shown, is_marker};
+use crate::facts::{Facts, Shown, is_marker, kind_of};
 use crate::rewrapper::Rules;
 
 /// In place a version becomes a millisecond younger, and its stored date has more digits than any listing shows.
@@ -19,8 +21,15 @@ const CLOSE: SignedDuration = SignedDuration::from_millis(2);
 /// CopyObject, PutObject and a part's copy end here.
 const LARGEST: u64 = 5 << 30;
 
-const ORDER: [Strategy; 5] =
-    [Strategy::UpdateEncryption, Strategy::Copy, Strategy::RewriteInPlace, Strategy::Rewrite, Strategy::CopyMultipart];
+const ORDER: [Strategy; 7] = [
+    Strategy::UpdateEncryption,
+    Strategy::Copy,
+    Strategy::RewriteInPlace,
+    Strategy::CopyMultipartInPlace,
+    Strategy::Rewrite,
+    Strategy::CopyMultipart,
+    Strategy::RewriteMultipart,
+];
 
 /// Storage classes of S3 itself. Any other names a tier of MinIO's: the object lies on another store and a write
 /// would pull it back.
@@ -124,9 +133,6 @@ fn list(against: &[(Strategy, SkipReason, String)]) -> String {
 
 /// The one reason of several that its reader can do most about.
 fn reason_of(rules: &Rules, facts: &Facts, against: &[(Strategy, SkipReason, String)]) -> SkipReason {
-    if facts.size > LARGEST {
-        return SkipReason::TooLarge;
-    }
     if is_archived(facts) {
         return SkipReason::Archived;
     }
@@ -137,7 +143,7 @@ fn reason_of(rules: &Rules, facts: &Facts, against: &[(Strategy, SkipReason, Str
     if facts.shown.as_ref().is_some_and(|shown| crate::decide::is_locked(rules, shown)) {
         return SkipReason::LockUnsupported;
     }
-    let order = [SkipReason::BodyTransit, SkipReason::Unguarded, SkipReason::KeepsNot];
+    let order = [SkipReason::BodyTransit, SkipReason::Unguarded, SkipReason::KeepsNot, SkipReason::TooLarge];
     let named = order.into_iter().find(|r| against.iter().any(|(_, reason, _)| reason == r));
     named.unwrap_or(SkipReason::NoStrategy)
 }
@@ -163,20 +169,19 @@ fn fits<'a>(
     if strategy == Strategy::UpdateEncryption {
         return Ok((proof, borrowed));
     }
-    if facts.size > LARGEST {
+    if facts.size > LARGEST && !strategy.uploads() {
         return no(SkipReason::TooLarge, "the object is over 5 GiB");
-    }
-    let through_us = matches!(strategy, Strategy::Rewrite | Strategy::RewriteInPlace);
-    if through_us && !rules.spec.options.body_transit.allows(facts.size) {
-        return no(SkipReason::BodyTransit, "its body is over bodyTransit");
     }
     if rules.frozen.retains && shown.lock.standing(rules.started).retention.is_none() {
         return no(SkipReason::KeepsNot, "it would get the bucket's default retention");
     }
-    match loses(rules, shown, proof, strategy)?.or(acl(rules, facts)?) {
-        Some(what) => Err(Out::Because(SkipReason::KeepsNot, format!("it would lose the {what}"))),
-        None => Ok((proof, borrowed)),
+    if let Some(what) = loses(rules, facts, shown, proof)?.or(acl(rules, facts)?) {
+        return Err(Out::Because(SkipReason::KeepsNot, format!("it would lose the {what}")));
     }
+    if strategy.moves_bodies() && !rules.spec.options.body_transit.allows(facts.size) {
+        return no(SkipReason::BodyTransit, "its body is over bodyTransit");
+    }
+    Ok((proof, borrowed))
 }
 
 /// Whether a noncurrent version may be written in its place.
@@ -198,18 +203,14 @@ fn in_its_place(rules: &Rules, facts: &Facts, proof: &Proof) -> Result<(), Out> 
     }
 }
 
+const MAY_BE_ON_ITS_WAY: &str = "an earlier write of it may be on its way, and would pass its condition";
+
 /// What rules a strategy out whatever was proven.
 fn never(rules: &Rules, facts: &Facts, kind: SourceKind, strategy: Strategy) -> Option<&'static str> {
-    let versioning = rules.frozen.versioning;
-    let version = facts.at.version.as_deref();
     let class = facts.storage_class.as_deref();
     let locked = facts.shown.as_ref().is_some_and(|shown| crate::decide::is_locked(rules, shown));
     match strategy {
         Strategy::UpdateEncryption if locked => Some("it does not take a locked object"),
-        Strategy::RewriteInPlace if locked => Some("a lock forbids that a version is replaced"),
-        Strategy::Copy | Strategy::CopyMultipart | Strategy::Rewrite if !facts.latest => {
-            Some("it would make the version the current one")
-        }
         Strategy::UpdateEncryption => match &rules.frozen.target {
             FrozenTarget::SseS3 => Some("its target is always SSE-KMS"),
             FrozenTarget::SseKms { context: Some(_), .. } => Some("it can't set a context"),
@@ -219,26 +220,36 @@ fn never(rules: &Rules, facts: &Facts, kind: SourceKind, strategy: Strategy) -> 
         },
         _ if is_archived(facts) => Some("its body can't be reached in an archive"),
         _ if class.is_some_and(|c| !CLASSES.contains(&c)) => Some("the object lies in a remote tier"),
-        Strategy::RewriteInPlace if !rules.spec.options.in_place => Some("inPlace is off"),
-        Strategy::RewriteInPlace | Strategy::Rewrite if facts.in_doubt && hides_a_write(rules, strategy) => {
-            Some("an earlier write of it may be on its way, and would pass its condition")
-        }
-        Strategy::RewriteInPlace if facts.listed.is_none() => Some("its date is not known to the millisecond"),
-        Strategy::RewriteInPlace if class.is_some_and(|c| c != "STANDARD" && c != "REDUCED_REDUNDANCY") => {
-            Some("not proven for its storage class")
-        }
-        Strategy::RewriteInPlace if !facts.latest && facts.is_multipart() => {
+        _ if strategy.uploads() && is_marker(&facts.at.key) => Some("keys that end in `/` take no multipart upload"),
+        _ if strategy.is_in_place() => never_in_place(rules, facts, strategy, locked),
+        _ if !facts.latest => Some("it would make the version the current one"),
+        _ if hides_a_write(rules, facts, strategy) => Some(MAY_BE_ON_ITS_WAY),
+        _ => None,
+    }
+}
+
+/// What rules MinIO's in-place form out whatever was proven.
+fn never_in_place(rules: &Rules, facts: &Facts, strategy: Strategy, locked: bool) -> Option<&'static str> {
+    let versioning = rules.frozen.versioning;
+    let version = facts.at.version.as_deref();
+    let uploaded = strategy.uploads() || facts.is_multipart();
+    match facts.storage_class.as_deref() {
+        _ if !rules.spec.options.in_place => Some("inPlace is off"),
+        _ if locked => Some("a lock forbids that a version is replaced"),
+        _ if !facts.latest && uploaded => {
             Some("at its end the guard of an upload in parts is compared with the current version")
         }
+        _ if hides_a_write(rules, facts, strategy) => Some(MAY_BE_ON_ITS_WAY),
+        _ if facts.listed.is_none() => Some("its date is not known to the millisecond"),
+        Some(class) if class != "STANDARD" && class != "REDUCED_REDUNDANCY" => Some("not proven for its storage class"),
         // There the write of a version would be one of `null`.
-        Strategy::RewriteInPlace if versioning == Versioning::Suspended && version.is_some_and(|v| v != "null") => {
+        _ if versioning == Versioning::Suspended && version.is_some_and(|v| v != "null") => {
             Some("not proven for a version with an id of its own while versioning is suspended")
         }
         // Versions that precede versioning, and directory markers, have the id `null`, which is not that of a probe.
-        Strategy::RewriteInPlace if versioning == Versioning::Enabled && version.is_none_or(|v| v == "null") => {
+        _ if versioning == Versioning::Enabled && version.is_none_or(|v| v == "null") => {
             Some("not proven for a version without an id of its own")
         }
-        Strategy::CopyMultipart if is_marker(&facts.at.key) => Some("keys that end in `/` take no multipart upload"),
         _ => None,
     }
 }
@@ -251,11 +262,12 @@ fn is_archived(facts: &Facts) -> bool {
 /// Whether the ETag that the strategy leaves is the one that was there: under SSE-S3 it is that of the body. A write in
 /// place that was based on it and comes later would then pass its condition, with an older date, which can cost the
 /// object.
-fn hides_a_write(rules: &Rules, strategy: Strategy) -> bool {
-    let in_place = |proof: &Proof| proof.strategy == Strategy::RewriteInPlace;
+fn hides_a_write(rules: &Rules, facts: &Facts, strategy: Strategy) -> bool {
+    let in_place = |proof: &Proof| proof.strategy.is_in_place();
+    let by_body = matches!(strategy, Strategy::Rewrite | Strategy::RewriteInPlace) || facts.is_multipart();
     let replaces = strategy.keeps_version() || rules.frozen.versioning != Versioning::Enabled;
     let may_be_there = rules.spec.options.in_place && rules.frozen.proofs.iter().any(in_place);
-    rules.frozen.target == FrozenTarget::SseS3 && may_be_there && replaces
+    facts.in_doubt && by_body && rules.frozen.target == FrozenTarget::SseS3 && may_be_there && replaces
 }
 
 /// The proof for a kind of source. A kind of which no probe could be made borrows that of the nearest one that was:
@@ -274,7 +286,8 @@ fn proof(frozen: &Frozen, strategy: Strategy, kind: SourceKind, multipart: bool)
 }
 
 /// What the object has and the strategy loses.
-fn loses(rules: &Rules, shown: &Shown, proof: &Proof, strategy: Strategy) -> Result<Option<&'static str>, Out> {
+fn loses(rules: &Rules, facts: &Facts, shown: &Shown, proof: &Proof) -> Result<Option<&'static str>, Out> {
+    let accepted = |loss| rules.spec.options.accept_loss.contains(&loss);
     let keeps = |property| proof.keeps.contains(&property);
     if !keeps(Property::Metadata) {
         return Ok(Some("metadata or headers"));
@@ -285,16 +298,35 @@ fn loses(rules: &Rules, shown: &Shown, proof: &Proof, strategy: Strategy) -> Res
     if !keeps(Property::Tags) && !crate::decide::has_no_tags(rules, shown) {
         return Ok(Some("tags"));
     }
-    let Some(checksums) = &shown.checksums else {
-        return if keeps(Property::Checksum) { Ok(None) } else { Err(Out::Head) };
-    };
-    // What a PUT can send along is one checksum of the whole body.
-    let sends = matches!(strategy, Strategy::Rewrite | Strategy::RewriteInPlace);
-    let unsendable = sends && (checksums.len() > 1 || checksums.iter().any(|c| !c.full_object));
-    if !checksums.is_empty() && (!keeps(Property::Checksum) || unsendable) {
-        return Ok(Some("checksum"));
+    if facts.is_multipart() && !keeps(Property::Parts) && !accepted(Loss::Parts) {
+        return Ok(Some("part layout"));
     }
-    Ok(None)
+    if accepted(Loss::Checksum) {
+        return Ok(None);
+    }
+    match &shown.checksums {
+        Some(checksums) => Ok(drops(checksums, proof).then_some("checksum")),
+        None if keeps(Property::Checksum) => Ok(None),
+        None => Err(Out::Head),
+    }
+}
+
+/// Whether checksums are there and would not be afterwards.
+fn drops(checksums: &[Checksum], proof: &Proof) -> bool {
+    // What a PUT can send along is one checksum of the whole body.
+    let sends = matches!(proof.strategy, Strategy::Rewrite | Strategy::RewriteInPlace);
+    let unsendable = sends && (checksums.len() > 1 || checksums.iter().any(|c| !c.full_object));
+    !checksums.is_empty() && (!proof.keeps.contains(&Property::Checksum) || unsendable)
+}
+
+/// Whether the file lets an object lose its checksum, and the strategy keeps none.
+pub(crate) fn loses_checksum(rules: &Rules, facts: &Facts, strategy: Strategy) -> bool {
+    let accepted = rules.spec.options.accept_loss.contains(&Loss::Checksum) && strategy != Strategy::UpdateEncryption;
+    let kind = facts.shown.as_ref().and_then(|shown| kind_of(&shown.sse));
+    let proof = kind.and_then(|kind| proof(&rules.frozen, strategy, kind, facts.is_multipart()));
+    // Where nobody looked, what is there afterwards is as good.
+    let checksums = facts.shown.as_ref().and_then(|shown| shown.checksums.as_deref()).unwrap_or_default();
+    accepted && proof.is_some_and(|(proof, _)| drops(checksums, proof) || !proof.keeps.contains(&Property::Checksum))
 }
 
 /// Its ACL, where it has one that a new version would lose.

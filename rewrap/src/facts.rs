@@ -175,6 +175,12 @@ impl Facts {
             .unwrap_or(&self.etag)
     }
 
+    /// In how many parts it was uploaded, by its ETag; `None`: at once.
+    #[must_use]
+    pub fn parts(&self) -> Option<u32> {
+        self.etag.rsplit_once('-').filter(|_| self.is_multipart()).and_then(|(_, count)| count.parse().ok())
+    }
+
     /// Whether the ETag says that it was uploaded in parts.
     #[must_use]
     pub fn is_multipart(&self) -> bool {

@@ -36,6 +36,8 @@ pub struct Plan {
     pub(crate) wanted: Sse,
     /// The lock that the write gives: the object's own, as far as it still stands.
     pub(crate) lock: Lock,
+    /// Whether the checksum that it has may be lost, since the job file says so and the strategy keeps none.
+    pub(crate) loses_checksum: bool,
     pub(crate) needs_intent: bool,
     pub(crate) adds_version: bool,
     /// Whether this kind of source was never tried on a probe: the first such objects go one at a time.
@@ -53,7 +55,7 @@ impl Plan {
     /// A plan for what was just looked at; nothing was begun.
     pub(crate) fn new(facts: Facts, strategy: Strategy, wanted: Sse, why: String, now: Timestamp) -> Self {
         let lock = facts.shown.as_ref().map(|shown| shown.lock.standing(now)).unwrap_or_default();
-        let (needs_intent, adds_version, untried) = Default::default();
+        let (needs_intent, adds_version, untried, loses_checksum) = Default::default();
         let (looked, part_added) = (Instant::now(), Arc::default());
         Self {
             facts,
@@ -61,6 +63,7 @@ impl Plan {
             why,
             wanted,
             lock,
+            loses_checksum,
             needs_intent,
             adds_version,
             untried,

@@ -245,6 +245,8 @@ pub struct InPlace {
     pub source_mtime: Option<Timestamp>,
     /// `X-Minio-Source-Etag`.
     pub source_etag: Option<String>,
+    /// The version that a completed upload replaces; other calls name it in their place.
+    pub version: Option<String>,
 }
 
 /// Everything that a written object gets, the body apart.

@@ -130,8 +130,10 @@ impl Inner {
         let keeps_place = source_date.and(replaced.as_deref()).map(|version| version.seq);
         self.make_odd(&at.key, &mut content);
         let written = Written { etag: Some(content.etag.clone()), version: names_version.then(|| id.clone()) };
-        // MinIO shows only the end of a longer ETag that a write under SSE-KMS brings along: `….-2` is cut in front.
+        // MinIO shows only the end of a longer ETag that a write under SSE-KMS brings along: `….-2` is cut in front. That of
+        // an upload in parts is shown whole.
         if self.has_random_etag(&content.sse)
+            && !content.multipart
             && let Some(cut) = content.etag.len().checked_sub(32).filter(|_| source_date.is_some())
         {
             content.etag.drain(..cut);

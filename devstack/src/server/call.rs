@@ -194,7 +194,7 @@ impl Call {
             Some(text) => Some(text.parse().map_err(|_| self.invalid("X-Minio-Source-Mtime is no date"))?),
             None => None,
         };
-        Ok(InPlace { source_mtime, source_etag: self.etag("x-minio-source-etag") })
+        Ok(InPlace { source_mtime, source_etag: self.etag("x-minio-source-etag"), version: None })
     }
 
     /// The encryption that the request asks for.

@@ -1,5 +1,6 @@
 //! Typed fields -> [`JobSpec`]: which dialect it is, which values are good, what fits together.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::findings::{Findings, Places, child, item};
@@ -8,7 +9,9 @@ use super::values::{self, Bad};
 use super::yaml::{Encryption, Entry, FilterBlock, Flags, JobFile, NotifyBlock, OptionsBlock, RetryBlock};
 use super::{ParseOptions, endpoint};
 use crate::key::KeyName;
-use crate::spec::{BodyTransit, Dialect, Filter, JobSpec, KeyPattern, Notify, Options, Retry, SPEC_VERSION, Target};
+use crate::spec::{
+    BodyTransit, Dialect, Filter, JobSpec, KeyPattern, Loss, Notify, Options, Retry, SPEC_VERSION, Target,
+};
 
 /// Versions of the format that are read.
 const API_VERSIONS: [&str; 1] = ["v1"];
@@ -418,6 +421,13 @@ impl Check<'_> {
         }
     }
 
+    fn losses(&mut self, names: &[String]) -> BTreeSet<Loss> {
+        let named = names.iter().enumerate();
+        named
+            .filter_map(|(n, name)| self.value(&format!("options.acceptLoss[{n}]"), Some(name), values::loss))
+            .collect()
+    }
+
     fn options(&mut self, block: &OptionsBlock) -> Options {
         let default = Options::default();
         let transit = |text: &str| values::body_transit(text).map(Some);
@@ -439,6 +449,7 @@ impl Check<'_> {
             versions: self
                 .value("options.versions", block.versions.as_deref(), values::versions)
                 .unwrap_or(default.versions),
+            accept_loss: self.losses(block.accept_loss.as_deref().unwrap_or_default()),
         }
     }
 }

@@ -93,16 +93,16 @@ const OPTIONS: Known = &[
     ("rate", Shape::Text),
     ("maxAddedBytes", Shape::Text),
     ("versions", Shape::Text),
+    ("acceptLoss", Shape::List(&Shape::Text)),
 ];
 
 /// Documented names of `options` that are not built yet.
-const OPTIONS_TO_COME: [&str; 11] = [
+const OPTIONS_TO_COME: [&str; 10] = [
     "superseded",
     "checksums",
     "bucketKey",
     "reseal",
     "quiet",
-    "acceptLoss",
     "priority",
     "weight",
     "windows",

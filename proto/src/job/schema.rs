@@ -56,6 +56,7 @@ mod tests {
                 Shape::Nothing => assert!(allows(property, "null"), "{here}"),
                 Shape::Map(inner) => same(root, property, inner, &here),
                 Shape::List(Shape::Map(inner)) => same(root, &property["items"], inner, &here),
+                Shape::List(Shape::Text) => assert!(allows(&property["items"], "string"), "{here}"),
                 Shape::List(_) | Shape::Named(_) => unreachable!("no such list: {here}"),
             }
         }

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::tree::clip;
 use crate::key::KeyName;
-use crate::spec::{BodyTransit, VersionPolicy};
+use crate::spec::{BodyTransit, Loss, VersionPolicy};
 
 /// What is wrong with a value, and what to write instead.
 #[derive(Debug, PartialEq, Eq)]
@@ -159,6 +159,15 @@ pub(super) fn versions(text: &str) -> Result<VersionPolicy, Bad> {
         "all" => Ok(VersionPolicy::All),
         "current" => Ok(VersionPolicy::Current),
         _ => bad(format!("`{}` names no versions", clip(text)), "`all` or `current`"),
+    }
+}
+
+/// Something that an object may lose.
+pub(super) fn loss(text: &str) -> Result<Loss, Bad> {
+    match text {
+        "checksum" => Ok(Loss::Checksum),
+        "parts" => Ok(Loss::Parts),
+        _ => bad(format!("`{}` is nothing that an object may lose", clip(text)), "`checksum` or `parts`"),
     }
 }
 

@@ -220,6 +220,10 @@ pub(super) struct OptionsBlock {
     /// can do that in its place; else it is skipped and listed with its key.
     #[schemars(extend("enum" = ["all", "current"]))]
     pub(super) versions: Option<String>,
+    /// What objects may lose where nothing keeps it: `checksum`, `parts` (number and sizes of the parts it was uploaded in).
+    /// Without it such objects are skipped and listed.
+    #[schemars(extend("items" = {"type": "string", "enum": ["checksum", "parts"]}))]
+    pub(super) accept_loss: Option<Vec<String>>,
 }
 
 /// Why `serde_yaml` did not read a file.

@@ -8,7 +8,8 @@ use super::*;
 use crate::testing::{BUCKET, NEW, OLD, kms, rules, spec};
 
 const KINDS: [SourceKind; 3] = [SourceKind::Plaintext, SourceKind::SseS3, SourceKind::SseKms];
-const ALL: [Property; 4] = [Property::Metadata, Property::WebsiteRedirect, Property::Tags, Property::Checksum];
+const ALL: [Property; 5] =
+    [Property::Metadata, Property::WebsiteRedirect, Property::Tags, Property::Checksum, Property::Parts];
 
 /// Rules of a store where these strategies are proven on every kind of source.
 fn store(proven: &[(Strategy, bool, &[Property])]) -> Rules {
@@ -37,7 +38,8 @@ fn aws() -> Rules {
         (Strategy::UpdateEncryption, true, &[]),
         (Strategy::Copy, true, &[]),
         (Strategy::CopyMultipart, true, &[Property::Checksum]),
-        (Strategy::Rewrite, true, &[]),
+        (Strategy::Rewrite, true, &[Property::Parts]),
+        (Strategy::RewriteMultipart, true, &[Property::Checksum]),
     ])
 }
 
@@ -45,13 +47,15 @@ fn minio() -> Rules {
     store(&[
         (Strategy::Copy, false, &[]),
         (Strategy::CopyMultipart, true, &[Property::Checksum]),
-        (Strategy::Rewrite, true, &[]),
-        (Strategy::RewriteInPlace, true, &[]),
+        (Strategy::CopyMultipartInPlace, true, &[Property::Checksum]),
+        (Strategy::Rewrite, true, &[Property::Parts]),
+        (Strategy::RewriteInPlace, true, &[Property::Parts]),
+        (Strategy::RewriteMultipart, true, &[Property::Checksum]),
     ])
 }
 
 fn rgw() -> Rules {
-    store(&[(Strategy::Rewrite, true, &[])])
+    store(&[(Strategy::Rewrite, true, &[Property::Parts]), (Strategy::RewriteMultipart, true, &[Property::Checksum])])
 }
 
 fn object(size: u64) -> Facts {
@@ -61,6 +65,10 @@ fn object(size: u64) -> Facts {
     facts.listed = Some(facts.last_modified);
     facts.shown = Some(Shown { sse: kms(OLD), checksums: Some(Vec::new()), ..Shown::default() });
     facts
+}
+
+fn in_parts(size: u64) -> Facts {
+    Facts { etag: "0123-2".into(), ..object(size) }
 }
 
 fn with_checksum(size: u64, full_object: bool) -> Facts {
@@ -105,17 +113,30 @@ fn the_best_that_is_proven_is_taken() {
         (aws(), object(SMALL), SourceKind::SseKms, "update-encryption"),
         (aws(), object(HUGE), SourceKind::SseKms, "update-encryption"),
         (aws(), object(SMALL), SourceKind::Plaintext, "copy"),
-        (aws(), object(HUGE), SourceKind::Plaintext, "skipped(too-large)"),
+        (aws(), object(HUGE), SourceKind::Plaintext, "copy-multipart"),
         (minio(), object(SMALL), SourceKind::SseKms, "rewrite-in-place"),
         (not_in_place(minio()), object(SMALL), SourceKind::SseKms, "rewrite"),
-        (minio(), object(BIG), SourceKind::SseKms, "copy-multipart"),
+        (minio(), object(BIG), SourceKind::SseKms, "copy-multipart-in-place"),
+        (not_in_place(minio()), object(BIG), SourceKind::SseKms, "copy-multipart"),
+        (minio(), in_parts(SMALL), SourceKind::SseKms, "copy-multipart-in-place"),
+        (not_in_place(minio()), in_parts(SMALL), SourceKind::SseKms, "copy-multipart"),
         (minio(), with_checksum(BIG, true), SourceKind::SseKms, "skipped(body-transit)"),
         (any(minio()), with_checksum(BIG, true), SourceKind::SseKms, "rewrite-in-place"),
         (any(minio()), with_checksum(BIG, false), SourceKind::SseKms, "skipped(unguarded)"),
-        (minio(), object(HUGE), SourceKind::SseKms, "skipped(too-large)"),
+        (minio(), object(HUGE), SourceKind::SseKms, "copy-multipart-in-place"),
         (rgw(), object(SMALL), SourceKind::SseS3, "rewrite"),
         (rgw(), object(BIG), SourceKind::SseS3, "skipped(body-transit)"),
         (any(rgw()), object(BIG), SourceKind::SseS3, "rewrite"),
+        (any(rgw()), object(HUGE), SourceKind::SseS3, "rewrite-multipart"),
+        (any(rgw()), in_parts(SMALL), SourceKind::SseS3, "rewrite-multipart"),
+        (rgw(), in_parts(HUGE), SourceKind::SseS3, "skipped(body-transit)"),
+        (
+            store(&[(Strategy::Rewrite, true, &[Property::Parts])]),
+            in_parts(SMALL),
+            SourceKind::SseS3,
+            "skipped(keeps-not)",
+        ),
+        (store(&[(Strategy::Rewrite, true, &[])]), object(HUGE), SourceKind::SseS3, "skipped(too-large)"),
         (store(&[]), object(SMALL), SourceKind::SseS3, "skipped(no-strategy)"),
     ];
     for (rules, facts, kind, wanted) in rows {
@@ -221,9 +242,9 @@ fn the_reason_names_what_was_better_and_why_not() {
     let Choice::Use { why, .. } = choose(&minio(), &object(2 << 20), SourceKind::SseKms) else {
         panic!("nothing chosen")
     };
-    insta::assert_snapshot!(why, @"proven and guarded here; update-encryption: not proven on this store; copy: nothing guards it here; rewrite-in-place: its body is over bodyTransit; rewrite: its body is over bodyTransit");
+    insta::assert_snapshot!(why, @"proven and guarded here; update-encryption: not proven on this store; copy: nothing guards it here; rewrite-in-place: its body is over bodyTransit");
     let Choice::Skip { why, .. } = choose(&rgw(), &object(2 << 20), SourceKind::SseKms) else {
         panic!("something chosen")
     };
-    insta::assert_snapshot!(why, @"update-encryption: not proven on this store; copy: not proven on this store; rewrite-in-place: not proven on this store; rewrite: its body is over bodyTransit; copy-multipart: not proven on this store");
+    insta::assert_snapshot!(why, @"update-encryption: not proven on this store; copy: not proven on this store; rewrite-in-place: not proven on this store; copy-multipart-in-place: not proven on this store; rewrite: its body is over bodyTransit; copy-multipart: not proven on this store; rewrite-multipart: its body is over bodyTransit");
 }

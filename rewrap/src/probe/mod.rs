@@ -147,7 +147,7 @@ async fn prove(
     }
     if probe_facts.versioning != facts.versioning {
         frozen.notes.push("in place is not used: the probe bucket's versioning is another one".into());
-        frozen.proofs.retain(|p| p.strategy != Strategy::RewriteInPlace);
+        frozen.proofs.retain(|p| !p.strategy.is_in_place());
     }
     Ok(frozen)
 }
@@ -224,6 +224,8 @@ fn tried(spec: &JobSpec, frozen: &Frozen, sse: &Sse) -> Vec<Strategy> {
         (Strategy::CopyMultipart, true),
         (Strategy::Rewrite, true),
         (Strategy::RewriteInPlace, spec.options.in_place),
+        (Strategy::CopyMultipartInPlace, spec.options.in_place),
+        (Strategy::RewriteMultipart, true),
     ];
     all.into_iter().filter_map(|(strategy, try_it)| try_it.then_some(strategy)).collect()
 }

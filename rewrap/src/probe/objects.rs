@@ -18,7 +18,7 @@ use super::ProbeSettings;
 /// Bytes of the probe in one part.
 const SINGLE: usize = 1_000;
 /// Bytes of the second part.
-const SECOND_PART: usize = 1_000;
+pub(super) const SECOND_PART: usize = 1_000;
 
 /// The body of the version that covers a probe.
 const COVER: &[u8] = b"a newer version of a probe";

@@ -3,7 +3,6 @@
 
 use keyrotate_proto::capability::Frozen;
 use keyrotate_proto::estimate::Estimate;
-use keyrotate_proto::outcome::Strategy;
 use keyrotate_proto::spec::{BodyTransit, JobSpec};
 
 use super::Refusal;
@@ -12,7 +11,7 @@ use super::Refusal;
 #[must_use]
 pub fn only_rewrite(frozen: &Frozen, spec: &JobSpec) -> bool {
     let mut usable = frozen.proofs.iter().filter(|p| p.guarded || spec.options.allow_unguarded);
-    usable.all(|p| matches!(p.strategy, Strategy::Rewrite | Strategy::RewriteInPlace))
+    usable.all(|p| p.strategy.moves_bodies())
 }
 
 /// Notes how much lies in scope on such a store.

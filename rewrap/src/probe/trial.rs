@@ -6,9 +6,11 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use keyrotate_proto::capability::{Frozen, Proof, Property, SourceKind, Versioning};
 use keyrotate_proto::outcome::Strategy;
-use keyrotate_store::{Entry, ErrorKind, GetRequest, HeadRequest, Object, PartCopyRequest, Sse, StoreError, Upload};
+use keyrotate_store::{
+    Entry, ErrorKind, GetRequest, HeadRequest, Object, ObjectAt, PartCopyRequest, Sse, Store, StoreError, Upload,
+};
 
-use super::objects::{Form, Made, Yard};
+use super::objects::{Form, Made, SECOND_PART, Yard};
 use crate::facts::Facts;
 use crate::plan::Plan;
 use crate::readback::same_tags;
@@ -43,14 +45,14 @@ pub(super) async fn trial(
         }
     }
     let mut plan = plan(frozen, strategy, &made);
-    if strategy == Strategy::RewriteInPlace {
+    if strategy.is_in_place() {
         plan.facts.listed = plan.facts.listed.and_then(|date| date.checked_add(AHEAD).ok());
     }
     strategy::run(yard.store, frozen, &mut plan, None).await.map_err(why)?;
     let keeps = after(yard, &plan, &made, form.has_parts()).await?;
     let noncurrent = frozen.versioning == Versioning::Enabled
         && strategy.keeps_version()
-        && (strategy == Strategy::UpdateEncryption || !form.has_parts())
+        && (strategy == Strategy::UpdateEncryption || strategy == Strategy::RewriteInPlace && !form.has_parts())
         && Box::pin(noncurrent(yard, frozen, strategy, form, sse)).await?;
     Ok(Proof { strategy, source: kind, multipart: form.has_parts(), guarded, keeps, noncurrent })
 }
@@ -123,11 +125,15 @@ async fn refuses(yard: &Yard<'_>, frozen: &Frozen, strategy: Strategy, made: &Ma
         }
         Err(trouble) => return Err(why(trouble)),
     };
-    if strategy != Strategy::CopyMultipart || !refused {
+    if !strategy.uploads() || !refused {
         return Ok(refused);
     }
     // A part copied from another body than the one that was looked at must be refused too.
     let Some(open) = plan.upload else { return Ok(false) };
+    if strategy == Strategy::RewriteMultipart {
+        let request = GetRequest { if_match: Some(WRONG.into()), ..GetRequest::of(&made.at) };
+        return Ok(matches!(yard.store.get(request).await, Err(e) if e.kind == ErrorKind::Precondition));
+    }
     let upload = Upload { bucket: made.at.bucket.clone(), key: made.at.key.clone(), id: open.id };
     let request = PartCopyRequest {
         upload,
@@ -168,6 +174,9 @@ async fn after(yard: &Yard<'_>, plan: &Plan, made: &Made, parts: bool) -> Result
     let tags = store.tags(&current).await.map_err(text)?;
     let mut keeps = kept(made, &object);
     keeps.extend(same_tags(&tags, &made.tags).then_some(Property::Tags));
+    if parts && same_parts(store, made, &current).await.map_err(text)? {
+        keeps.insert(Property::Parts);
+    }
     match plan.strategy {
         Strategy::UpdateEncryption => {
             let untouched = object.etag == made.object.etag && object.size == made.object.size && same_version && alone;
@@ -175,15 +184,29 @@ async fn after(yard: &Yard<'_>, plan: &Plan, made: &Made, parts: bool) -> Result
                 return Err("it changed more than the key".into());
             }
         }
-        Strategy::RewriteInPlace => {
+        Strategy::RewriteInPlace | Strategy::CopyMultipartInPlace => {
             let date = entries.first().map(|e| e.last_modified.as_millisecond());
             if date != strategy::next_date(plan).map(|d| d.as_millisecond()) || !same_version || !alone {
                 return Err("the store does not keep the date or version that the write names".into());
             }
         }
-        Strategy::Copy | Strategy::CopyMultipart | Strategy::Rewrite => {}
+        Strategy::Copy | Strategy::CopyMultipart | Strategy::Rewrite | Strategy::RewriteMultipart => {}
     }
     Ok(keeps)
+}
+
+/// Whether the probe in parts still has those that it was uploaded in.
+async fn same_parts(store: &dyn Store, made: &Made, now: &ObjectAt) -> Result<bool, StoreError> {
+    let count = |etag: &str| etag.rsplit_once('-').map(|(_, count)| count.to_owned());
+    let first = store.head(HeadRequest { part: Some(1), ..HeadRequest::of(now) }).await;
+    Ok(match first {
+        Ok(first) => first.parts == Some(2) && first.size == made.object.size - SECOND_PART as u64,
+        // It has no parts any more, or the store shows none.
+        Err(error) if matches!(error.kind, ErrorKind::Refused | ErrorKind::NotFound | ErrorKind::NotImplemented) => {
+            false
+        }
+        Err(error) => return Err(error),
+    } && count(&made.entry.etag).is_some())
 }
 
 fn is_wanted(wanted: &Sse, shown: &Sse) -> bool {

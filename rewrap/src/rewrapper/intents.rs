@@ -1,7 +1,7 @@
 //! Taking over what a lost window had put down as intents.
 
 use keyrotate_proto::intent::{Intent, Made};
-use keyrotate_proto::outcome::{Evidence, Outcome, Strategy};
+use keyrotate_proto::outcome::{Evidence, Outcome};
 use keyrotate_proto::row::Row;
 use keyrotate_store::{HeadRequest, ObjectAt, Upload};
 
@@ -58,7 +58,7 @@ impl Rewrapper {
     /// Goes on with the window's upload, while the object is still the one that the upload was created from: an ETag
     /// alone does not say so of metadata and tags. Else nobody will ever complete it.
     async fn go_on(&self, plan: &mut Plan, intent: &Intent, id: &str) -> Result<bool, Halt> {
-        if plan.strategy != Strategy::CopyMultipart || plan.facts.guard() != intent.etag {
+        if !plan.strategy.uploads() || plan.strategy != intent.strategy || plan.facts.guard() != intent.etag {
             return Ok(false);
         }
         let new = match strategy::new_object(self.store.as_ref(), &self.rules.frozen, plan).await {

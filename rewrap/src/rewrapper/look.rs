@@ -1,6 +1,6 @@
 //! Looking: from a line of a listing, or a name, to an outcome or a plan.
 
-use keyrotate_proto::capability::{Proof, SourceKind, Versioning};
+use keyrotate_proto::capability::{Proof, Versioning};
 use keyrotate_proto::outcome::{FailReason, Outcome, SkipReason, Strategy};
 use keyrotate_proto::row::Row;
 use keyrotate_store::{Entry, ErrorKind, HeadRequest, ListFrom, ListRequest, ObjectAt, Sse, StoreError, know_newer};
@@ -71,7 +71,7 @@ impl Rewrapper {
     }
 
     async fn look_at_listed(&self, mut facts: Facts) -> Result<Look, Halt> {
-        let in_place = |proof: &Proof| proof.noncurrent && proof.strategy == Strategy::RewriteInPlace;
+        let in_place = |proof: &Proof| proof.noncurrent && proof.strategy.is_in_place();
         if !facts.latest && facts.newer.is_none() && self.rules.frozen.proofs.iter().any(in_place) {
             facts.newer = self.find(&facts.at).await?.and_then(|entry| entry.newer);
         }
@@ -211,23 +211,21 @@ impl Rewrapper {
             Versioning::Suspended => facts.at.version.as_deref() != Some("null"),
         };
         let adds_version = keeps && !strategy.keeps_version();
-        let needs_intent = unreadable || adds_version || !guarded || strategy == Strategy::CopyMultipart;
+        let needs_intent = unreadable || adds_version || !guarded || strategy.uploads();
         tracing::debug!(%strategy, %why, "chosen");
         let plan = Plan::new(facts, strategy, wanted, why, self.env.now());
         // No probe is ever locked: nobody could remove it.
         let untried = borrowed || plan.lock.is_locked();
-        Plan { needs_intent, adds_version, untried, ..plan }
+        let loses_checksum = crate::choose::loses_checksum(&self.rules, &plan.facts, strategy);
+        Plan { needs_intent, adds_version, untried, loses_checksum, ..plan }
     }
 
     /// Whether a name alone is not enough: which version is the newest, the date to the millisecond and an object's
     /// own context stand only in a listing.
     pub(super) fn wants_listing(&self) -> bool {
         let frozen = &self.rules.frozen;
-        let in_place =
-            |kind| [false, true].iter().any(|parts| frozen.proof(Strategy::RewriteInPlace, kind, *parts).is_some());
-        frozen.versioning.has_versions()
-            || frozen.listing_facts
-            || [SourceKind::Plaintext, SourceKind::SseS3, SourceKind::SseKms].into_iter().any(in_place)
+        let in_place = frozen.proofs.iter().any(|proof| proof.strategy.is_in_place());
+        frozen.versioning.has_versions() || frozen.listing_facts || in_place
     }
 
     /// The line of a listing about one object; about the newest version where none is named.

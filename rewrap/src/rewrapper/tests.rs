@@ -10,7 +10,7 @@ use keyrotate_proto::capability::{FrozenTarget, SourceKind, Versioning};
 use keyrotate_proto::key::KeyName;
 use keyrotate_proto::outcome::{Evidence, FailReason, Outcome, SkipReason, Strategy};
 use keyrotate_proto::row::{Row, Seal};
-use keyrotate_proto::spec::{BodyTransit, Dialect, Filter, JobSpec, Options, Target};
+use keyrotate_proto::spec::{BodyTransit, Dialect, Filter, JobSpec, Loss, Options, Target};
 use keyrotate_proto::state::{PauseReason, StopReason};
 use keyrotate_store::*;
 use proptest::prelude::*;
@@ -47,8 +47,8 @@ fn writing(strategy: Strategy) -> &'static str {
     match strategy {
         Strategy::UpdateEncryption => "UpdateObjectEncryption",
         Strategy::Copy => "CopyObject",
-        Strategy::CopyMultipart => "CompleteMultipartUpload",
-        Strategy::Rewrite | Strategy::RewriteInPlace => "PutObject",
+        _ if strategy.uploads() => "CompleteMultipartUpload",
+        _ => "PutObject",
     }
 }
 
@@ -90,7 +90,9 @@ async fn put_without_checksum(store: &StoreModel, sse: Sse, metadata: &[(&str, &
 #[tokio::test(start_paused = true)]
 async fn in_place_an_upload_in_parts_gets_an_etag_of_its_own() {
     let world = World::new(Mode::minio(), Versioning::Off).await;
-    let rewrapper = only(&world, Strategy::RewriteInPlace, any_size(spec())).await.unwrap();
+    let mut spec = any_size(spec());
+    spec.options.accept_loss.insert(Loss::Parts);
+    let rewrapper = only(&world, Strategy::RewriteInPlace, spec).await.unwrap();
     let at = ObjectAt::current(BUCKET, "k");
     let new = NewObject { checksum: None, ..new_object(kms(OLD), b"x") };
     let id = world.store.create_upload(&at, &new, &InPlace::default()).await.unwrap();
@@ -112,7 +114,7 @@ async fn every_strategy_keeps_everything_everywhere() {
     assert!(all.len() > 20, "only {} strategies are proven", all.len());
     for (world, rewrapper, strategy) in all {
         let name = name(&world, &rewrapper, strategy);
-        let keeps_checksum = strategy != Strategy::CopyMultipart;
+        let keeps_checksum = !strategy.uploads();
         for kind in KINDS {
             if rewrapper.rules().frozen.proof(strategy, kind, false).is_none() {
                 continue;
@@ -157,10 +159,9 @@ async fn every_strategy_keeps_everything_everywhere() {
                 entry.version.clone().or(now.version.clone()),
                 "{name} {key}"
             );
-            let adds = frozen.versioning == Versioning::Enabled
-                && !matches!(strategy, Strategy::UpdateEncryption | Strategy::RewriteInPlace);
+            let adds = frozen.versioning == Versioning::Enabled && !strategy.keeps_version();
             assert_eq!(row.version_after.is_some(), adds, "{name} {key}");
-            if matches!(strategy, Strategy::UpdateEncryption | Strategy::RewriteInPlace) {
+            if strategy.keeps_version() {
                 assert_eq!(now.last_modified, object.last_modified, "{name} {key}");
                 assert_eq!(now.version, object.version, "{name} {key}");
             }
@@ -177,7 +178,8 @@ fn most_calls(strategy: Strategy) -> u64 {
     match strategy {
         Strategy::UpdateEncryption | Strategy::Copy => 3,
         Strategy::Rewrite | Strategy::RewriteInPlace => 4,
-        Strategy::CopyMultipart => 5 + 1,
+        Strategy::CopyMultipart | Strategy::CopyMultipartInPlace => 5 + 1,
+        Strategy::RewriteMultipart => 6 + 1,
     }
 }
 

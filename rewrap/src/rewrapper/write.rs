@@ -49,7 +49,7 @@ impl Rewrapper {
     /// # Errors
     /// What says nothing about the object.
     pub async fn open(&self, plan: &mut Plan) -> Result<(), Halt> {
-        if plan.strategy != Strategy::CopyMultipart || plan.upload.is_some() {
+        if !plan.strategy.uploads() || plan.upload.is_some() {
             return Ok(());
         }
         self.may_write()?;
@@ -145,7 +145,7 @@ impl Rewrapper {
                 return self.give_up(plan, trouble).await;
             }
             plan.unanswered += 1;
-            if plan.strategy == Strategy::RewriteInPlace && plan.wanted == Sse::S3 {
+            if plan.strategy.is_in_place() && plan.wanted == Sse::S3 {
                 let detail = "a write of ours was not answered, and a second one would not refuse it";
                 return self.give_up(plan, Trouble::Changed(detail.into())).await;
             }
@@ -215,7 +215,7 @@ impl Rewrapper {
                 return Ok(Whose::Other(error.to_string()));
             }
         };
-        if plan.strategy == Strategy::RewriteInPlace {
+        if plan.strategy.is_in_place() {
             // The date to the millisecond tells ours from all others.
             let date = self.find(&plan.facts.at).await?.map(|e| e.last_modified);
             if date.is_some() && date == plan.facts.listed {
@@ -396,7 +396,10 @@ fn differs(plan: &Plan, seen: &Seen, mismatch: Mismatch) -> Attempt {
 
 /// A row `rotated`, which only a proof makes.
 pub(super) fn rotated(plan: &Plan, expected: &Expected, seen: &Seen, proof: &ReadBack) -> Row {
-    let mut row = written(plan, seen, proof.outcome(), String::new());
+    let lost =
+        plan.loses_checksum && plan.facts.shown.as_ref().is_some_and(|s| s.checksums.iter().flatten().count() > 0);
+    let detail = if lost { "its checksum was lost, as the file's `acceptLoss` allows" } else { "" };
+    let mut row = written(plan, seen, proof.outcome(), detail.into());
     // Listings show the ETag that the write answered, HEAD of a directory marker another one.
     if let Some(etag) = &expected.etag {
         row.etag.clone_from(etag);

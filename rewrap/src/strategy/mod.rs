@@ -1,7 +1,7 @@
 //! The ways to change one object's key, each sending everything that the object has, none of them deciding anything.
 
 mod copy;
-mod copy_multipart;
+mod multipart;
 mod rewrite;
 mod update_encryption;
 
@@ -13,8 +13,8 @@ use crate::facts::Facts;
 use crate::plan::Plan;
 use crate::readback::Expected;
 
-pub use copy_multipart::PART;
-pub(crate) use copy_multipart::{new_object, open};
+pub use multipart::PART;
+pub(crate) use multipart::{new_object, open};
 pub(crate) use rewrite::{Digest, next_date};
 
 /// Why a strategy did not get to its end.
@@ -54,7 +54,9 @@ pub(crate) async fn run(
     match plan.strategy {
         Strategy::UpdateEncryption => update_encryption::run(store, plan).await,
         Strategy::Copy => copy::run(store, plan, guard).await,
-        Strategy::CopyMultipart => copy_multipart::run(store, frozen, plan, guard).await,
+        Strategy::CopyMultipart | Strategy::CopyMultipartInPlace | Strategy::RewriteMultipart => {
+            multipart::run(store, frozen, plan, guard).await
+        }
         Strategy::Rewrite | Strategy::RewriteInPlace => rewrite::run(store, frozen, plan, guard).await,
     }
 }
@@ -66,7 +68,7 @@ pub(crate) fn expected_unanswered(plan: &Plan) -> Expected {
         Strategy::UpdateEncryption => Some(plan.facts.etag.clone()),
         _ => None,
     };
-    if plan.strategy == Strategy::RewriteInPlace {
+    if plan.strategy.is_in_place() {
         expected.date = next_date(plan);
         expected.version.clone_from(&plan.facts.at.version);
     }
@@ -84,7 +86,7 @@ fn expected(plan: &Plan) -> Expected {
         tags: None,
         tag_count: shown.tag_count,
         storage_class: facts.storage_class.clone(),
-        checksums: shown.checksums,
+        checksums: shown.checksums.filter(|_| !plan.loses_checksum),
         etag: None,
         version: None,
         date: None,
@@ -96,7 +98,7 @@ fn expected(plan: &Plan) -> Expected {
 pub(crate) fn reads_tags(frozen: &Frozen, plan: &Plan) -> bool {
     let resends = match plan.strategy {
         Strategy::UpdateEncryption | Strategy::Copy => false,
-        Strategy::CopyMultipart | Strategy::Rewrite | Strategy::RewriteInPlace => true,
+        _ => true,
     };
     resends && asks_tags(frozen, plan.facts.shown.as_ref().and_then(|shown| shown.tag_count))
 }

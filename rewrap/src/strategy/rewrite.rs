@@ -80,7 +80,8 @@ async fn read(store: &dyn Store, plan: &Plan) -> Result<(Object, Body, String), 
 
 /// Everything that the object had.
 fn resent(plan: &Plan, object: &Object, tags: Vec<(String, String)>) -> Result<NewObject, Trouble> {
-    if object.checksums.len() > 1 || object.checksums.iter().any(|c| !c.full_object) {
+    let sends = !plan.loses_checksum;
+    if sends && (object.checksums.len() > 1 || object.checksums.iter().any(|c| !c.full_object)) {
         return Err(Trouble::Changed("its checksum is one that a PUT can't send along".into()));
     }
     Ok(NewObject {
@@ -89,7 +90,7 @@ fn resent(plan: &Plan, object: &Object, tags: Vec<(String, String)>) -> Result<N
         tags,
         storage_class: object.storage_class.clone(),
         lock: plan.lock.clone(),
-        checksum: object.checksums.first().cloned(),
+        checksum: object.checksums.first().filter(|_| sends).cloned(),
     })
 }
 
@@ -121,7 +122,7 @@ fn place(frozen: &Frozen, plan: &Plan) -> Result<(keyrotate_store::ObjectAt, InP
     // An earlier write of ours would pass its condition for ever if the ETag stayed.
     let keeps_etag = frozen.versioning == Versioning::Off && whole && !plan.is_in_doubt();
     let source_etag = keeps_etag.then(|| facts.etag.clone());
-    Ok((at, InPlace { source_mtime: Some(date), source_etag }))
+    Ok((at, InPlace { source_mtime: Some(date), source_etag, version: None }))
 }
 
 /// The listed date + 1 ms: the stored one has more digits than any listing shows, and a date that is not strictly
@@ -134,7 +135,7 @@ pub(crate) fn next_date(plan: &Plan) -> Option<Timestamp> {
 
 /// Where the digest of a body that is still to pass will stand.
 #[derive(Clone, Default)]
-struct Later(Arc<Mutex<Option<Digest>>>);
+pub(super) struct Later(Arc<Mutex<Option<Digest>>>);
 
 impl Later {
     fn set(&self, digest: Digest) {
@@ -147,7 +148,7 @@ impl Later {
 }
 
 /// The body in memory where it is small, else streaming through a hash that counts.
-async fn hashed(body: Body) -> Result<(Body, Later), Trouble> {
+pub(super) async fn hashed(body: Body) -> Result<(Body, Later), Trouble> {
     let later = Later::default();
     let length = body.len();
     if length <= BUFFERED {

@@ -322,7 +322,7 @@ mod tests {
         assert_eq!(of_guard(&Guard::IfAbsent), Some(("if-none-match".into(), "*".into())));
         assert_eq!(of_guard(&Guard::None), None);
         let time = "2026-11-21T12:58:29.001Z".parse().unwrap();
-        let place = InPlace { source_mtime: Some(time), source_etag: Some("e".into()) };
+        let place = InPlace { source_mtime: Some(time), source_etag: Some("e".into()), version: None };
         let lines = of_place(&place);
         assert_eq!(lines[0], ("x-minio-source-mtime".into(), "2026-11-21T12:58:29.001Z".into()));
         assert_eq!(lines[1], ("x-minio-source-etag".into(), "e".into()));

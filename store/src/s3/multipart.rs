@@ -110,7 +110,10 @@ impl S3Store {
         let call = self.client.complete_multipart_upload().bucket(&upload.bucket).key(&upload.key);
         let call = call.upload_id(&upload.id).multipart_upload(parts);
         let (kept, body) = (Tap::new(), Tap::new());
-        let shape = Shape::of(lines).keep_headers(&kept).take_body(&body, "<CompleteMultipartUploadResult/>");
+        let shape = Shape::of(lines)
+            .query("versionId", place.version.as_deref())
+            .keep_headers(&kept)
+            .take_body(&body, "<CompleteMultipartUploadResult/>");
         let call = call.customize().interceptor(shape).send();
         let call = async { self.call(operation, self.timeouts.store_work, call).await.map(|_| ()) };
         let answer = self.read_body_within(operation, self.timeouts.store_work, &body, call).await?;

@@ -175,18 +175,15 @@ impl Work {
     /// Objects that are written by one strategy, and read back.
     fn add(&mut self, strategy: Strategy, objects: f64, bytes: f64, world: &World) {
         self.written += objects;
-        let by_listing = world.frozen.listing_facts && strategy != Strategy::CopyMultipart;
+        let by_listing = world.frozen.listing_facts && !strategy.uploads();
         match by_listing {
             true => self.pages += (objects / PAGE).ceil(),
             false => self.reads += objects,
         }
         #[expect(clippy::cast_precision_loss, reason = "an estimate")]
         let parts = objects.max(bytes / PART as f64);
-        self.writes += match strategy {
-            Strategy::CopyMultipart => 2.0 * objects + parts,
-            _ => objects,
-        };
-        if matches!(strategy, Strategy::Rewrite | Strategy::RewriteInPlace) {
+        self.writes += if strategy.uploads() { 2.0 * objects + parts } else { objects };
+        if strategy.moves_bodies() {
             self.reads += objects;
             self.transit += bytes;
         }
@@ -224,9 +221,6 @@ fn notes(found: &Found<'_>, target: Option<&FrozenTarget>) -> Vec<String> {
              `keyrotate doctor ALIAS/BUCKET` prove it"
                 .to_owned(),
         );
-    }
-    if found.facts.lock_enabled {
-        notes.push("object lock is on: locked objects are counted as skipped".to_owned());
     }
     // Where it was proven, objects with an ACL are asked about; MinIO has none.
     let guesses_at_acls = |world: &World| world.proven.is_none() && world.basis != Basis::InPlace;

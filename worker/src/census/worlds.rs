@@ -61,6 +61,7 @@ fn guess(basis: Basis, facts: &BucketFacts, target: FrozenTarget) -> Frozen {
                 (Strategy::Copy, true),
                 (Strategy::CopyMultipart, true),
                 (Strategy::Rewrite, true),
+                (Strategy::RewriteMultipart, true),
             ],
         ),
         Basis::InPlace => (
@@ -70,9 +71,13 @@ fn guess(basis: Basis, facts: &BucketFacts, target: FrozenTarget) -> Frozen {
                 (Strategy::CopyMultipart, true),
                 (Strategy::Rewrite, true),
                 (Strategy::RewriteInPlace, true),
+                (Strategy::CopyMultipartInPlace, true),
+                (Strategy::RewriteMultipart, true),
             ],
         ),
-        Basis::RewriteOnly | Basis::Proven => (&[Plaintext, SseS3, SseKms], &[(Strategy::Rewrite, true)]),
+        Basis::RewriteOnly | Basis::Proven => {
+            (&[Plaintext, SseS3, SseKms], &[(Strategy::Rewrite, true), (Strategy::RewriteMultipart, true)])
+        }
     };
     let mut proofs = Vec::new();
     for &source in kinds {
@@ -109,8 +114,10 @@ fn guess(basis: Basis, facts: &BucketFacts, target: FrozenTarget) -> Frozen {
 
 /// What a probe keeps under a strategy.
 fn kept(strategy: Strategy, multipart: bool) -> BTreeSet<Property> {
-    let through_us = matches!(strategy, Strategy::Rewrite | Strategy::RewriteInPlace);
-    let checksum = through_us || (strategy != Strategy::CopyMultipart && !multipart);
+    let puts = matches!(strategy, Strategy::Rewrite | Strategy::RewriteInPlace);
+    let checksum = puts || (!strategy.uploads() && !multipart);
+    let parts = multipart && (strategy.uploads() || strategy == Strategy::UpdateEncryption);
     let always = [Property::Metadata, Property::WebsiteRedirect, Property::Tags];
-    always.into_iter().chain(checksum.then_some(Property::Checksum)).collect()
+    let some = [(checksum, Property::Checksum), (parts, Property::Parts)];
+    always.into_iter().chain(some.into_iter().filter_map(|(kept, property)| kept.then_some(property))).collect()
 }

@@ -7,7 +7,7 @@ use super::*;
 /// A later date, as a rotation takes it from a listing.
 fn plus_ms(entry: &Entry) -> InPlace {
     let date = entry.last_modified.checked_add(SignedDuration::from_millis(1)).unwrap();
-    InPlace { source_mtime: Some(date), source_etag: None }
+    InPlace { source_mtime: Some(date), ..InPlace::default() }
 }
 
 async fn entry(w: &World, name: &str, version: &str) -> Entry {
@@ -62,13 +62,13 @@ async fn a_date_that_is_not_strictly_later_loses_the_object() {
     let w = world(Mode::minio(), BucketSettings::plain()).await;
     w.put("k", key("old"), "x").await;
     let listed = entry(&w, "k", "null").await;
-    let place = InPlace { source_mtime: Some(listed.last_modified), source_etag: None };
+    let place = InPlace { source_mtime: Some(listed.last_modified), ..InPlace::default() };
     w.try_put(at("k"), under(key("new")), if_match(&listed.etag), place, "x").await.unwrap();
     assert_eq!(kind(w.body(&at("k")).await), ErrorKind::NotFound);
     let safe = Mode { date_trap: false, ..Mode::minio() };
     let w = world(safe, BucketSettings::plain()).await;
     w.put("k", key("old"), "x").await;
-    let place = InPlace { source_mtime: Some(start()), source_etag: None };
+    let place = InPlace { source_mtime: Some(start()), ..InPlace::default() };
     w.try_put(at("k"), under(key("new")), Guard::None, place, "x").await.unwrap();
     assert_eq!(w.body(&at("k")).await.unwrap(), "x");
 }
