@@ -255,6 +255,8 @@ pub enum Strategy {
     RewriteInPlace,
     /// GET + UploadPart, part by part, with `If-Match` at complete.
     RewriteMultipart,
+    /// The same with MinIO's source date.
+    RewriteMultipartInPlace,
 }
 
 impl Strategy {
@@ -267,6 +269,7 @@ impl Strategy {
         Self::Rewrite,
         Self::RewriteInPlace,
         Self::RewriteMultipart,
+        Self::RewriteMultipartInPlace,
     ];
 
     /// The stable name.
@@ -280,6 +283,7 @@ impl Strategy {
             Self::Rewrite => "rewrite",
             Self::RewriteInPlace => "rewrite-in-place",
             Self::RewriteMultipart => "rewrite-multipart",
+            Self::RewriteMultipartInPlace => "rewrite-multipart-in-place",
         }
     }
 
@@ -292,19 +296,19 @@ impl Strategy {
     /// Whether it is MinIO's in-place form: a write of everything, which names the date that it keeps.
     #[must_use]
     pub fn is_in_place(self) -> bool {
-        matches!(self, Self::RewriteInPlace | Self::CopyMultipartInPlace)
+        matches!(self, Self::RewriteInPlace | Self::CopyMultipartInPlace | Self::RewriteMultipartInPlace)
     }
 
     /// Whether bodies pass through a worker.
     #[must_use]
     pub fn moves_bodies(self) -> bool {
-        matches!(self, Self::Rewrite | Self::RewriteInPlace | Self::RewriteMultipart)
+        !matches!(self, Self::UpdateEncryption | Self::Copy | Self::CopyMultipart | Self::CopyMultipartInPlace)
     }
 
     /// Whether it goes by a multipart upload.
     #[must_use]
     pub fn uploads(self) -> bool {
-        matches!(self, Self::CopyMultipart | Self::CopyMultipartInPlace | Self::RewriteMultipart)
+        !matches!(self, Self::UpdateEncryption | Self::Copy | Self::Rewrite | Self::RewriteInPlace)
     }
 
     /// The strategy of that name.

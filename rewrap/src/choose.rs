@@ -21,11 +21,12 @@ const CLOSE: SignedDuration = SignedDuration::from_millis(2);
 /// CopyObject, PutObject and a part's copy end here.
 const LARGEST: u64 = 5 << 30;
 
-const ORDER: [Strategy; 7] = [
+const ORDER: [Strategy; 8] = [
     Strategy::UpdateEncryption,
     Strategy::Copy,
     Strategy::RewriteInPlace,
     Strategy::CopyMultipartInPlace,
+    Strategy::RewriteMultipartInPlace,
     Strategy::Rewrite,
     Strategy::CopyMultipart,
     Strategy::RewriteMultipart,
@@ -315,7 +316,8 @@ fn loses(rules: &Rules, facts: &Facts, shown: &Shown, proof: &Proof) -> Result<O
 fn drops(checksums: &[Checksum], proof: &Proof) -> bool {
     // What a PUT can send along is one checksum of the whole body.
     let sends = matches!(proof.strategy, Strategy::Rewrite | Strategy::RewriteInPlace);
-    let unsendable = sends && (checksums.len() > 1 || checksums.iter().any(|c| !c.full_object));
+    let unsendable = checksums.len() > 1 && proof.strategy.moves_bodies()
+        || sends && checksums.iter().any(|checksum| !checksum.full_object);
     !checksums.is_empty() && (!proof.keeps.contains(&Property::Checksum) || unsendable)
 }
 

@@ -61,13 +61,13 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// UploadPartCopy.
     async fn upload_part_copy(&self, request: PartCopyRequest) -> Result<Part>;
 
-    /// UploadPart.
-    async fn upload_part(&self, upload: &Upload, number: u32, body: Body) -> Result<Part>;
+    /// UploadPart; with a checksum of that algorithm, where the upload was created with one.
+    async fn upload_part(&self, upload: &Upload, number: u32, body: Body, checksum: Option<&str>) -> Result<Part>;
 
     /// ListParts, all pages.
     async fn parts(&self, upload: &Upload) -> Result<Vec<Part>>;
 
-    /// CompleteMultipartUpload. It names no version: MinIO's in-place form of it is proven nowhere and not used.
+    /// CompleteMultipartUpload. In place (MinIO) `place` names date and version, and the guard is compared with the current one.
     async fn complete_upload(&self, upload: &Upload, parts: &[Part], guard: &Guard, place: &InPlace)
     -> Result<Written>;
 

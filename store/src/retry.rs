@@ -309,12 +309,12 @@ impl<S: Store> Store for Retrying<S> {
         self.run(Effect::Repeatable, || Some(self.inner.upload_part_copy(request.clone()))).await
     }
 
-    async fn upload_part(&self, upload: &Upload, number: u32, body: Body) -> Result<Part> {
+    async fn upload_part(&self, upload: &Upload, number: u32, body: Body, checksum: Option<&str>) -> Result<Part> {
         let mut next = Some(body);
         let call = || {
             let body = next.take()?;
             next = body.again();
-            Some(self.inner.upload_part(upload, number, body))
+            Some(self.inner.upload_part(upload, number, body, checksum))
         };
         self.run(Effect::Repeatable, call).await
     }

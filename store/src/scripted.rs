@@ -139,7 +139,7 @@ impl Store for Scripted {
     async fn upload_part_copy(&self, _: PartCopyRequest) -> Result<Part> {
         unreachable!()
     }
-    async fn upload_part(&self, _: &Upload, _: u32, _: Body) -> Result<Part> {
+    async fn upload_part(&self, _: &Upload, _: u32, _: Body, _: Option<&str>) -> Result<Part> {
         unreachable!()
     }
     async fn parts(&self, _: &Upload) -> Result<Vec<Part>> {

@@ -339,7 +339,7 @@ pub struct Upload {
 }
 
 /// One uploaded part.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Part {
     /// From 1.
     pub number: u32,
@@ -347,6 +347,8 @@ pub struct Part {
     pub etag: String,
     /// Bytes; 0 where the answer does not say.
     pub size: u64,
+    /// Its own checksum, where the upload keeps some.
+    pub checksum: Option<Checksum>,
 }
 
 /// Answer to a write.

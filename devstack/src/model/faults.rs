@@ -325,8 +325,8 @@ impl<S: Store> Store for Faulty<S> {
         self.around(of("UploadPartCopy", &upload), self.store.upload_part_copy(request)).await
     }
 
-    async fn upload_part(&self, upload: &Upload, number: u32, body: Body) -> Result<Part> {
-        self.around(of("UploadPart", upload), self.store.upload_part(upload, number, body)).await
+    async fn upload_part(&self, upload: &Upload, number: u32, body: Body, checksum: Option<&str>) -> Result<Part> {
+        self.around(of("UploadPart", upload), self.store.upload_part(upload, number, body, checksum)).await
     }
 
     async fn parts(&self, upload: &Upload) -> Result<Vec<Part>> {

@@ -296,7 +296,7 @@ impl Store for StoreModel {
         self.inner.copy_part(request).await
     }
 
-    async fn upload_part(&self, upload: &Upload, number: u32, body: Body) -> Result<Part> {
+    async fn upload_part(&self, upload: &Upload, number: u32, body: Body, _: Option<&str>) -> Result<Part> {
         self.inner.upload_part(upload, number, body).await
     }
 

@@ -71,6 +71,7 @@ impl Inner {
             number: *number,
             etag: part.etag.clone(),
             size: part.segment.size,
+            checksum: checksum_of(&open, part),
         };
         Ok(open.parts.iter().map(part).collect())
     }
@@ -155,8 +156,9 @@ impl Inner {
         if !core.state.uploads.contains_key(&upload.id) {
             return Err(errors::no_such_upload(op));
         }
+        let checksum = checksum_of(open, &part);
         core.commit(op, vec![Change::Part { upload: upload.id.clone(), number, part }])?;
-        Ok(Part { number, etag, size })
+        Ok(Part { number, etag, size, checksum })
     }
 
     fn open_upload(&self, op: &'static str, upload: &Upload) -> Result<OpenUpload> {
@@ -211,6 +213,12 @@ impl Inner {
         }
         Ok(Some(checksum::of_whole(&asked.algorithm, &hasher.finish())))
     }
+}
+
+/// A part's own checksum, where the upload was created with one.
+fn checksum_of(open: &OpenUpload, part: &OpenPart) -> Option<Checksum> {
+    let algorithm = open.content.checksums.first()?.algorithm.clone();
+    Some(checksum::of_whole(&algorithm, part.checksum.as_ref()?))
 }
 
 fn is_of(open: &OpenUpload, upload: &Upload) -> bool {

@@ -41,7 +41,7 @@ fn part_number(call: &Call) -> Result<u32> {
 pub(super) async fn put_part(store: &dyn Store, call: &mut Call) -> Answer {
     let (upload, number) = (upload(call), part_number(call)?);
     let (body, checksum) = call.take_body().await?;
-    let part = store.upload_part(&upload, number, body).await?;
+    let part = store.upload_part(&upload, number, body, None).await?;
     let mut reply = empty(StatusCode::OK);
     set(reply.headers_mut(), "etag", quoted(&part.etag));
     set_checksum(reply.headers_mut(), checksum.as_ref());
@@ -100,6 +100,9 @@ pub(super) async fn parts(store: &dyn Store, call: &Call) -> Answer {
                 xml.text("PartNumber", part.number.to_string());
                 xml.text("ETag", quoted(&part.etag));
                 xml.text("Size", part.size.to_string());
+                if let Some(checksum) = &part.checksum {
+                    xml.text(&format!("Checksum{}", checksum.algorithm), &checksum.value);
+                }
             });
         }
     })))
@@ -126,7 +129,7 @@ pub(super) async fn complete(store: &dyn Store, call: &mut Call) -> Answer {
     let part = |part: CompletedPart| Part {
         number: part.number,
         etag: part.etag.trim().trim_matches('"').to_owned(),
-        size: 0,
+        ..Part::default()
     };
     let parts: Vec<Part> = asked.parts.into_iter().map(part).collect();
     let done = store.complete_upload(&upload(call), &parts, &call.guard()?, &call.place()?).await?;

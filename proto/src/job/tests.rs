@@ -424,7 +424,9 @@ impl Doc {
             Self::List(items) => {
                 for item in items {
                     *out += &format!("\n{}-", " ".repeat(indent));
-                    item.write(out, indent + 2, false);
+                    // A tab right behind the dash is taken by one reader only.
+                    let tabbed = matches!(item, Self::Scalar(text, _) if text.starts_with('\t'));
+                    item.write(out, indent + 2, tabbed);
                 }
             }
         }
@@ -444,7 +446,8 @@ fn quote_name(name: &str) -> String {
 fn write_scalar(out: &mut String, text: &str, style: u8, indent: usize, flow: bool) {
     let pad = " ".repeat(indent);
     // In `{…}` and `[…]` YAML 1.1 and 1.2 differ about these; see the test below for what becomes of them.
-    let style = if flow && text.trim_start().starts_with(['?', ':']) { 2 } else { style };
+    let differs = text.trim_start().starts_with(['?', ':']) || text.starts_with('\t');
+    let style = if flow && differs { 2 } else { style };
     *out += &match style {
         1 => format!(" '{}'", text.replace('\'', "''").replace('\n', "\n\n")),
         2 => format!(" {}", serde_json::to_string(text).unwrap()),

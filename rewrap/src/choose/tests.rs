@@ -50,6 +50,7 @@ fn minio() -> Rules {
         (Strategy::CopyMultipartInPlace, true, &[Property::Checksum]),
         (Strategy::Rewrite, true, &[Property::Parts]),
         (Strategy::RewriteInPlace, true, &[Property::Parts]),
+        (Strategy::RewriteMultipartInPlace, true, &[]),
         (Strategy::RewriteMultipart, true, &[Property::Checksum]),
     ])
 }
@@ -122,7 +123,8 @@ fn the_best_that_is_proven_is_taken() {
         (not_in_place(minio()), in_parts(SMALL), SourceKind::SseKms, "copy-multipart"),
         (minio(), with_checksum(BIG, true), SourceKind::SseKms, "skipped(body-transit)"),
         (any(minio()), with_checksum(BIG, true), SourceKind::SseKms, "rewrite-in-place"),
-        (any(minio()), with_checksum(BIG, false), SourceKind::SseKms, "skipped(unguarded)"),
+        (any(minio()), with_checksum(BIG, false), SourceKind::SseKms, "rewrite-multipart-in-place"),
+        (minio(), with_checksum(BIG, false), SourceKind::SseKms, "skipped(body-transit)"),
         (minio(), object(HUGE), SourceKind::SseKms, "copy-multipart-in-place"),
         (rgw(), object(SMALL), SourceKind::SseS3, "rewrite"),
         (rgw(), object(BIG), SourceKind::SseS3, "skipped(body-transit)"),
@@ -246,5 +248,5 @@ fn the_reason_names_what_was_better_and_why_not() {
     let Choice::Skip { why, .. } = choose(&rgw(), &object(2 << 20), SourceKind::SseKms) else {
         panic!("something chosen")
     };
-    insta::assert_snapshot!(why, @"update-encryption: not proven on this store; copy: not proven on this store; rewrite-in-place: not proven on this store; copy-multipart-in-place: not proven on this store; rewrite: its body is over bodyTransit; copy-multipart: not proven on this store; rewrite-multipart: its body is over bodyTransit");
+    insta::assert_snapshot!(why, @"update-encryption: not proven on this store; copy: not proven on this store; rewrite-in-place: not proven on this store; copy-multipart-in-place: not proven on this store; rewrite-multipart-in-place: not proven on this store; rewrite: its body is over bodyTransit; copy-multipart: not proven on this store; rewrite-multipart: its body is over bodyTransit");
 }

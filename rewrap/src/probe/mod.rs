@@ -225,6 +225,7 @@ fn tried(spec: &JobSpec, frozen: &Frozen, sse: &Sse) -> Vec<Strategy> {
         (Strategy::Rewrite, true),
         (Strategy::RewriteInPlace, spec.options.in_place),
         (Strategy::CopyMultipartInPlace, spec.options.in_place),
+        (Strategy::RewriteMultipartInPlace, spec.options.in_place),
         (Strategy::RewriteMultipart, true),
     ];
     all.into_iter().filter_map(|(strategy, try_it)| try_it.then_some(strategy)).collect()

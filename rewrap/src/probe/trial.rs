@@ -106,7 +106,12 @@ fn plan(frozen: &Frozen, strategy: Strategy, made: &Made) -> Plan {
     facts.add(&made.object);
     let wanted = wanted(&frozen.target, &facts);
     let now = made.object.last_modified;
-    Plan::new(facts, strategy, wanted, "a probe".into(), now)
+    let plan = Plan::new(facts, strategy, wanted, "a probe".into(), now);
+    // Whether it is lost is what the trial shows, of a strategy that can't send it along, too.
+    let in_parts = plan.facts.is_multipart();
+    let loses_checksum =
+        strategy != Strategy::UpdateEncryption && (in_parts != (strategy.uploads() && strategy.moves_bodies()));
+    Plan { loses_checksum, ..plan }
 }
 
 /// Whether the strategy with a wrong ETag is refused and leaves the object as it was.
@@ -130,7 +135,7 @@ async fn refuses(yard: &Yard<'_>, frozen: &Frozen, strategy: Strategy, made: &Ma
     }
     // A part copied from another body than the one that was looked at must be refused too.
     let Some(open) = plan.upload else { return Ok(false) };
-    if strategy == Strategy::RewriteMultipart {
+    if strategy.moves_bodies() {
         let request = GetRequest { if_match: Some(WRONG.into()), ..GetRequest::of(&made.at) };
         return Ok(matches!(yard.store.get(request).await, Err(e) if e.kind == ErrorKind::Precondition));
     }
@@ -184,13 +189,13 @@ async fn after(yard: &Yard<'_>, plan: &Plan, made: &Made, parts: bool) -> Result
                 return Err("it changed more than the key".into());
             }
         }
-        Strategy::RewriteInPlace | Strategy::CopyMultipartInPlace => {
+        _ if plan.strategy.is_in_place() => {
             let date = entries.first().map(|e| e.last_modified.as_millisecond());
             if date != strategy::next_date(plan).map(|d| d.as_millisecond()) || !same_version || !alone {
                 return Err("the store does not keep the date or version that the write names".into());
             }
         }
-        Strategy::Copy | Strategy::CopyMultipart | Strategy::Rewrite | Strategy::RewriteMultipart => {}
+        _ => {}
     }
     Ok(keeps)
 }

@@ -97,7 +97,7 @@ async fn in_place_an_upload_in_parts_gets_an_etag_of_its_own() {
     let new = NewObject { checksum: None, ..new_object(kms(OLD), b"x") };
     let id = world.store.create_upload(&at, &new, &InPlace::default()).await.unwrap();
     let upload = Upload { bucket: BUCKET.into(), key: "k".into(), id };
-    let parts = [world.store.upload_part(&upload, 1, Body::Bytes(Bytes::from_static(b"x"))).await.unwrap()];
+    let parts = [world.store.upload_part(&upload, 1, Body::Bytes(Bytes::from_static(b"x")), None).await.unwrap()];
     world.store.complete_upload(&upload, &parts, &Guard::None, &InPlace::default()).await.unwrap();
     let before = world.get("k").await.0;
     assert!(before.etag.ends_with("-1"), "{}", before.etag);
@@ -179,7 +179,7 @@ fn most_calls(strategy: Strategy) -> u64 {
         Strategy::UpdateEncryption | Strategy::Copy => 3,
         Strategy::Rewrite | Strategy::RewriteInPlace => 4,
         Strategy::CopyMultipart | Strategy::CopyMultipartInPlace => 5 + 1,
-        Strategy::RewriteMultipart => 6 + 1,
+        Strategy::RewriteMultipart | Strategy::RewriteMultipartInPlace => 6 + 1,
     }
 }
 
@@ -531,7 +531,7 @@ async fn random_job(mode: Mode, versioning: Versioning, things: Vec<Thing>) {
             new.checksum = None;
             let id = world.store.create_upload(&at, &new, &InPlace::default()).await.unwrap();
             let upload = Upload { bucket: at.bucket.clone(), key: at.key.clone(), id };
-            let part = world.store.upload_part(&upload, 1, Body::Bytes(body)).await.unwrap();
+            let part = world.store.upload_part(&upload, 1, Body::Bytes(body), None).await.unwrap();
             world.store.complete_upload(&upload, &[part], &Guard::None, &InPlace::default()).await.unwrap();
         } else {
             let request = PutRequest { at, new, guard: Guard::None, place: InPlace::default() };

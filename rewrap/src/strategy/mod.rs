@@ -54,10 +54,8 @@ pub(crate) async fn run(
     match plan.strategy {
         Strategy::UpdateEncryption => update_encryption::run(store, plan).await,
         Strategy::Copy => copy::run(store, plan, guard).await,
-        Strategy::CopyMultipart | Strategy::CopyMultipartInPlace | Strategy::RewriteMultipart => {
-            multipart::run(store, frozen, plan, guard).await
-        }
-        Strategy::Rewrite | Strategy::RewriteInPlace => rewrite::run(store, frozen, plan, guard).await,
+        _ if plan.strategy.uploads() => multipart::run(store, frozen, plan, guard).await,
+        _ => rewrite::run(store, frozen, plan, guard).await,
     }
 }
 
@@ -96,10 +94,7 @@ fn expected(plan: &Plan) -> Expected {
 
 /// Whether the plan's strategy asks for the object's tags, to send them along.
 pub(crate) fn reads_tags(frozen: &Frozen, plan: &Plan) -> bool {
-    let resends = match plan.strategy {
-        Strategy::UpdateEncryption | Strategy::Copy => false,
-        _ => true,
-    };
+    let resends = !matches!(plan.strategy, Strategy::UpdateEncryption | Strategy::Copy);
     resends && asks_tags(frozen, plan.facts.shown.as_ref().and_then(|shown| shown.tag_count))
 }
 

@@ -8,7 +8,6 @@
 use std::time::Duration;
 
 use keyrotate_proto::capability::{Frozen, Versioning};
-use keyrotate_proto::outcome::Strategy;
 use keyrotate_store::{
     ErrorKind, GetRequest, Guard, HeadRequest, InPlace, NewObject, ObjectAt, Part, PartCopyRequest, Store, Upload,
 };
@@ -46,13 +45,16 @@ pub(crate) async fn new_object(store: &dyn Store, frozen: &Frozen, plan: &mut Pl
         true => store.tags(&plan.facts.at).await.map_err(Trouble::reading)?,
         false => Vec::new(),
     };
+    // Parts that are copied bring none along, and a PUT's checksum is another than that of an upload in parts.
+    let sends = plan.strategy.moves_bodies() && plan.facts.is_multipart() && !plan.loses_checksum;
+    let checksum = shown.checksums.and_then(|checksums| checksums.into_iter().next()).filter(|_| sends);
     Ok(NewObject {
         sse: plan.wanted.clone(),
         headers: shown.headers,
         tags,
         storage_class: plan.facts.storage_class.clone(),
         lock: plan.lock.clone(),
-        checksum: None,
+        checksum,
     })
 }
 
@@ -90,7 +92,8 @@ pub(super) async fn run(
     let layout = layout(store, plan).await?;
     let (open, mut parts) = opened(store, frozen, plan).await?;
     let upload = upload(plan, open.id);
-    fill(store, plan, &upload, &layout, &mut parts).await?;
+    let checksum = open.new.checksum.as_ref().map(|checksum| checksum.algorithm.as_str());
+    fill(store, plan, &upload, &layout, checksum, &mut parts).await?;
     if plan.looked.elapsed() > A_WHILE {
         still_the_same(store, frozen, plan, &open.new).await?;
     }
@@ -163,6 +166,7 @@ async fn fill(
     plan: &Plan,
     upload: &Upload,
     layout: &[(u64, u64)],
+    checksum: Option<&str>,
     parts: &mut Vec<Part>,
 ) -> Result<(), Trouble> {
     parts.retain(|part| usize::try_from(part.number).is_ok_and(|n| n >= 1 && n <= layout.len()));
@@ -173,9 +177,9 @@ async fn fill(
         }
         parts.retain(|part| part.number != number);
         let range = (layout.len() > 1).then_some((from, to));
-        let part = match plan.strategy {
-            Strategy::RewriteMultipart => through_us(store, plan, upload, number, range).await?,
-            _ => copied(store, plan, upload, number, range).await?,
+        let part = match plan.strategy.moves_bodies() {
+            true => through_us(store, plan, upload, (number, range), checksum).await?,
+            false => copied(store, plan, upload, number, range).await?,
         };
         parts.push(part);
         if plan.upload.as_ref().is_some_and(|upload| upload.recorded) {
@@ -207,8 +211,8 @@ async fn through_us(
     store: &dyn Store,
     plan: &Plan,
     upload: &Upload,
-    number: u32,
-    range: Option<(u64, u64)>,
+    (number, range): (u32, Option<(u64, u64)>),
+    checksum: Option<&str>,
 ) -> Result<Part, Trouble> {
     let request = GetRequest { if_match: Some(plan.facts.guard().to_owned()), range, ..GetRequest::of(&plan.facts.at) };
     let (object, body) = store.get(request).await.map_err(Trouble::reading)?;
@@ -220,7 +224,7 @@ async fn through_us(
     if body.len() != wanted {
         return Err(Trouble::Changed("a part of its body has another length than was asked for".into()));
     }
-    store.upload_part(upload, number, body).await.map_err(Trouble::Writing)
+    store.upload_part(upload, number, body, checksum).await.map_err(Trouble::Writing)
 }
 
 /// Where copying took a while, the source is looked at once more: the guard sees a body, and neither metadata nor tags

@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 
 use aws_sdk_s3::primitives::{ByteStream, SdkBody};
 use bytes::Bytes;
-use futures::stream::{self, Stream};
+use futures::stream::{self, Stream, StreamExt as _};
 use http_body::{Frame, SizeHint};
 
 use super::errors::from_body;
@@ -17,6 +17,8 @@ pub(super) fn to_sdk(operation: &'static str, body: Body) -> ByteStream {
     match body {
         Body::Bytes(bytes) => ByteStream::from(bytes),
         Body::Stream { length, stream } => {
+            // Whoever adds a checksum behind it asks once more after its end.
+            let stream = Box::pin(stream.fuse());
             ByteStream::new(SdkBody::from_body_1_x(Sized { operation, left: length, stream }))
         }
     }
@@ -103,6 +105,14 @@ mod tests {
         assert_eq!(through(0, &[]).await.unwrap(), "");
         assert_eq!(through(7, &["ab", "cdef"]).await.unwrap_err().kind, ErrorKind::Cut);
         assert_eq!(through(3, &["ab", "cdef"]).await.unwrap_err().kind, ErrorKind::Cut);
+    }
+
+    #[tokio::test]
+    async fn a_body_that_has_ended_can_be_asked_again() {
+        let once = stream::unfold(true, |first| async move { first.then(|| (Ok(Bytes::from_static(b"ab")), false)) });
+        let mut sent = to_sdk("UploadPart", Body::Stream { length: 2, stream: Box::pin(once) });
+        assert!(sent.next().await.is_some());
+        assert!(sent.next().await.is_none() && sent.next().await.is_none());
     }
 
     #[tokio::test]

@@ -239,8 +239,8 @@ impl Store for S3Store {
         self.copy_part(request).await
     }
 
-    async fn upload_part(&self, upload: &Upload, number: u32, body: Body) -> Result<Part> {
-        self.send_part(upload, number, body).await
+    async fn upload_part(&self, upload: &Upload, number: u32, body: Body, checksum: Option<&str>) -> Result<Part> {
+        self.send_part(upload, number, body, checksum).await
     }
 
     async fn parts(&self, upload: &Upload) -> Result<Vec<Part>> {

@@ -1,12 +1,14 @@
 //! Multipart uploads.
 
+use aws_sdk_s3::config::{Builder, RequestChecksumCalculation};
 use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart, EncodingType};
 
 use super::call::{Shape, Tap};
 use super::encode::{bare_etag, copy_source, form_decoded, quoted};
 use super::{S3Store, body, headers, range, xml};
 use crate::{
-    Body, ErrorKind, Guard, InPlace, NewObject, ObjectAt, Part, PartCopyRequest, Result, StoreError, Upload, Written,
+    Body, Checksum, ErrorKind, Guard, InPlace, NewObject, ObjectAt, Part, PartCopyRequest, Result, StoreError, Upload,
+    Written,
 };
 
 impl S3Store {
@@ -39,18 +41,39 @@ impl S3Store {
         let answer = self.call(operation, self.timeouts.store_work, call).await?;
         let etag = answer.copy_part_result.and_then(|result| result.e_tag);
         let etag = etag.as_deref().map(bare_etag).ok_or_else(|| nonsense(operation, "no ETag"))?;
-        Ok(Part { number, etag, size: bytes.map_or(0, |(from, to)| to - from) })
+        Ok(Part { number, etag, size: bytes.map_or(0, |(from, to)| to - from), checksum: None })
     }
 
-    pub(super) async fn send_part(&self, upload: &Upload, number: u32, body: Body) -> Result<Part> {
+    pub(super) async fn send_part(
+        &self,
+        upload: &Upload,
+        number: u32,
+        body: Body,
+        checksum: Option<&str>,
+    ) -> Result<Part> {
         let operation = "UploadPart";
         let size = body.len();
         let call = self.client.upload_part().bucket(&upload.bucket).key(&upload.key).upload_id(&upload.id);
         let call = call.part_number(part_number(number)).content_length(size.try_into().unwrap_or(i64::MAX));
-        let call = call.body(body::to_sdk(operation, body)).send();
-        let answer = self.call(operation, self.timeouts.sending(size), call).await?;
+        let call = call.set_checksum_algorithm(checksum.map(ChecksumAlgorithm::from));
+        let call = call.body(body::to_sdk(operation, body)).customize();
+        // Elsewhere the client makes no checksums of its own; it would not make one that is only named, either.
+        let calculates = Builder::new().request_checksum_calculation(RequestChecksumCalculation::WhenSupported);
+        let call = if checksum.is_some() { call.config_override(calculates) } else { call };
+        let answer = self.call(operation, self.timeouts.sending(size), call.send()).await?;
         let etag = answer.e_tag.as_deref().map(bare_etag).ok_or_else(|| nonsense(operation, "no ETag"))?;
-        Ok(Part { number, etag, size })
+        let checksum = checksum.and_then(|algorithm| {
+            let value = match algorithm {
+                "CRC32" => answer.checksum_crc32,
+                "CRC32C" => answer.checksum_crc32_c,
+                "CRC64NVME" => answer.checksum_crc64_nvme,
+                "SHA1" => answer.checksum_sha1,
+                "SHA256" => answer.checksum_sha256,
+                _ => None,
+            };
+            Some(Checksum { algorithm: algorithm.to_owned(), value: value?, full_object: true })
+        });
+        Ok(Part { number, etag, size, checksum })
     }
 
     pub(super) async fn list_parts(&self, upload: &Upload) -> Result<Vec<Part>> {
@@ -65,7 +88,7 @@ impl S3Store {
             let call = async { self.call(operation, self.timeouts.call, call).await.map(|_| ()) };
             let answer = xml::fields(operation, &self.read_body(operation, &body, call).await?)?;
             let before = parts.len();
-            let mut part = Part { number: 0, etag: String::new(), size: 0 };
+            let mut part = Part::default();
             let mut truncated = false;
             for (name, text) in answer {
                 match name.as_str() {
@@ -77,11 +100,14 @@ impl S3Store {
                     "Part" if part.number == 0 || part.etag.is_empty() => {
                         return Err(nonsense(operation, "a part without number or ETag"));
                     }
-                    "Part" => {
-                        parts.push(std::mem::replace(&mut part, Part { number: 0, etag: String::new(), size: 0 }))
-                    }
+                    "Part" => parts.push(std::mem::take(&mut part)),
                     "IsTruncated" => truncated = text == "true",
-                    _ => {}
+                    name => {
+                        if let Some(algorithm) = name.strip_prefix("Part/Checksum").filter(|_| !text.is_empty()) {
+                            let algorithm = algorithm.to_owned();
+                            part.checksum = Some(Checksum { algorithm, value: text, full_object: true });
+                        }
+                    }
                 }
             }
             if !truncated {
@@ -102,7 +128,19 @@ impl S3Store {
     ) -> Result<Written> {
         let operation = "CompleteMultipartUpload";
         let part = |part: &Part| {
-            CompletedPart::builder().part_number(part_number(part.number)).e_tag(quoted(&part.etag)).build()
+            let done = CompletedPart::builder().part_number(part_number(part.number)).e_tag(quoted(&part.etag));
+            match &part.checksum {
+                Some(Checksum { algorithm, value, .. }) => match algorithm.as_str() {
+                    "CRC32" => done.checksum_crc32(value),
+                    "CRC32C" => done.checksum_crc32_c(value),
+                    "CRC64NVME" => done.checksum_crc64_nvme(value),
+                    "SHA1" => done.checksum_sha1(value),
+                    "SHA256" => done.checksum_sha256(value),
+                    _ => done,
+                },
+                None => done,
+            }
+            .build()
         };
         let parts = CompletedMultipartUpload::builder().set_parts(Some(parts.iter().map(part).collect())).build();
         let mut lines = headers::of_place(place);

@@ -186,9 +186,9 @@ impl<S: Store> Store for Counting<S> {
         self.inner.upload_part_copy(request).await
     }
 
-    async fn upload_part(&self, upload: &Upload, number: u32, body: Body) -> Result<Part> {
+    async fn upload_part(&self, upload: &Upload, number: u32, body: Body, checksum: Option<&str>) -> Result<Part> {
         self.calls.add(Operation::UploadPart);
-        self.inner.upload_part(upload, number, body).await
+        self.inner.upload_part(upload, number, body, checksum).await
     }
 
     async fn parts(&self, upload: &Upload) -> Result<Vec<Part>> {

@@ -195,8 +195,8 @@ impl<S: Store> Store for Fenced<S> {
         write("UploadPartCopy", self.0.upload_part_copy(request)).await
     }
 
-    async fn upload_part(&self, upload: &Upload, number: u32, body: Body) -> Result<Part> {
-        write("UploadPart", self.0.upload_part(upload, number, body)).await
+    async fn upload_part(&self, upload: &Upload, number: u32, body: Body, checksum: Option<&str>) -> Result<Part> {
+        write("UploadPart", self.0.upload_part(upload, number, body, checksum)).await
     }
 
     async fn parts(&self, upload: &Upload) -> Result<Vec<Part>> {

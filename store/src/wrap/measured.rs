@@ -119,8 +119,8 @@ impl<S: Store> Store for Measured<S> {
         self.measure(Operation::UploadPartCopy, self.inner.upload_part_copy(request)).await
     }
 
-    async fn upload_part(&self, upload: &Upload, number: u32, body: Body) -> Result<Part> {
-        self.measure(Operation::UploadPart, self.inner.upload_part(upload, number, body)).await
+    async fn upload_part(&self, upload: &Upload, number: u32, body: Body, checksum: Option<&str>) -> Result<Part> {
+        self.measure(Operation::UploadPart, self.inner.upload_part(upload, number, body, checksum)).await
     }
 
     async fn parts(&self, upload: &Upload) -> Result<Vec<Part>> {

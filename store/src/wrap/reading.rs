@@ -72,7 +72,7 @@ impl Store for Reading {
         refused("UploadPartCopy")
     }
 
-    async fn upload_part(&self, _: &Upload, _: u32, _: Body) -> Result<Part> {
+    async fn upload_part(&self, _: &Upload, _: u32, _: Body, _: Option<&str>) -> Result<Part> {
         refused("UploadPart")
     }
 

@@ -72,6 +72,7 @@ fn guess(basis: Basis, facts: &BucketFacts, target: FrozenTarget) -> Frozen {
                 (Strategy::Rewrite, true),
                 (Strategy::RewriteInPlace, true),
                 (Strategy::CopyMultipartInPlace, true),
+                (Strategy::RewriteMultipartInPlace, true),
                 (Strategy::RewriteMultipart, true),
             ],
         ),
@@ -114,8 +115,12 @@ fn guess(basis: Basis, facts: &BucketFacts, target: FrozenTarget) -> Frozen {
 
 /// What a probe keeps under a strategy.
 fn kept(strategy: Strategy, multipart: bool) -> BTreeSet<Property> {
-    let puts = matches!(strategy, Strategy::Rewrite | Strategy::RewriteInPlace);
-    let checksum = puts || (!strategy.uploads() && !multipart);
+    let checksum = match strategy {
+        Strategy::UpdateEncryption | Strategy::Rewrite | Strategy::RewriteInPlace => true,
+        Strategy::Copy => !multipart,
+        Strategy::RewriteMultipart | Strategy::RewriteMultipartInPlace => multipart,
+        Strategy::CopyMultipart | Strategy::CopyMultipartInPlace => false,
+    };
     let parts = multipart && (strategy.uploads() || strategy == Strategy::UpdateEncryption);
     let always = [Property::Metadata, Property::WebsiteRedirect, Property::Tags];
     let some = [(checksum, Property::Checksum), (parts, Property::Parts)];

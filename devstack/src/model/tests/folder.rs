@@ -37,7 +37,7 @@ async fn what_was_acknowledged_is_there_again() {
     multipart::two_parts(&w, "parts", under(key("old"))).await;
     let id = w.model.create_upload(&at("open"), &under(key("old")), &InPlace::default()).await.unwrap();
     let upload = Upload { bucket: "b".into(), key: "open".into(), id };
-    let part = w.model.upload_part(&upload, 1, Bytes::from(vec![1; 2 << 20]).into()).await.unwrap();
+    let part = w.model.upload_part(&upload, 1, Bytes::from(vec![1; 2 << 20]).into(), None).await.unwrap();
     let before = w.entries(true).await;
     drop(w);
     for _ in 0..2 {

@@ -6,8 +6,8 @@ use super::*;
 pub(super) async fn two_parts(w: &World, name: &str, new: NewObject) -> Written {
     let id = w.model.create_upload(&at(name), &new, &InPlace::default()).await.unwrap();
     let upload = Upload { bucket: "b".into(), key: name.into(), id };
-    let one = w.model.upload_part(&upload, 1, Bytes::from("one").into()).await.unwrap();
-    let two = w.model.upload_part(&upload, 2, Bytes::from("two").into()).await.unwrap();
+    let one = w.model.upload_part(&upload, 1, Bytes::from("one").into(), None).await.unwrap();
+    let two = w.model.upload_part(&upload, 2, Bytes::from("two").into(), None).await.unwrap();
     w.model.complete_upload(&upload, &[one, two], &Guard::None, &InPlace::default()).await.unwrap()
 }
 
@@ -77,7 +77,7 @@ async fn uploads_are_listed_gone_on_with_and_aborted() {
         uploads.push(Upload { bucket: "b".into(), key: name.into(), id });
     }
     assert_eq!(w.model.uploads("b", "p/").await.unwrap(), [uploads[1].clone(), uploads[0].clone()]);
-    let part = w.model.upload_part(&uploads[0], 7, Bytes::from("x").into()).await.unwrap();
+    let part = w.model.upload_part(&uploads[0], 7, Bytes::from("x").into(), None).await.unwrap();
     assert_eq!(w.model.parts(&uploads[0]).await.unwrap(), std::slice::from_ref(&part));
     w.model.abort_upload(&uploads[0]).await.unwrap();
     w.model.abort_upload(&uploads[0]).await.unwrap();
@@ -95,8 +95,8 @@ async fn wrong_completions_are_refused() {
     strict.create_bucket("b", BucketSettings::plain()).unwrap();
     let id = strict.create_upload(&at("k"), &under(key("old")), &InPlace::default()).await.unwrap();
     let upload = Upload { bucket: "b".into(), key: "k".into(), id };
-    let one = strict.upload_part(&upload, 1, Bytes::from("one").into()).await.unwrap();
-    let two = strict.upload_part(&upload, 2, Bytes::from("two").into()).await.unwrap();
+    let one = strict.upload_part(&upload, 1, Bytes::from("one").into(), None).await.unwrap();
+    let two = strict.upload_part(&upload, 2, Bytes::from("two").into(), None).await.unwrap();
     let code = async |parts: &[Part]| {
         let answer = strict.complete_upload(&upload, parts, &Guard::None, &InPlace::default()).await;
         answer.unwrap_err().code.unwrap()

@@ -116,7 +116,7 @@ async fn put_parts(world: &World, key: &str, new: NewObject) {
     let upload = Upload { bucket: BUCKET.into(), key: key.into(), id };
     let mut parts = Vec::new();
     for (number, size) in [(1, 2_000), (2, 700)] {
-        parts.push(store.upload_part(&upload, number, Bytes::from(vec![7; size]).into()).await.unwrap());
+        parts.push(store.upload_part(&upload, number, Bytes::from(vec![7; size]).into(), None).await.unwrap());
     }
     store.complete_upload(&upload, &parts, &Guard::None, &InPlace::default()).await.unwrap();
 }
