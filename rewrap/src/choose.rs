@@ -1,10 +1,10 @@
 //! Which strategy, as a pure function of what was proven and what the object has; with the reason.
 //!
 //! The order of preference: `update-encryption`, which touches no content; `copy`, where its destination is
-//! guarded, since the server takes metadata and tags along; then, where it is not, `rewrite` in place, `rewrite` as
-//! far as the body may pass, and the multipart form for bigger ones. What loses something that the object has is
-//! ruled out. What is not guarded comes last, and only with `allowUnguarded`. A noncurrent version is only ever written
-//! in its place: any other write would make it the current one.
+//! guarded, since the server takes metadata and tags along; then, where it is not, what writes in place, as far as the
+//! body may pass by one PUT, else part by part; then the same as a new version. What loses something that the object has
+//! is ruled out, unless the file accepts that by name. What is not guarded comes last, and only with `allowUnguarded`. A
+//! noncurrent version is only ever written in its place: any other write would make it the current one.
 
 use jiff::SignedDuration;
 use keyrotate_proto::capability::{Frozen, FrozenTarget, Proof, Property, SourceKind, Versioning};
