@@ -17,7 +17,7 @@ use keyrotate_proto::capability::{FROZEN_VERSION, Frozen, FrozenTarget, LeasePla
 use keyrotate_proto::id::JobId;
 use keyrotate_proto::key::KeyName;
 use keyrotate_proto::outcome::Strategy;
-use keyrotate_proto::spec::JobSpec;
+use keyrotate_proto::spec::{JobSpec, Loss};
 use keyrotate_store::{BucketFacts, ErrorKind, Sse, Store};
 
 pub use health::{canary, sweep, touch, writes};
@@ -139,7 +139,7 @@ async fn prove(
         }
     }
     for (sse, _) in &sources {
-        parts(yard, &mut frozen, sse).await;
+        parts(yard, spec, &mut frozen, sse).await;
     }
     if !target::new_objects_get(yard, facts, &spec.bucket, &frozen.target).await {
         let alias_and_bucket = format!("ALIAS/{}", spec.bucket);
@@ -244,22 +244,29 @@ async fn attempt(yard: &Yard<'_>, frozen: &mut Frozen, strategy: Strategy, sse: 
     }
 }
 
-/// What is proven on a kind of source in one part, tried on one in two parts.
-async fn parts(yard: &Yard<'_>, frozen: &mut Frozen, sse: &Sse) {
+/// What is proven on a kind of source in one part, tried on one in two parts. A probe in parts has megabytes: what loses
+/// them is only tried where the file lets an object lose its parts.
+async fn parts(yard: &Yard<'_>, spec: &JobSpec, frozen: &mut Frozen, sse: &Sse) {
     let kind = crate::facts::kind_of(sse);
-    for strategy in Strategy::ALL {
+    for strategy in Strategy::ALL.iter().filter(|strategy| is_for_parts(**strategy, spec)) {
         let of = |p: &&Proof| p.strategy == *strategy && Some(p.source) == kind;
         let Some(single) = frozen.proofs.iter().find(of).cloned() else { continue };
         attempt(yard, frozen, *strategy, sse, true).await;
+        let Some(proof) = frozen.proofs.iter_mut().find(|p| of(&&**p) && p.multipart) else { continue };
         // What is sent along with a PUT does not depend on how the source was uploaded.
-        let through_us = matches!(strategy, Strategy::Rewrite | Strategy::RewriteInPlace);
-        if let Some(proof) = frozen.proofs.iter_mut().find(|p| of(&&**p) && p.multipart)
-            && through_us
-            && single.keeps.contains(&Property::Checksum)
-        {
-            proof.keeps.insert(Property::Checksum);
+        if matches!(strategy, Strategy::Rewrite | Strategy::RewriteInPlace) {
+            proof.keeps.extend(single.keeps.get(&Property::Checksum));
         }
+        // Nor does a version's place on what is in it, where nobody writes that.
+        proof.noncurrent |= *strategy == Strategy::UpdateEncryption && single.noncurrent;
     }
+}
+
+/// Whether a strategy may be used on an object in parts.
+#[must_use]
+pub fn is_for_parts(strategy: Strategy, spec: &JobSpec) -> bool {
+    let keeps = strategy.uploads() || strategy == Strategy::UpdateEncryption;
+    keeps || spec.options.accept_loss.contains(&Loss::Parts)
 }
 
 #[cfg(test)]

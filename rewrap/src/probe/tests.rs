@@ -147,13 +147,13 @@ async fn each_kind_of_source_is_proven_in_two_parts_for_itself() {
     for broken in [SourceKind::Plaintext, SourceKind::SseS3, SourceKind::SseKms] {
         let world = World::new(Mode::minio(), Versioning::Off).await;
         let key = objects::Form::Parts(broken).key(".keyrotate/", &job());
-        world.store.faults().add(Rule::on("PutObject", Action::FailBefore(ErrorKind::Refused)).of_key(key));
+        world.store.faults().add(Rule::on("UploadPartCopy", Action::FailBefore(ErrorKind::Refused)).of_key(key));
         let frozen = world.prepare(&spec()).await;
         let proven =
             |strategy, kind| frozen.proofs.iter().any(|p| p.strategy == strategy && p.source == kind && p.multipart);
         for kind in [SourceKind::Plaintext, SourceKind::SseS3, SourceKind::SseKms] {
-            assert_eq!(proven(Strategy::Rewrite, kind), kind != broken, "{kind:?}");
-            assert!(proven(Strategy::CopyMultipart, kind), "{kind:?}");
+            assert_eq!(proven(Strategy::CopyMultipart, kind), kind != broken, "{kind:?}");
+            assert!(proven(Strategy::RewriteMultipart, kind), "{kind:?}");
         }
     }
 }

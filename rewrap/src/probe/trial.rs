@@ -51,8 +51,8 @@ pub(super) async fn trial(
     strategy::run(yard.store, frozen, &mut plan, None).await.map_err(why)?;
     let keeps = after(yard, &plan, &made, form.has_parts()).await?;
     let noncurrent = frozen.versioning == Versioning::Enabled
-        && strategy.keeps_version()
-        && (strategy == Strategy::UpdateEncryption || strategy == Strategy::RewriteInPlace && !form.has_parts())
+        && matches!(strategy, Strategy::UpdateEncryption | Strategy::RewriteInPlace)
+        && !form.has_parts()
         && Box::pin(noncurrent(yard, frozen, strategy, form, sse)).await?;
     Ok(Proof { strategy, source: kind, multipart: form.has_parts(), guarded, keeps, noncurrent })
 }

@@ -9,6 +9,8 @@ use keyrotate_proto::capability::{
 use keyrotate_proto::forecast::Basis;
 use keyrotate_proto::key::KeyName;
 use keyrotate_proto::outcome::Strategy;
+use keyrotate_proto::spec::JobSpec;
+use keyrotate_rewrap::probe;
 use keyrotate_store::BucketFacts;
 
 use super::Question;
@@ -45,12 +47,16 @@ pub(crate) fn of(
         (_, true) => &[Basis::InPlace],
         _ => &[Basis::UpdateEncryption, Basis::InPlace, Basis::RewriteOnly],
     };
-    let world = |basis: &Basis| World { basis: *basis, proven: None, frozen: guess(*basis, facts, target.clone()) };
+    let world = |basis: &Basis| World {
+        basis: *basis,
+        proven: None,
+        frozen: guess(*basis, facts, target.clone(), &question.spec),
+    };
     bases.iter().map(world).collect()
 }
 
 /// What is proven on such stores today.
-fn guess(basis: Basis, facts: &BucketFacts, target: FrozenTarget) -> Frozen {
+fn guess(basis: Basis, facts: &BucketFacts, target: FrozenTarget, spec: &JobSpec) -> Frozen {
     use SourceKind::{Plaintext, SseKms, SseS3};
     let (kinds, strategies): (&[SourceKind], &[(Strategy, bool)]) = match basis {
         // AWS encrypts whatever it is given, so that no probe is plaintext.
@@ -83,7 +89,8 @@ fn guess(basis: Basis, facts: &BucketFacts, target: FrozenTarget) -> Frozen {
     let mut proofs = Vec::new();
     for &source in kinds {
         for multipart in [false, true] {
-            proofs.extend(strategies.iter().map(|&(strategy, guarded)| Proof {
+            let tried = strategies.iter().filter(|(strategy, _)| !multipart || probe::is_for_parts(*strategy, spec));
+            proofs.extend(tried.map(|&(strategy, guarded)| Proof {
                 strategy,
                 source,
                 multipart,
