@@ -236,7 +236,12 @@ async fn attempt(yard: &Yard<'_>, frozen: &mut Frozen, strategy: Strategy, sse: 
     let form = if parts { Form::Parts(kind) } else { Form::Single(kind) };
     // Each trial holds several writes: on the heap, a debug build has stack enough for what calls this.
     match Box::pin(trial::trial(yard, frozen, strategy, form, sse)).await {
-        Ok(proof) => frozen.proofs.push(proof),
+        Ok((proof, why)) => {
+            frozen.proofs.push(proof);
+            frozen.notes.extend(
+                why.map(|why| format!("{strategy} is not proven for noncurrent versions ({}): {why}", sse.seal())),
+            );
+        }
         Err(why) => {
             let parts = if parts { ", two parts" } else { "" };
             frozen.notes.push(format!("{strategy} is not proven ({}{parts}): {why}", sse.seal()));

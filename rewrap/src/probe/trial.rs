@@ -20,74 +20,79 @@ use crate::strategy::{self, Trouble};
 /// An ETag that no object has.
 const WRONG: &str = "00000000000000000000000000000000";
 
+/// A part that no probe has: one that is not refused as it should be replaces none of those that count.
+const OUT_OF_THE_WAY: u32 = 9;
+
 /// Between a version and the one above it.
 const APART: Duration = Duration::from_millis(20);
 
 /// In place, a probe gets a date this far ahead: a store that ignores it can't hit it by being fast.
 const AHEAD: SignedDuration = SignedDuration::from_secs(61);
 
-/// Tries one strategy on a fresh probe; `Err` says why it is not proven.
+/// Tries one strategy on a fresh probe; `Err` says why it is not proven, the second value why it is not for noncurrent
+/// versions, where it may have been.
 pub(super) async fn trial(
     yard: &Yard<'_>,
     frozen: &Frozen,
     strategy: Strategy,
     form: Form,
     sse: &Sse,
-) -> Result<Proof, String> {
+) -> Result<(Proof, Option<String>), String> {
     let kind = crate::facts::kind_of(sse).unwrap_or(SourceKind::Plaintext);
     let mut made = make(yard, form, sse).await?;
+    let mut plan = ahead(plan(frozen, strategy, &made));
     let mut guarded = true;
     if strategy != Strategy::UpdateEncryption {
-        guarded = refuses(yard, frozen, strategy, &made).await?;
-        // What was refused left the probe as it was.
+        guarded = refuses(yard, frozen, &mut plan, &made).await?;
+        // What was refused left the probe as it was, and its upload open.
         if !guarded {
             made = make(yard, form, sse).await?;
+            plan = ahead(self::plan(frozen, strategy, &made));
         }
-    }
-    let mut plan = plan(frozen, strategy, &made);
-    if strategy.is_in_place() {
-        plan.facts.listed = plan.facts.listed.and_then(|date| date.checked_add(AHEAD).ok());
     }
     strategy::run(yard.store, frozen, &mut plan, None).await.map_err(why)?;
     let keeps = after(yard, &plan, &made, form.has_parts()).await?;
-    let noncurrent = frozen.versioning == Versioning::Enabled
+    let below = frozen.versioning == Versioning::Enabled
         && matches!(strategy, Strategy::UpdateEncryption | Strategy::RewriteInPlace)
-        && !form.has_parts()
-        && Box::pin(noncurrent(yard, frozen, strategy, form, sse)).await?;
-    Ok(Proof { strategy, source: kind, multipart: form.has_parts(), guarded, keeps, noncurrent })
+        && !form.has_parts();
+    let tried = if below { Some(Box::pin(noncurrent(yard, frozen, strategy, form, sse)).await) } else { None };
+    let noncurrent = matches!(tried, Some(Ok(())));
+    let proof = Proof { strategy, source: kind, multipart: form.has_parts(), guarded, keeps, noncurrent };
+    Ok((proof, tried.and_then(Result::err)))
 }
 
-/// Whether the strategy works on a version that is not the newest: refuses a wrong ETag, leaves ids and order and the
-/// newer version as they were.
-async fn noncurrent(
-    yard: &Yard<'_>,
-    frozen: &Frozen,
-    strategy: Strategy,
-    form: Form,
-    sse: &Sse,
-) -> Result<bool, String> {
+/// Tries the strategy on a version that is not the newest: a wrong ETag must be refused, ids, order and the newer version
+/// must stay as they were. `Err` says why it is not proven.
+async fn noncurrent(yard: &Yard<'_>, frozen: &Frozen, strategy: Strategy, form: Form, sse: &Sse) -> Result<(), String> {
     let text = |e: StoreError| e.to_string();
+    let order = || Err("afterwards there are other versions than before".to_owned());
     let mut made = make(yard, form, sse).await?;
     // Far enough apart for what only has room between two versions.
     tokio::time::sleep(APART).await;
     yard.cover(form, sse).await.map_err(text)?;
     let before = yard.entries(&made.at.key).await.map_err(text)?;
-    let [newer, this] = before.as_slice() else { return Ok(false) };
+    let [newer, this] = before.as_slice() else { return Err("its probe could not be covered".into()) };
     made.entry = this.clone();
-    if strategy == Strategy::RewriteInPlace && !refuses(yard, frozen, strategy, &made).await? {
-        return Ok(false);
-    }
     let mut plan = plan(frozen, strategy, &made);
+    if strategy == Strategy::RewriteInPlace && !refuses(yard, frozen, &mut plan, &made).await? {
+        return Err("a wrong ETag is not refused".into());
+    }
     strategy::run(yard.store, frozen, &mut plan, None).await.map_err(why)?;
     let after = yard.entries(&made.at.key).await.map_err(text)?;
-    let [still, done] = after.as_slice() else { return Ok(false) };
+    let [still, done] = after.as_slice() else { return order() };
     let object = yard.store.head(HeadRequest::of(&made.at)).await.map_err(text)?;
     let (_, stream) = yard.store.get(GetRequest::of(&made.at)).await.map_err(text)?;
     let same_body = stream.collect().await.map_err(text)? == yard.body(form.has_parts());
     let same = |a: &Entry, b: &Entry| {
         (&a.version, &a.etag, a.size, a.last_modified) == (&b.version, &b.etag, b.size, b.last_modified)
     };
-    Ok(same(newer, still) && done.version == this.version && same_body && is_wanted(&plan.wanted, &object.sse))
+    if !same(newer, still) || done.version != this.version {
+        return order();
+    }
+    match same_body && is_wanted(&plan.wanted, &object.sse) {
+        true => Ok(()),
+        false => Err(format!("afterwards it shows {}, or another body", object.sse.seal())),
+    }
 }
 
 async fn make(yard: &Yard<'_>, form: Form, sse: &Sse) -> Result<Made, String> {
@@ -114,10 +119,18 @@ fn plan(frozen: &Frozen, strategy: Strategy, made: &Made) -> Plan {
     Plan { loses_checksum, ..plan }
 }
 
-/// Whether the strategy with a wrong ETag is refused and leaves the object as it was.
-async fn refuses(yard: &Yard<'_>, frozen: &Frozen, strategy: Strategy, made: &Made) -> Result<bool, String> {
-    let mut plan = plan(frozen, strategy, made);
-    let ended = strategy::run(yard.store, frozen, &mut plan, Some(WRONG)).await;
+/// In place with a date that no store hits by being fast.
+fn ahead(mut plan: Plan) -> Plan {
+    if plan.strategy.is_in_place() {
+        plan.facts.listed = plan.facts.listed.and_then(|date| date.checked_add(AHEAD).ok());
+    }
+    plan
+}
+
+/// Whether the plan with a wrong ETag is refused and leaves the object as it was.
+async fn refuses(yard: &Yard<'_>, frozen: &Frozen, plan: &mut Plan, made: &Made) -> Result<bool, String> {
+    let strategy = plan.strategy;
+    let ended = strategy::run(yard.store, frozen, plan, Some(WRONG)).await;
     let refused = match ended {
         Ok(_) => false,
         Err(Trouble::Writing(error)) if error.kind == ErrorKind::Precondition => {
@@ -134,15 +147,15 @@ async fn refuses(yard: &Yard<'_>, frozen: &Frozen, strategy: Strategy, made: &Ma
         return Ok(refused);
     }
     // A part copied from another body than the one that was looked at must be refused too.
-    let Some(open) = plan.upload else { return Ok(false) };
+    let Some(open) = plan.upload.clone() else { return Ok(false) };
     if strategy.moves_bodies() {
-        let request = GetRequest { if_match: Some(WRONG.into()), ..GetRequest::of(&made.at) };
+        let request = GetRequest { if_match: Some(WRONG.into()), range: Some((0, 1)), ..GetRequest::of(&made.at) };
         return Ok(matches!(yard.store.get(request).await, Err(e) if e.kind == ErrorKind::Precondition));
     }
     let upload = Upload { bucket: made.at.bucket.clone(), key: made.at.key.clone(), id: open.id };
     let request = PartCopyRequest {
         upload,
-        number: 1,
+        number: OUT_OF_THE_WAY,
         source: made.at.clone(),
         source_if_match: Some(WRONG.into()),
         range: None,
