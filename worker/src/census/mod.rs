@@ -175,8 +175,8 @@ impl Census {
         Survey { store: self.store.as_ref(), permits: &self.permits, bucket, prefix }
     }
 
-    /// The versions of a range from its beginning on, one page of them, without what jobs of ours put there; of no key only some, unless it has more than a
-    /// page of them. The second value is where the rest begins; `None` where there is none.
+    /// The versions of a range from its beginning on, one page of them, without what jobs of ours put there; of no key only
+    /// some, unless it has more than a page of them. The second value is where the rest begins; `None` where there is none.
     async fn page(&self, range: &KeyRange) -> Result<(Vec<Entry>, Option<String>), StoreError> {
         let request = |from| ListRequest {
             bucket: self.spec().bucket.clone(),
