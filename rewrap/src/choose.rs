@@ -6,6 +6,8 @@
 //! is ruled out, unless the file accepts that by name. What is not guarded comes last, and only with `allowUnguarded`. A
 //! noncurrent version is only ever written in its place: any other write would make it the current one.
 
+use std::collections::BTreeSet;
+
 use jiff::SignedDuration;
 use keyrotate_proto::capability::{Frozen, FrozenTarget, Proof, Property, SourceKind, Versioning};
 use keyrotate_proto::outcome::{SkipReason, Strategy};
@@ -83,14 +85,24 @@ enum Out {
     Acl,
 }
 
-/// Chooses a strategy for a version that is to be written.
+/// Chooses a strategy for a version that is to be written. What the file lets an object lose is lost only where nothing
+/// keeps it.
 #[must_use]
 pub fn choose(rules: &Rules, facts: &Facts, kind: SourceKind) -> Choice {
+    let accepted = &rules.spec.options.accept_loss;
+    match losing(rules, facts, kind, &BTreeSet::new()) {
+        Choice::Skip { .. } if !accepted.is_empty() => losing(rules, facts, kind, accepted),
+        choice => choice,
+    }
+}
+
+/// The same where an object may lose no more than that.
+fn losing(rules: &Rules, facts: &Facts, kind: SourceKind, accepted: &BTreeSet<Loss>) -> Choice {
     let Some(shown) = &facts.shown else { return Choice::Head };
     let mut against: Vec<(Strategy, SkipReason, String)> = Vec::new();
     let mut unguarded = None;
     for strategy in ORDER {
-        match fits(rules, facts, shown, kind, strategy) {
+        match fits(rules, facts, (shown, kind), strategy, accepted) {
             Ok((proof, borrowed)) if proof.guarded => return used(strategy, true, borrowed, &against),
             Ok((_, borrowed)) => {
                 unguarded.get_or_insert((strategy, borrowed));
@@ -153,9 +165,9 @@ fn reason_of(rules: &Rules, facts: &Facts, against: &[(Strategy, SkipReason, Str
 fn fits<'a>(
     rules: &'a Rules,
     facts: &Facts,
-    shown: &Shown,
-    kind: SourceKind,
+    (shown, kind): (&Shown, SourceKind),
     strategy: Strategy,
+    accepted: &BTreeSet<Loss>,
 ) -> Result<(&'a Proof, bool), Out> {
     let no = |reason, why: &str| Err(Out::Because(reason, why.to_owned()));
     if let Some(why) = never(rules, facts, kind, strategy) {
@@ -176,7 +188,7 @@ fn fits<'a>(
     if rules.frozen.retains && shown.lock.standing(rules.started).retention.is_none() {
         return no(SkipReason::KeepsNot, "it would get the bucket's default retention");
     }
-    if let Some(what) = loses(rules, facts, shown, proof)?.or(acl(rules, facts)?) {
+    if let Some(what) = loses(rules, facts, shown, proof, accepted)?.or(acl(rules, facts)?) {
         return Err(Out::Because(SkipReason::KeepsNot, format!("it would lose the {what}")));
     }
     if strategy.moves_bodies() && !rules.spec.options.body_transit.allows(facts.size) {
@@ -287,8 +299,13 @@ fn proof(frozen: &Frozen, strategy: Strategy, kind: SourceKind, multipart: bool)
 }
 
 /// What the object has and the strategy loses.
-fn loses(rules: &Rules, facts: &Facts, shown: &Shown, proof: &Proof) -> Result<Option<&'static str>, Out> {
-    let accepted = |loss| rules.spec.options.accept_loss.contains(&loss);
+fn loses(
+    rules: &Rules,
+    facts: &Facts,
+    shown: &Shown,
+    proof: &Proof,
+    accepted: &BTreeSet<Loss>,
+) -> Result<Option<&'static str>, Out> {
     let keeps = |property| proof.keeps.contains(&property);
     if !keeps(Property::Metadata) {
         return Ok(Some("metadata or headers"));
@@ -299,10 +316,10 @@ fn loses(rules: &Rules, facts: &Facts, shown: &Shown, proof: &Proof) -> Result<O
     if !keeps(Property::Tags) && !crate::decide::has_no_tags(rules, shown) {
         return Ok(Some("tags"));
     }
-    if facts.is_multipart() && !keeps(Property::Parts) && !accepted(Loss::Parts) {
+    if facts.is_multipart() && !keeps(Property::Parts) && !accepted.contains(&Loss::Parts) {
         return Ok(Some("part layout"));
     }
-    if accepted(Loss::Checksum) {
+    if accepted.contains(&Loss::Checksum) {
         return Ok(None);
     }
     match &shown.checksums {

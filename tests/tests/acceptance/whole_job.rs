@@ -87,6 +87,8 @@ async fn fill(stand: &Stand, mixed: u64) -> JobFile {
         bucket::put_parts(stand.client(), &stand.bucket, large(stand, "parts/1", 6), 5 << 20).await;
     }
     let job = JobFile::of(&stand.bucket).key(&stand.target.new_key).option("bodyTransit: any");
+    // Where nothing keeps them.
+    let job = job.option("acceptLoss: [parts]");
     job.filter(&format!("createdAfter: {since}"))
 }
 
