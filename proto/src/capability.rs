@@ -174,7 +174,7 @@ impl Frozen {
     /// Why who works on the bucket can't be written down in the bucket itself; `None` where it can.
     #[must_use]
     pub fn no_lease_in_bucket(&self) -> Option<&'static str> {
-        let puts = |proof: &&Proof| matches!(proof.strategy, Strategy::Rewrite | Strategy::RewriteInPlace);
+        let puts = |proof: &&Proof| proof.strategy.puts();
         if self.retains {
             return Some("the bucket keeps every new version, and a lease is written anew every few minutes");
         }

@@ -305,6 +305,12 @@ impl Strategy {
         !matches!(self, Self::UpdateEncryption | Self::Copy | Self::CopyMultipart | Self::CopyMultipartInPlace)
     }
 
+    /// Whether it sends the whole body by one PutObject.
+    #[must_use]
+    pub fn puts(self) -> bool {
+        matches!(self, Self::Rewrite | Self::RewriteInPlace)
+    }
+
     /// Whether it goes by a multipart upload.
     #[must_use]
     pub fn uploads(self) -> bool {

@@ -21,7 +21,7 @@ use crate::rewrapper::Rules;
 const CLOSE: SignedDuration = SignedDuration::from_millis(2);
 
 /// CopyObject, PutObject and a part's copy end here.
-const LARGEST: u64 = 5 << 30;
+pub(crate) const LARGEST: u64 = 5 << 30;
 
 const ORDER: [Strategy; 8] = [
     Strategy::UpdateEncryption,
@@ -118,7 +118,7 @@ fn losing(rules: &Rules, facts: &Facts, kind: SourceKind, accepted: &BTreeSet<Lo
             against.retain(|(s, ..)| *s != strategy);
             used(strategy, false, borrowed, &against)
         }
-        _ => Choice::Skip { reason: reason_of(rules, facts, &against), why: list(&against) },
+        _ => Choice::Skip { reason: reason_of(rules, facts, shown, &against), why: list(&against) },
     }
 }
 
@@ -145,7 +145,7 @@ fn list(against: &[(Strategy, SkipReason, String)]) -> String {
 }
 
 /// The one reason of several that its reader can do most about.
-fn reason_of(rules: &Rules, facts: &Facts, against: &[(Strategy, SkipReason, String)]) -> SkipReason {
+fn reason_of(rules: &Rules, facts: &Facts, shown: &Shown, against: &[(Strategy, SkipReason, String)]) -> SkipReason {
     if is_archived(facts) {
         return SkipReason::Archived;
     }
@@ -153,7 +153,7 @@ fn reason_of(rules: &Rules, facts: &Facts, against: &[(Strategy, SkipReason, Str
         let close = against.iter().any(|(_, reason, _)| *reason == SkipReason::VersionsTooClose);
         return if close { SkipReason::VersionsTooClose } else { SkipReason::Noncurrent };
     }
-    if facts.shown.as_ref().is_some_and(|shown| crate::decide::is_locked(rules, shown)) {
+    if crate::decide::is_locked(rules, shown) {
         return SkipReason::LockUnsupported;
     }
     let order = [SkipReason::BodyTransit, SkipReason::Unguarded, SkipReason::KeepsNot, SkipReason::TooLarge];
@@ -170,7 +170,7 @@ fn fits<'a>(
     accepted: &BTreeSet<Loss>,
 ) -> Result<(&'a Proof, bool), Out> {
     let no = |reason, why: &str| Err(Out::Because(reason, why.to_owned()));
-    if let Some(why) = never(rules, facts, kind, strategy) {
+    if let Some(why) = never(rules, facts, (shown, kind), strategy) {
         return no(SkipReason::NoStrategy, why);
     }
     let Some((proof, borrowed)) = proof(&rules.frozen, strategy, kind, facts.is_multipart()) else {
@@ -219,9 +219,14 @@ fn in_its_place(rules: &Rules, facts: &Facts, proof: &Proof) -> Result<(), Out> 
 const MAY_BE_ON_ITS_WAY: &str = "an earlier write of it may be on its way, and would pass its condition";
 
 /// What rules a strategy out whatever was proven.
-fn never(rules: &Rules, facts: &Facts, kind: SourceKind, strategy: Strategy) -> Option<&'static str> {
+fn never(
+    rules: &Rules,
+    facts: &Facts,
+    (shown, kind): (&Shown, SourceKind),
+    strategy: Strategy,
+) -> Option<&'static str> {
     let class = facts.storage_class.as_deref();
-    let locked = facts.shown.as_ref().is_some_and(|shown| crate::decide::is_locked(rules, shown));
+    let locked = crate::decide::is_locked(rules, shown);
     match strategy {
         Strategy::UpdateEncryption if locked => Some("it does not take a locked object"),
         Strategy::UpdateEncryption => match &rules.frozen.target {
@@ -277,7 +282,7 @@ fn is_archived(facts: &Facts) -> bool {
 /// object.
 fn hides_a_write(rules: &Rules, facts: &Facts, strategy: Strategy) -> bool {
     let in_place = |proof: &Proof| proof.strategy.is_in_place();
-    let by_body = matches!(strategy, Strategy::Rewrite | Strategy::RewriteInPlace) || facts.is_multipart();
+    let by_body = strategy.puts() || facts.is_multipart();
     let replaces = strategy.keeps_version() || rules.frozen.versioning != Versioning::Enabled;
     let may_be_there = rules.spec.options.in_place && rules.frozen.proofs.iter().any(in_place);
     facts.in_doubt && by_body && rules.frozen.target == FrozenTarget::SseS3 && may_be_there && replaces
@@ -332,20 +337,19 @@ fn loses(
 /// Whether checksums are there and would not be afterwards.
 fn drops(checksums: &[Checksum], proof: &Proof) -> bool {
     // What a PUT can send along is one checksum of the whole body.
-    let sends = matches!(proof.strategy, Strategy::Rewrite | Strategy::RewriteInPlace);
     let unsendable = checksums.len() > 1 && proof.strategy.moves_bodies()
-        || sends && checksums.iter().any(|checksum| !checksum.full_object);
+        || proof.strategy.puts() && checksums.iter().any(|checksum| !checksum.full_object);
     !checksums.is_empty() && (!proof.keeps.contains(&Property::Checksum) || unsendable)
 }
 
 /// Whether the file lets an object lose its checksum, and the strategy keeps none.
 pub(crate) fn loses_checksum(rules: &Rules, facts: &Facts, strategy: Strategy) -> bool {
     let accepted = rules.spec.options.accept_loss.contains(&Loss::Checksum) && strategy != Strategy::UpdateEncryption;
-    let kind = facts.shown.as_ref().and_then(|shown| kind_of(&shown.sse));
-    let proof = kind.and_then(|kind| proof(&rules.frozen, strategy, kind, facts.is_multipart()));
+    let Some(shown) = facts.shown.as_ref().filter(|_| accepted) else { return false };
+    let proof = kind_of(&shown.sse).and_then(|kind| proof(&rules.frozen, strategy, kind, facts.is_multipart()));
     // Where nobody looked, what is there afterwards is as good.
-    let checksums = facts.shown.as_ref().and_then(|shown| shown.checksums.as_deref()).unwrap_or_default();
-    accepted && proof.is_some_and(|(proof, _)| drops(checksums, proof) || !proof.keeps.contains(&Property::Checksum))
+    let checksums = shown.checksums.as_deref().unwrap_or_default();
+    proof.is_some_and(|(proof, _)| drops(checksums, proof) || !proof.keeps.contains(&Property::Checksum))
 }
 
 /// Its ACL, where it has one that a new version would lose.

@@ -259,7 +259,7 @@ async fn parts(yard: &Yard<'_>, spec: &JobSpec, frozen: &mut Frozen, sse: &Sse) 
         attempt(yard, frozen, *strategy, sse, true).await;
         let Some(proof) = frozen.proofs.iter_mut().find(|p| of(&&**p) && p.multipart) else { continue };
         // What is sent along with a PUT does not depend on how the source was uploaded.
-        if matches!(strategy, Strategy::Rewrite | Strategy::RewriteInPlace) {
+        if strategy.puts() {
             proof.keeps.extend(single.keeps.get(&Property::Checksum));
         }
         // Nor does a version's place on what is in it, where nobody writes that.

@@ -91,7 +91,7 @@ impl Rewrapper {
 
         let sampled = self.sample.takes(&self.rules, &self.env, plan.strategy, plan.facts.size);
         let mut before = None;
-        if sampled && !matches!(plan.strategy, Strategy::Rewrite | Strategy::RewriteInPlace) {
+        if sampled && !plan.strategy.puts() {
             match self.digest(&plan.facts.at, plan.facts.guard(), Doing::Reading).await? {
                 Ok(digest) => before = Some(digest),
                 Err(Meaning::Outcome(outcome)) => {

@@ -5,9 +5,10 @@ mod multipart;
 mod rewrite;
 mod update_encryption;
 
-use keyrotate_proto::capability::Frozen;
+use jiff::{SignedDuration, Timestamp};
+use keyrotate_proto::capability::{Frozen, Versioning};
 use keyrotate_proto::outcome::Strategy;
-use keyrotate_store::{Store, StoreError};
+use keyrotate_store::{InPlace, NewObject, ObjectAt, Sse, Store, StoreError, Written};
 
 use crate::facts::Facts;
 use crate::plan::Plan;
@@ -15,7 +16,7 @@ use crate::readback::Expected;
 
 pub use multipart::PART;
 pub(crate) use multipart::{new_object, open};
-pub(crate) use rewrite::{Digest, next_date};
+pub(crate) use rewrite::Digest;
 
 /// Why a strategy did not get to its end.
 #[derive(Debug)]
@@ -90,6 +91,53 @@ fn expected(plan: &Plan) -> Expected {
         date: None,
         lock: plan.lock.clone(),
     }
+}
+
+/// What a write of everything must show: what was sent, under the version and at the date that it has now.
+fn written_as(plan: &Plan, new: NewObject, written: Written, place: &InPlace) -> Expected {
+    let in_place = plan.strategy.is_in_place();
+    Expected {
+        headers: new.headers,
+        storage_class: new.storage_class,
+        tag_count: u32::try_from(new.tags.len()).ok(),
+        tags: Some(new.tags),
+        etag: written.etag,
+        version: if in_place { plan.facts.at.version.clone() } else { written.version },
+        date: place.source_mtime,
+        ..expected(plan)
+    }
+}
+
+/// Where to write, and which date and ETag to keep.
+fn place(frozen: &Frozen, plan: &Plan) -> Result<(ObjectAt, InPlace), Trouble> {
+    let facts = &plan.facts;
+    if !plan.strategy.is_in_place() {
+        return Ok((facts.at.at_version(None), InPlace::default()));
+    }
+    let Some(date) = next_date(plan) else {
+        return Err(Trouble::Changed("its date is not known to the millisecond".into()));
+    };
+    // With a version id, the same id and ETag would be taken for "already there". A suspended bucket's `null` is
+    // replaced by a plain PUT.
+    let versioned = frozen.versioning == Versioning::Enabled;
+    let at = if versioned { facts.at.clone() } else { facts.at.at_version(None) };
+    // Under SSE-KMS the store shows only the last 32 characters of one that is brought along: that of an upload in
+    // parts, `….-2`, would come out cut. It gets a new one.
+    let whole = facts.etag.len() <= 32 || plan.wanted == Sse::S3;
+    // An earlier write of ours would pass its condition for ever if the ETag stayed.
+    let puts = plan.strategy.puts();
+    let keeps_etag = puts && frozen.versioning == Versioning::Off && whole && !plan.is_in_doubt();
+    let source_etag = keeps_etag.then(|| facts.etag.clone());
+    let version = at.version.clone();
+    Ok((at, InPlace { source_mtime: Some(date), source_etag, version }))
+}
+
+/// The listed date + 1 ms: the stored one has more digits than any listing shows, and a date that is not strictly
+/// later can cost the object. A write that follows one of ours which may still be on its way goes one further: it must
+/// be the later one if it comes second; if it comes first, its new ETag refuses the other.
+pub(crate) fn next_date(plan: &Plan) -> Option<Timestamp> {
+    let step = SignedDuration::from_millis(1 + i64::from(plan.facts.in_doubt) + i64::from(plan.unanswered));
+    plan.facts.listed.and_then(|date| date.checked_add(step).ok())
 }
 
 /// Whether the plan's strategy asks for the object's tags, to send them along.

@@ -7,14 +7,12 @@
 
 use std::time::Duration;
 
-use keyrotate_proto::capability::{Frozen, Versioning};
-use keyrotate_store::{
-    ErrorKind, GetRequest, Guard, HeadRequest, InPlace, NewObject, ObjectAt, Part, PartCopyRequest, Store, Upload,
-};
+use keyrotate_proto::capability::Frozen;
+use keyrotate_store::{ErrorKind, GetRequest, Guard, HeadRequest, NewObject, Part, PartCopyRequest, Store, Upload};
 use tokio::time::Instant;
 
-use super::rewrite::next_date;
-use super::{Sent, Trouble, asks_tags, expected, unchanged};
+use super::{Sent, Trouble, asks_tags, place, unchanged, written_as};
+use crate::choose::LARGEST;
 use crate::facts::Shown;
 use crate::plan::{OpenUpload, Plan};
 
@@ -24,9 +22,6 @@ pub const PART: u64 = 256 << 20;
 
 /// No upload has more.
 const MOST_PARTS: u64 = 10_000;
-
-/// No part is larger.
-const LARGEST_PART: u64 = 5 << 30;
 
 /// After so long, what was read may be another thing by now.
 const A_WHILE: Duration = Duration::from_secs(1);
@@ -67,22 +62,6 @@ pub(crate) async fn open(store: &dyn Store, frozen: &Frozen, plan: &mut Plan) ->
     Ok(())
 }
 
-/// Where to write, and which date to keep.
-fn place(frozen: &Frozen, plan: &Plan) -> Result<(ObjectAt, InPlace), Trouble> {
-    if !plan.strategy.is_in_place() {
-        return Ok((plan.facts.at.at_version(None), InPlace::default()));
-    }
-    let Some(date) = next_date(plan) else {
-        return Err(Trouble::Changed("its date is not known to the millisecond".into()));
-    };
-    let at = match frozen.versioning {
-        Versioning::Enabled => plan.facts.at.clone(),
-        Versioning::Off | Versioning::Suspended => plan.facts.at.at_version(None),
-    };
-    let version = at.version.clone();
-    Ok((at, InPlace { source_mtime: Some(date), source_etag: None, version }))
-}
-
 pub(super) async fn run(
     store: &dyn Store,
     frozen: &Frozen,
@@ -100,17 +79,7 @@ pub(super) async fn run(
     let guard = Guard::IfMatch(guard.unwrap_or(plan.facts.guard()).to_owned());
     let (_, place) = place(frozen, plan)?;
     let written = store.complete_upload(&upload, &parts, &guard, &place).await.map_err(Trouble::Writing)?;
-    let mut expected = expected(plan);
-    expected.headers = open.new.headers;
-    expected.storage_class = open.new.storage_class;
-    expected.tag_count = u32::try_from(open.new.tags.len()).ok();
-    expected.tags = Some(open.new.tags);
-    expected.etag = written.etag;
-    expected.version = written.version;
-    if plan.strategy.is_in_place() {
-        expected.date = place.source_mtime;
-        expected.version.clone_from(&plan.facts.at.version);
-    }
+    let expected = written_as(plan, open.new, written, &place);
     Ok(Sent { expected, digest: None })
 }
 
@@ -249,7 +218,7 @@ fn pieces(size: u64) -> Vec<(u64, u64)> {
     if size <= PART {
         return vec![(0, size)];
     }
-    let least = size.div_ceil(MOST_PARTS).clamp(PART, LARGEST_PART);
+    let least = size.div_ceil(MOST_PARTS).clamp(PART, LARGEST);
     (0..size.div_ceil(least)).map(|n| (n * least, ((n + 1) * least).min(size))).collect()
 }
 
@@ -265,7 +234,7 @@ mod tests {
             let pieces = pieces(size);
             assert_eq!((pieces[0].0, pieces[pieces.len() - 1].1), (0, size));
             assert!(pieces.windows(2).all(|w| w[0].1 == w[1].0));
-            assert!(pieces.len() as u64 <= MOST_PARTS && pieces.iter().all(|(from, to)| to - from <= LARGEST_PART));
+            assert!(pieces.len() as u64 <= MOST_PARTS && pieces.iter().all(|(from, to)| to - from <= LARGEST));
         }
     }
 }

@@ -8,15 +8,13 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures::stream::Stream;
-use jiff::{SignedDuration, Timestamp};
-use keyrotate_proto::capability::{Frozen, Versioning};
-use keyrotate_proto::outcome::Strategy;
+use keyrotate_proto::capability::Frozen;
 use keyrotate_store::{
-    Body, ErrorKind, GetRequest, Guard, HeadRequest, InPlace, NewObject, Object, PutRequest, Sse, Store, StoreError,
+    Body, ErrorKind, GetRequest, Guard, HeadRequest, NewObject, Object, PutRequest, Sse, Store, StoreError,
 };
 use sha2::{Digest as _, Sha256};
 
-use super::{Sent, Trouble, asks_tags, expected, unchanged};
+use super::{Sent, Trouble, asks_tags, place, unchanged, written_as};
 use crate::facts::is_marker;
 use crate::plan::Plan;
 
@@ -40,18 +38,9 @@ pub(super) async fn run(store: &dyn Store, frozen: &Frozen, plan: &Plan, guard: 
     let request = PutRequest { at, new: new.clone(), guard, place: place.clone() };
     let written = store.put(request, body).await.map_err(Trouble::Writing)?;
 
-    let mut expected = expected(plan);
-    expected.headers = new.headers;
-    expected.storage_class = new.storage_class;
-    expected.tag_count = u32::try_from(new.tags.len()).ok();
-    expected.tags = Some(new.tags);
-    expected.checksums = Some(new.checksum.into_iter().collect());
-    expected.etag = written.etag;
-    expected.version = written.version;
-    if plan.strategy == Strategy::RewriteInPlace {
-        expected.date = place.source_mtime;
-        expected.version.clone_from(&plan.facts.at.version);
-    }
+    let checksums = new.checksum.iter().cloned().collect();
+    let mut expected = written_as(plan, new, written, &place);
+    expected.checksums = Some(checksums);
     Ok(Sent { expected, digest: digest.get() })
 }
 
@@ -101,36 +90,6 @@ fn keeping(wanted: &Sse, source: &Sse) -> Sse {
         *bucket_key = Some(*flag);
     }
     wanted
-}
-
-/// Where to write, and which date and ETag to keep.
-fn place(frozen: &Frozen, plan: &Plan) -> Result<(keyrotate_store::ObjectAt, InPlace), Trouble> {
-    let facts = &plan.facts;
-    if plan.strategy != Strategy::RewriteInPlace {
-        return Ok((facts.at.at_version(None), InPlace::default()));
-    }
-    let Some(date) = next_date(plan) else {
-        return Err(Trouble::Changed("its date is not known to the millisecond".into()));
-    };
-    // With a version id, the same id and ETag would be taken for "already there". A suspended bucket's `null` is
-    // replaced by a plain PUT.
-    let versioned = frozen.versioning == Versioning::Enabled;
-    let at = if versioned { facts.at.clone() } else { facts.at.at_version(None) };
-    // Under SSE-KMS the store shows only the last 32 characters of one that is brought along: that of an upload in
-    // parts, `….-2`, would come out cut. It gets a new one.
-    let whole = facts.etag.len() <= 32 || plan.wanted == Sse::S3;
-    // An earlier write of ours would pass its condition for ever if the ETag stayed.
-    let keeps_etag = frozen.versioning == Versioning::Off && whole && !plan.is_in_doubt();
-    let source_etag = keeps_etag.then(|| facts.etag.clone());
-    Ok((at, InPlace { source_mtime: Some(date), source_etag, version: None }))
-}
-
-/// The listed date + 1 ms: the stored one has more digits than any listing shows, and a date that is not strictly
-/// later can cost the object. A write that follows one of ours which may still be on its way goes one further: it must
-/// be the later one if it comes second; if it comes first, its new ETag refuses the other.
-pub(crate) fn next_date(plan: &Plan) -> Option<Timestamp> {
-    let step = SignedDuration::from_millis(1 + i64::from(plan.facts.in_doubt) + i64::from(plan.unanswered));
-    plan.facts.listed.and_then(|date| date.checked_add(step).ok())
 }
 
 /// Where the digest of a body that is still to pass will stand.
