@@ -103,3 +103,37 @@ fn every_link_leads_somewhere() {
     }
     assert!(links > 40, "only {links} were found");
 }
+
+/// Names of functions in the sources of the workspace.
+fn functions(folder: &Path, found: &mut std::collections::BTreeSet<String>) {
+    for entry in std::fs::read_dir(folder).expect("a folder of sources") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() && !path.ends_with("target") && !path.ends_with(".git") {
+            functions(&path, found);
+        } else if path.extension().is_some_and(|ending| ending == "rs") {
+            let text = std::fs::read_to_string(&path).expect("a source");
+            let names = text.split("fn ").skip(1).filter_map(|rest| rest.split(['(', '<']).next());
+            found.extend(names.map(str::to_owned));
+        }
+    }
+}
+
+#[test]
+fn every_test_that_a_promise_names_is_there() {
+    let mut known = std::collections::BTreeSet::new();
+    functions(&root(), &mut known);
+    for path in ["docs/predecessors.md", "docs/semantics.md"] {
+        let text = page(path);
+        let (_, table) = text.rsplit_once("|---|").expect("a table");
+        let rows: Vec<_> = table.lines().skip(1).filter(|line| line.starts_with("| ")).collect();
+        assert!(rows.len() > 10, "{path}");
+        for row in rows {
+            let tests = row.rsplit('|').nth(1).expect("a last column");
+            let names: Vec<_> = tests.split('`').skip(1).step_by(2).collect();
+            assert!(!names.is_empty(), "{path}: {row}");
+            for name in names {
+                assert!(known.contains(name), "{path}: there is no test `{name}`");
+            }
+        }
+    }
+}
