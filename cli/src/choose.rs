@@ -206,6 +206,7 @@ mod tests {
             dialect: Dialect::Aistor,
             bucket: "b".into(),
             prefix: prefix.into(),
+            keys: [].into(),
             target: Target::SseKms { key: None, context: None },
             filter: Filter::default(),
             notify: None,

@@ -2,7 +2,7 @@
 //! is made of the same entries.
 
 use keyrotate_proto::job::settings::nearest;
-use keyrotate_proto::outcome::{Evidence, FailReason, FilterReason, Outcome, SkipReason};
+use keyrotate_proto::outcome::{Evidence, FailReason, FilterReason, Note, Outcome, SkipReason};
 use keyrotate_proto::state::{PauseReason, StopReason};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -68,6 +68,7 @@ fn entries() -> Vec<Entry> {
         )*};
     }
     reasons!["object rotated": Evidence];
+    reasons!["object": Note];
     all.extend([of_object("object current", Outcome::Current), of_object("object conflict", Outcome::Conflict)]);
     reasons!["object filtered": FilterReason, "object skipped": SkipReason, "object failed": FailReason];
     reasons!["job paused": PauseReason, "job failed": StopReason];
@@ -110,6 +111,10 @@ mod tests {
         let fine = [
             "object rotated key",
             "object rotated write",
+            "object checksum-lost",
+            "object parts-lost",
+            "object superseded-deleted",
+            "object withdrawn",
             "object current",
             "object skipped delete-marker",
             "object skipped gone",

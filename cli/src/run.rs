@@ -250,6 +250,7 @@ impl Session {
     /// The file names no key and the store's own default was learnt, or versions are added: a person says yes.
     async fn confirm(&self, local: &Local, job: &JobRecord, screen: &Screen) -> Result<(), Failure> {
         let target = match job.frozen.as_ref().map(|frozen| &frozen.target) {
+            Some(target) if target.is_map() => "the keys that the file names".to_owned(),
             Some(FrozenTarget::SseKms { key, .. }) if names_key(job) => format!("the key `{key}`"),
             Some(FrozenTarget::SseKms { key, .. }) => format!("the store's default key `{key}`"),
             _ => "SSE-S3".to_owned(),
@@ -271,7 +272,7 @@ impl Session {
 }
 
 fn names_key(job: &JobRecord) -> bool {
-    matches!(&job.spec.target, Target::SseKms { key: Some(_), .. })
+    !job.spec.keys.is_empty() || matches!(&job.spec.target, Target::SseKms { key: Some(_), .. })
 }
 
 fn nobody_said_yes(target: &str, adds: Option<String>) -> Failure {

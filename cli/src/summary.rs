@@ -76,6 +76,9 @@ fn table(totals: &Totals) -> Table {
         let why = "Old versions of rotated objects, kept: they still need their key.";
         table.add_row(["superseded", "", &grouped(totals.counts.superseded), why]);
     }
+    for (note, count) in &totals.counts.notes {
+        table.add_row(["note", note.as_str(), &grouped(*count), note.explain()]);
+    }
     if let Some(column) = table.column_mut(2) {
         column.set_cell_alignment(CellAlignment::Right);
     }

@@ -193,7 +193,7 @@ fn value(shape: &Shape, text: &str) -> Result<Value, (String, &'static str)> {
             let read = read.map_err(|e| (said(e), "write a list, as in the file: `[{name: …, hash: …, role: …}]`"))?;
             Ok(read.value.get("tokens").cloned().unwrap_or_default())
         }
-        Shape::Text | Shape::Nothing | Shape::Map(_) | Shape::Named(_) => Ok(Value::from(text)),
+        Shape::Text | Shape::Texts | Shape::Nothing | Shape::Map(_) | Shape::Named(_) => Ok(Value::from(text)),
     }
 }
 

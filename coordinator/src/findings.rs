@@ -9,8 +9,12 @@ use keyrotate_proto::capability::{Frozen, FrozenTarget};
 pub fn findings(frozen: &Frozen) -> Vec<String> {
     let target = match &frozen.target {
         FrozenTarget::SseS3 => "SSE-S3, the store's own key".to_owned(),
-        FrozenTarget::SseKms { key, context: None } => format!("SSE-KMS under `{key}`"),
-        FrozenTarget::SseKms { key, context: Some(_) } => format!("SSE-KMS under `{key}`, with the file's context"),
+        FrozenTarget::SseKms { key, context, keys } => {
+            let each = keys.iter().map(|(old, new)| format!("`{new}` for `{old}`")).collect::<Vec<_>>().join(", ");
+            let named = if keys.is_empty() { format!("`{key}`") } else { each };
+            let context = if context.is_some() { ", with the file's context" } else { "" };
+            format!("SSE-KMS under {named}{context}")
+        }
     };
     let mut proven: BTreeMap<_, bool> = BTreeMap::new();
     for proof in &frozen.proofs {

@@ -83,6 +83,9 @@ pub struct JobStatus {
     pub exceptions: u64,
     /// Old versions that are kept under their old key.
     pub superseded: u64,
+    /// Versions by what else is to be known about them: `checksum-lost`, `withdrawn`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub notes: BTreeMap<String, u64>,
     /// Bytes of the bodies of rotated versions.
     pub rotated_bytes: u64,
     /// About how much of the key space is through in the present pass, 0 to 1; `null` where nothing is walked.

@@ -44,7 +44,60 @@ pub enum FrozenTarget {
         key: KeyName,
         /// The job's encryption context, given to every object.
         context: Option<BTreeMap<String, String>>,
+        /// Where each old key has a new one of its own: which, as writes name it. `key` is one of these then.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        keys: BTreeMap<KeyName, KeyName>,
     },
+}
+
+impl FrozenTarget {
+    /// A KMS key for all objects.
+    #[must_use]
+    pub fn key(key: KeyName) -> Self {
+        Self::SseKms { key, context: None, keys: BTreeMap::new() }
+    }
+
+    /// All keys that the job brings objects under, each once; none for SSE-S3.
+    #[must_use]
+    pub fn all(&self) -> BTreeSet<&KeyName> {
+        match self {
+            Self::SseS3 => BTreeSet::new(),
+            Self::SseKms { key, keys, .. } => keys.values().chain([key]).collect(),
+        }
+    }
+
+    /// Whether it is one of the keys that the job brings objects under.
+    #[must_use]
+    pub fn has(&self, key: &KeyName) -> bool {
+        self.all().into_iter().any(|target| target.same_key(key))
+    }
+
+    /// Whether each old key has a new one of its own.
+    #[must_use]
+    pub fn is_map(&self) -> bool {
+        matches!(self, Self::SseKms { keys, .. } if !keys.is_empty())
+    }
+
+    /// The new key of an object that is under `old`, or under none; `None` where the map does not name that one.
+    #[must_use]
+    pub fn new_key(&self, old: Option<&KeyName>) -> Option<&KeyName> {
+        let Self::SseKms { key, keys, .. } = self else { return None };
+        if keys.is_empty() {
+            return Some(key);
+        }
+        let old = old?;
+        let mapped = keys.iter().find(|(from, _)| from.same_key(old)).map(|(_, to)| to);
+        mapped.or_else(|| self.all().into_iter().find(|target| target.same_key(old)))
+    }
+
+    /// The encryption context that every object gets, where the file gives one.
+    #[must_use]
+    pub fn context(&self) -> Option<&BTreeMap<String, String>> {
+        match self {
+            Self::SseKms { context, .. } => context.as_ref(),
+            Self::SseS3 => None,
+        }
+    }
 }
 
 /// How an object is encrypted before a strategy is tried on it.
@@ -145,6 +198,9 @@ pub struct Frozen {
     pub lease: LeasePlace,
     /// Ciphertext (hex) of the KES canary made at the job's start; `None` without a KES.
     pub canary: Option<String>,
+    /// The same of each further key, where each old key has a new one of its own.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub canaries: BTreeMap<KeyName, String>,
 }
 
 /// What another version of keyrotate named beside these decides nothing here.

@@ -107,6 +107,7 @@ mod tests {
             etag: "11".into(),
             last_modified: jiff::Timestamp::from_second(5).unwrap(),
             detail: String::new(),
+            notes: [].into(),
         };
         let intent = Intent::made(row.clone(), true).unwrap();
         let text = serde_json::to_string(&intent).unwrap();

@@ -69,6 +69,8 @@ reasons! {
             "Stop all who write to the bucket, and say `options: {allowUnguarded: true}`.";
         KeepsNot = "keeps-not", "The proven strategies would lose something of it that must be kept.",
             "Its row in the report says what would be lost.";
+        UnmappedKey = "unmapped-key", "The file's `keys` names no new key for the one that it is under.",
+            "Add a line for its key to `keys`, if it should be rotated.";
         Gone = "gone", "It was deleted meanwhile.",
             "";
         Own = "own", "It is an object of keyrotate's own.",
@@ -112,6 +114,24 @@ reasons! {
         Key = "key", "The read-back showed the wanted key.",
             "";
         Write = "write", "The guarded write succeeded and the store shows no key (SSE-S3).",
+            "";
+    }
+}
+
+reasons! {
+    /// What else is to be known about what became of a version.
+    Note {
+        ChecksumLost = "checksum-lost", "It lost its checksum, as the file's `acceptLoss` allows.",
+            "";
+        PartsLost = "parts-lost", "It has other parts than it was uploaded in, as the file's `acceptLoss` allows.",
+            "";
+        SupersededDeleted = "superseded-deleted",
+            "The version that it replaced was deleted, as the file's `superseded: expire` asks; the new one has the same content.",
+            "";
+        SourceDeleted = "source-deleted",
+            "The version that it was made from was deleted by its id, and nothing here tells whether before our write or after.",
+            "Delete its `version_after`, too, if the content was to go.";
+        Withdrawn = "withdrawn", "A version of ours that came to lie over somebody else's write was taken away at once.",
             "";
     }
 }
@@ -340,6 +360,9 @@ pub struct Counts {
     pub rotated_bytes: u64,
     /// Versions that a rotated one replaced and that are kept under their old key.
     pub superseded: u64,
+    /// Versions by what else is to be known about them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub notes: BTreeMap<Note, u64>,
 }
 
 impl Counts {
@@ -367,6 +390,9 @@ impl Counts {
         for (outcome, n) in &other.by_outcome {
             *self.by_outcome.entry(*outcome).or_default() += n;
         }
+        for (note, n) in &other.notes {
+            *self.notes.entry(*note).or_default() += n;
+        }
         self.rotated_bytes += other.rotated_bytes;
         self.superseded += other.superseded;
     }
@@ -378,6 +404,11 @@ impl Counts {
             *entry = entry.saturating_sub(*n);
         }
         self.by_outcome.retain(|_, n| *n > 0);
+        for (note, n) in &other.notes {
+            let entry = self.notes.entry(*note).or_default();
+            *entry = entry.saturating_sub(*n);
+        }
+        self.notes.retain(|_, n| *n > 0);
         self.rotated_bytes = self.rotated_bytes.saturating_sub(other.rotated_bytes);
         self.superseded = self.superseded.saturating_sub(other.superseded);
     }
@@ -426,8 +457,12 @@ mod tests {
 
     #[test]
     fn counts_survive_json_and_add_and_subtract() {
-        let counts =
-            Counts { by_outcome: all().into_iter().map(|o| (o, 2)).collect(), rotated_bytes: 5, superseded: 1 };
+        let counts = Counts {
+            by_outcome: all().into_iter().map(|o| (o, 2)).collect(),
+            rotated_bytes: 5,
+            superseded: 1,
+            notes: [(Note::ChecksumLost, 3)].into(),
+        };
         let text = serde_json::to_string(&counts).unwrap();
         assert!(text.contains(r#""skipped/sse-c":2"#), "{text}");
         assert_eq!(serde_json::from_str::<Counts>(&text).unwrap(), counts);

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{Epoch, PassId, ShardRef};
-use crate::outcome::{Counts, Outcome, Strategy};
+use crate::outcome::{Counts, Note, Outcome, Strategy};
 use crate::position::Position;
 use crate::row::{Row, Seal};
 
@@ -19,7 +19,7 @@ use crate::row::{Row, Seal};
 pub const PART_VERSION: u32 = 1;
 
 /// Columns of the CSV, in order.
-pub const COLUMNS: [&str; 14] = [
+pub const COLUMNS: [&str; 15] = [
     "bucket",
     "key",
     "version",
@@ -34,6 +34,7 @@ pub const COLUMNS: [&str; 14] = [
     "last_modified",
     "detail",
     "pass",
+    "notes",
 ];
 
 /// What a part covers, and the part before it.
@@ -190,7 +191,7 @@ fn ascii_json(header: &PartHeader) -> Result<String, serde_json::Error> {
 
 /// A row as the fields of [`COLUMNS`].
 #[must_use]
-pub fn fields(bucket: &str, pass: PassId, row: &Row) -> [String; 14] {
+pub fn fields(bucket: &str, pass: PassId, row: &Row) -> [String; 15] {
     let text = |o: &Option<String>| o.clone().unwrap_or_default();
     [
         bucket.to_owned(),
@@ -207,6 +208,7 @@ pub fn fields(bucket: &str, pass: PassId, row: &Row) -> [String; 14] {
         row.last_modified.to_string(),
         row.detail.clone(),
         pass.to_string(),
+        row.notes.iter().map(|note| note.as_str()).collect::<Vec<_>>().join(" "),
     ]
 }
 
@@ -233,7 +235,13 @@ pub fn parse(record: &csv::StringRecord) -> Result<Row, String> {
         etag: at(10)?.to_owned(),
         last_modified: at(11)?.parse::<Timestamp>().map_err(|e| e.to_string())?,
         detail: at(12)?.to_owned(),
+        // Parts of older writers have no such column.
+        notes: record.get(14).unwrap_or_default().split_whitespace().map(note).collect::<Result<_, _>>()?,
     })
+}
+
+fn note(name: &str) -> Result<Note, String> {
+    Note::parse(name).ok_or_else(|| format!("unknown note `{name}`"))
 }
 
 #[cfg(test)]
@@ -265,6 +273,7 @@ mod tests {
                 etag,
                 last_modified: Timestamp::from_second(seconds).unwrap(),
                 detail,
+                notes: if size % 3 == 0 { [Note::PartsLost, Note::ChecksumLost].into() } else { [].into() },
             },
         )
     }

@@ -1,12 +1,13 @@
 //! One line of the report: the outcome of one object version.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::key::KeyName;
-use crate::outcome::{Counts, Outcome, Strategy};
+use crate::outcome::{Counts, Note, Outcome, Strategy};
 
 /// How an object version is encrypted, as far as the store shows it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -98,14 +99,20 @@ pub struct Row {
     pub etag: String,
     /// Last-Modified after, whole seconds.
     pub last_modified: Timestamp,
-    /// What the store said, for `failed` and `conflict`; else empty.
+    /// What the store said, for `failed` and `conflict`; why, where the outcome alone does not say it; else empty.
     pub detail: String,
+    /// What else is to be known about it.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub notes: BTreeSet<Note>,
 }
 
 impl Row {
     /// Adds this row to `counts`.
     pub fn count_into(&self, counts: &mut Counts) {
         *counts.by_outcome.entry(self.outcome).or_default() += 1;
+        for note in &self.notes {
+            *counts.notes.entry(*note).or_default() += 1;
+        }
         if matches!(self.outcome, Outcome::Rotated(_)) {
             counts.rotated_bytes += self.size;
             counts.superseded += u64::from(self.supersedes());
@@ -115,6 +122,7 @@ impl Row {
     /// Whether writing it left the old version behind, under its old key.
     #[must_use]
     pub fn supersedes(&self) -> bool {
-        matches!((&self.version, &self.version_after), (Some(before), Some(after)) if before != after)
+        let replaced = matches!((&self.version, &self.version_after), (Some(before), Some(after)) if before != after);
+        replaced && !self.notes.contains(&Note::SupersededDeleted)
     }
 }

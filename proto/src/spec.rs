@@ -23,6 +23,10 @@ pub struct JobSpec {
     pub bucket: String,
     /// Only keys that begin with it; empty: all.
     pub prefix: String,
+    /// Which new key the objects under each old one get, instead of one for all; no new key is an old one as well. Left
+    /// out of the hash where the file has none.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub keys: BTreeMap<KeyName, KeyName>,
     /// What the objects shall be encrypted with.
     pub target: Target,
     /// Which objects are left out.
@@ -199,6 +203,30 @@ pub enum VersionPolicy {
     Current,
 }
 
+/// What becomes of the version that a rotated one replaces, in a bucket that keeps versions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Superseded {
+    /// It stays, under its old key, and is listed.
+    #[default]
+    Keep,
+    /// It is deleted by its id, once the new one was seen to have the same content. A locked one stays.
+    Expire,
+}
+
+/// Whether objects under SSE-KMS get an S3 bucket key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BucketKey {
+    /// As each had it.
+    #[default]
+    Keep,
+    /// All that are written.
+    On,
+    /// None that is written.
+    Off,
+}
+
 /// keyrotate's own additions to a job file. A file without them means exactly what it means to MinIO or AIStor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Options {
@@ -227,6 +255,17 @@ pub struct Options {
     /// What objects may lose, where no strategy keeps it. Default: nothing. Left out of the hash where it is the default.
     #[serde(default, skip_serializing_if = "is_default")]
     pub accept_loss: BTreeSet<Loss>,
+    /// What becomes of the version that a rotated one replaces. Default: it is kept. Left out of the hash where it is the
+    /// default.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub superseded: Superseded,
+    /// Whether objects get an S3 bucket key. Default: as each had it. Left out of the hash where it is the default.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub bucket_key: BucketKey,
+    /// Whether what is under the target key already is written again, once. Default: no. Left out of the hash where it is
+    /// the default.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub reseal: bool,
 }
 
 /// Something that an object may lose by its rotation, where the job file says so.
@@ -256,6 +295,9 @@ impl Default for Options {
             max_added_bytes: None,
             versions: VersionPolicy::All,
             accept_loss: BTreeSet::new(),
+            superseded: Superseded::Keep,
+            bucket_key: BucketKey::Keep,
+            reseal: false,
         }
     }
 }
@@ -271,6 +313,7 @@ mod tests {
             dialect: Dialect::Aistor,
             bucket: "b".into(),
             prefix: String::new(),
+            keys: BTreeMap::new(),
             target: Target::SseKms { key: None, context: None },
             filter: Filter::default(),
             notify: Some(Notify { endpoint: "https://n.example".into(), token: Some("Bearer s3cr3t".into()) }),

@@ -9,7 +9,7 @@ mod text;
 
 use jiff::Timestamp;
 use keyrotate_proto::capability::FrozenTarget;
-use keyrotate_proto::outcome::{Outcome, SkipReason};
+use keyrotate_proto::outcome::{Note, Outcome, SkipReason};
 use keyrotate_proto::say::{bytes, grouped};
 use keyrotate_proto::state::JobState;
 
@@ -138,7 +138,15 @@ impl<'a> Page<'a> {
             means: outcome.explain(),
             mend: outcome.mend(),
         };
-        self.summary.counts.by_outcome.iter().filter(|(_, n)| **n > 0).map(line).collect()
+        let note = |(note, versions): (&Note, &u64)| Line {
+            word: "note",
+            reason: note.as_str().to_owned(),
+            versions: *versions,
+            means: note.explain(),
+            mend: note.mend(),
+        };
+        let outcomes = self.summary.counts.by_outcome.iter().filter(|(_, n)| **n > 0).map(line);
+        outcomes.chain(self.summary.counts.notes.iter().map(note)).collect()
     }
 
     /// What could not be done, by reason.
@@ -188,9 +196,11 @@ fn target(target: Option<&FrozenTarget>) -> String {
     match target {
         None => "not known: the job ended before".to_owned(),
         Some(FrozenTarget::SseS3) => "the store's own (SSE-S3)".to_owned(),
-        Some(FrozenTarget::SseKms { key, context }) => {
+        Some(FrozenTarget::SseKms { key, context, keys }) => {
             let context = context.as_ref().map_or("", |_| ", with a context of the job's own");
-            format!("{}{context}", shown(key.bare()))
+            let each = keys.iter().map(|(old, new)| format!("{} for {}", shown(new.bare()), shown(old.bare())));
+            let named = if keys.is_empty() { shown(key.bare()) } else { each.collect::<Vec<_>>().join(", ") };
+            format!("{named}{context}")
         }
     }
 }

@@ -34,6 +34,7 @@ pub(crate) fn row(key: &str, version: Option<&str>, outcome: Outcome) -> Row {
         etag: "e".into(),
         last_modified: Timestamp::UNIX_EPOCH,
         detail: String::new(),
+        notes: [].into(),
     }
 }
 
@@ -104,6 +105,7 @@ pub(crate) fn input(passes: Vec<(PassId, Vec<ShardParts>)>) -> FinishInput {
             dialect: Dialect::Minio,
             bucket: "b".into(),
             prefix: String::new(),
+            keys: [].into(),
             target: Target::SseKms { key: Some(key.clone()), context: None },
             filter: Filter::default(),
             notify: Some(Notify { endpoint: "https://n.example".into(), token: Some("Bearer s3cr3t".into()) }),
@@ -113,7 +115,7 @@ pub(crate) fn input(passes: Vec<(PassId, Vec<ShardParts>)>) -> FinishInput {
         store: "https://s:9000".into(),
         endpoint: Some("https://s:9000".into()),
         is_minio: true,
-        target: Some(FrozenTarget::SseKms { key, context: None }),
+        target: Some(FrozenTarget::key(key)),
         state: JobState::Completed,
         started: Timestamp::UNIX_EPOCH,
         ended: Timestamp::from_second(60).unwrap(),

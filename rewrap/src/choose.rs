@@ -232,6 +232,9 @@ fn never(
         Strategy::UpdateEncryption => match &rules.frozen.target {
             FrozenTarget::SseS3 => Some("its target is always SSE-KMS"),
             FrozenTarget::SseKms { context: Some(_), .. } => Some("it can't set a context"),
+            target if crate::decide::is_under_target(target, &shown.sse) => {
+                Some("it is not proven to seal anew what is under the same key")
+            }
             FrozenTarget::SseKms { .. } if kind == SourceKind::Plaintext => Some("it does not take plaintext"),
             FrozenTarget::SseKms { .. } if facts.own_context().is_some() => Some("it would drop the object's context"),
             FrozenTarget::SseKms { .. } => (!rules.frozen.same_bucket).then_some("not proven in this very bucket"),

@@ -2,8 +2,8 @@
 //!
 //! The order is fixed: what the listing decides · HEAD · already right is `current`, whatever the other filters say
 //! · `kmskey`, tags, metadata, `plaintextOnly`, locks · the dialects' tables. In jobs
-//! with a context or with SSE-S3 as the target no store shows whether an object is already right, so there nothing
-//! is `current`: whether this job wrote it is a question to its rows and intents.
+//! with a context, with `reseal` or with SSE-S3 as the target no store shows whether an object is already right, so there
+//! nothing is `current`: whether this job wrote it is a question to its rows and intents.
 
 use keyrotate_proto::capability::{FrozenTarget, SourceKind};
 use keyrotate_proto::job;
@@ -34,7 +34,7 @@ pub fn decide(rules: &Rules, facts: &Facts) -> Decision {
         return Decision::Settle(outcome);
     }
     let Some(shown) = &facts.shown else { return Decision::Head };
-    if is_current(&rules.frozen.target, &shown.sse) {
+    if is_current(rules, &shown.sse) {
         return Decision::Settle(Outcome::Current);
     }
     if let Some(decision) = by_filters(rules, facts, shown) {
@@ -47,11 +47,17 @@ pub fn decide(rules: &Rules, facts: &Facts) -> Decision {
     Decision::Write(kind)
 }
 
-/// Whether an object with that encryption needs no write. Never so where the store can't show it.
+/// Whether an object with that encryption needs no write. Never so where the store can't show it, and with `reseal`.
 #[must_use]
-pub fn is_current(target: &FrozenTarget, sse: &Sse) -> bool {
+pub fn is_current(rules: &Rules, sse: &Sse) -> bool {
+    let shows = !rules.spec.options.reseal && rules.frozen.target.context().is_none();
+    shows && is_under_target(&rules.frozen.target, sse)
+}
+
+/// Whether the store shows the key that the job is to bring everything under.
+pub(crate) fn is_under_target(target: &FrozenTarget, sse: &Sse) -> bool {
     match (target, sse) {
-        (FrozenTarget::SseKms { key, context: None }, Sse::Kms { key: Some(shown), .. }) => shown.same_key(key),
+        (FrozenTarget::SseKms { .. }, Sse::Kms { key: Some(shown), .. }) => target.has(shown),
         _ => false,
     }
 }
@@ -168,11 +174,17 @@ fn metadata_matches(rules: &Rules, headers: &Headers) -> bool {
 
 /// The tables of the dialects: what happens to which kind of source.
 fn by_tables(rules: &Rules, shown: &Shown) -> Result<SourceKind, SkipReason> {
-    let to_kms = matches!(rules.frozen.target, FrozenTarget::SseKms { .. });
+    let target = &rules.frozen.target;
+    let to_kms = matches!(target, FrozenTarget::SseKms { .. });
     match &shown.sse {
-        Sse::None if rules.spec.dialect.encrypts_plaintext() => Ok(SourceKind::Plaintext),
+        // A map of keys says nothing about objects that are under none.
+        Sse::None if rules.spec.dialect.encrypts_plaintext() && !target.is_map() => Ok(SourceKind::Plaintext),
         Sse::None => Err(SkipReason::Plaintext),
+        Sse::S3 if target.is_map() => Err(SkipReason::UnmappedKey),
         Sse::S3 => Ok(SourceKind::SseS3),
+        Sse::Kms { key, .. } if target.is_map() && target.new_key(key.as_ref()).is_none() => {
+            Err(SkipReason::UnmappedKey)
+        }
         Sse::Kms { .. } if to_kms => Ok(SourceKind::SseKms),
         Sse::Kms { .. } => Err(SkipReason::Downgrade),
         Sse::DualLayer { .. } => Err(SkipReason::DualLayer),

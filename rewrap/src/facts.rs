@@ -178,7 +178,7 @@ impl Facts {
     /// In how many parts it was uploaded, by its ETag; `None`: at once.
     #[must_use]
     pub fn parts(&self) -> Option<u32> {
-        self.etag.rsplit_once('-').filter(|_| self.is_multipart()).and_then(|(_, count)| count.parse().ok())
+        parts_of(&self.etag)
     }
 
     /// Whether the ETag says that it was uploaded in parts.
@@ -192,6 +192,11 @@ impl Facts {
 #[must_use]
 pub(crate) fn is_marker(key: &str) -> bool {
     key.ends_with('/')
+}
+
+/// In how many parts an object with that ETag was uploaded.
+pub(crate) fn parts_of(etag: &str) -> Option<u32> {
+    etag.rsplit_once('-').filter(|_| has_parts(etag)).and_then(|(_, count)| count.parse().ok())
 }
 
 /// Whether an ETag has the form `…-N` of an object in parts.

@@ -40,11 +40,15 @@ pub struct Plan {
     pub(crate) loses_checksum: bool,
     pub(crate) needs_intent: bool,
     pub(crate) adds_version: bool,
+    /// Whether a write that somebody else came before would be refused.
+    pub(crate) guarded: bool,
     /// Whether this kind of source was never tried on a probe: the first such objects go one at a time.
     pub(crate) untried: bool,
     pub(crate) upload: Option<OpenUpload>,
     /// When its facts were read.
     pub(crate) looked: Instant,
+    /// When its write was answered.
+    pub(crate) written: Option<Instant>,
     /// Tries that were sent and never answered.
     pub(crate) unanswered: u8,
     /// Hears of each part that is added to a recorded upload.
@@ -55,7 +59,7 @@ impl Plan {
     /// A plan for what was just looked at; nothing was begun.
     pub(crate) fn new(facts: Facts, strategy: Strategy, wanted: Sse, why: String, now: Timestamp) -> Self {
         let lock = facts.shown.as_ref().map(|shown| shown.lock.standing(now)).unwrap_or_default();
-        let (needs_intent, adds_version, untried, loses_checksum) = Default::default();
+        let (needs_intent, adds_version, guarded, untried, loses_checksum) = Default::default();
         let (looked, part_added) = (Instant::now(), Arc::default());
         Self {
             facts,
@@ -66,9 +70,11 @@ impl Plan {
             loses_checksum,
             needs_intent,
             adds_version,
+            guarded,
             untried,
             upload: None,
             looked,
+            written: None,
             unanswered: 0,
             part_added,
         }
@@ -89,6 +95,11 @@ impl Plan {
     #[must_use]
     pub fn key(&self) -> &str {
         &self.facts.at.key
+    }
+
+    /// Its encryption as it was looked at.
+    pub(crate) fn sse_before(&self) -> &Sse {
+        self.facts.shown.as_ref().map_or(&Sse::None, |shown| &shown.sse)
     }
 
     /// Which object, and which version of it.

@@ -174,7 +174,9 @@ fn seal(wanted: &Sse, shown: &Sse) -> Result<Evidence, String> {
             }
             // A store that does not know the flag shows none.
             match (bucket_key, flag) {
-                (Some(true), Some(false)) => Err("its bucket-key flag is gone".into()),
+                (Some(sent), Some(shown)) if sent != shown => {
+                    Err("its bucket-key flag is not the one that was sent".into())
+                }
                 _ => Ok(Evidence::Key),
             }
         }

@@ -1,5 +1,6 @@
 //! The one who looks, writes and reads back.
 
+mod added;
 mod foretell;
 mod intents;
 mod look;
@@ -19,7 +20,7 @@ use keyrotate_env::Env;
 use keyrotate_proto::capability::{Frozen, FrozenTarget};
 use keyrotate_proto::outcome::Outcome;
 use keyrotate_proto::row::Row;
-use keyrotate_proto::spec::JobSpec;
+use keyrotate_proto::spec::{BucketKey, JobSpec};
 use keyrotate_proto::state::StopReason;
 use keyrotate_store::{Sse, Store};
 
@@ -89,18 +90,22 @@ impl Rewrapper {
     }
 }
 
-/// The encryption that a write of this object names: the frozen target, the job's context or the object's own, the
-/// object's bucket-key flag.
-pub(crate) fn wanted(target: &FrozenTarget, facts: &Facts) -> Sse {
+/// The encryption that a write of this object names: the frozen target's key for it, the job's context or the object's own, the
+/// bucket-key flag of the object or the file.
+pub(crate) fn wanted(target: &FrozenTarget, facts: &Facts, bucket_key: BucketKey) -> Sse {
     match target {
         FrozenTarget::SseS3 => Sse::S3,
-        FrozenTarget::SseKms { key, context } => {
-            let bucket_key = match facts.shown.as_ref().map(|s| &s.sse) {
-                Some(Sse::Kms { bucket_key, .. }) => *bucket_key,
-                _ => None,
+        FrozenTarget::SseKms { key, context, .. } => {
+            let bucket_key = match (bucket_key, facts.shown.as_ref().map(|s| &s.sse)) {
+                (BucketKey::On, _) => Some(true),
+                (BucketKey::Off, _) => Some(false),
+                (BucketKey::Keep, Some(Sse::Kms { bucket_key, .. })) => *bucket_key,
+                (BucketKey::Keep, _) => None,
             };
             let context = context.clone().or_else(|| facts.own_context().cloned());
-            Sse::Kms { key: Some(key.clone()), context, bucket_key }
+            let old = facts.seal();
+            let key = target.new_key(old.kms_key()).unwrap_or(key).clone();
+            Sse::Kms { key: Some(key), context, bucket_key }
         }
     }
 }
@@ -119,6 +124,7 @@ fn unwritten(facts: &Facts, outcome: Outcome, detail: impl Into<String>) -> Row 
         etag: facts.etag.clone(),
         last_modified: whole(facts.last_modified),
         detail: detail.into(),
+        notes: BTreeSet::new(),
     }
 }
 

@@ -39,6 +39,7 @@ pub(crate) fn spec() -> JobSpec {
         dialect: Dialect::Aistor,
         bucket: BUCKET.into(),
         prefix: String::new(),
+        keys: [].into(),
         target: Target::SseKms { key: Some(KeyName(NEW.into())), context: None },
         filter: Filter::default(),
         notify: None,
@@ -51,7 +52,7 @@ pub(crate) fn spec() -> JobSpec {
 pub(crate) fn frozen() -> Frozen {
     Frozen {
         version: FROZEN_VERSION,
-        target: FrozenTarget::SseKms { key: KeyName(NEW.into()), context: None },
+        target: FrozenTarget::key(KeyName(NEW.into())),
         versioning: Versioning::Off,
         listing_facts: false,
         tags_announced: true,
@@ -64,6 +65,7 @@ pub(crate) fn frozen() -> Frozen {
         retains: false,
         lease: LeasePlace::Reports,
         canary: None,
+        canaries: BTreeMap::new(),
     }
 }
 

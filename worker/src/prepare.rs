@@ -365,7 +365,9 @@ impl Desk {
 
     /// The first object under the target key, among the first rows.
     async fn some_done(&self, job: &JobRecord, frozen: &Frozen) -> Result<Option<ObjectAt>, SourceError> {
-        let FrozenTarget::SseKms { key, .. } = &frozen.target else { return Ok(None) };
+        if frozen.target == FrozenTarget::SseS3 {
+            return Ok(None);
+        }
         let earlier = self.earlier(job, PassId(u32::MAX)).await?;
         let reports = self.site.reports.of(&job.id)?;
         let mut rows = last_rows(reports, &earlier, KeyRange { start: String::new(), end: None });
@@ -373,7 +375,7 @@ impl Desk {
             let Some(of_key) = rows.next_key().await? else { return Ok(None) };
             let done = of_key.rows.into_iter().map(|last| last.row).find(|row| {
                 let right = matches!(row.outcome, Outcome::Rotated(_) | Outcome::Current) && row.size > 0;
-                right && row.after.kms_key().is_some_and(|seen| seen.same_key(key))
+                right && row.after.kms_key().is_some_and(|seen| frozen.target.has(seen))
             });
             if let Some(row) = done {
                 let version = row.version_after.or(row.version);
@@ -466,6 +468,7 @@ fn unreadable(error: &dyn std::error::Error) -> Halt {
 
 /// Whether a person must confirm the target because the file names none.
 fn names_no_key(job: &JobRecord) -> bool {
-    let named = matches!(&job.spec.target, Target::SseKms { key: Some(_), .. } | Target::SseS3);
+    let named =
+        !job.spec.keys.is_empty() || matches!(&job.spec.target, Target::SseKms { key: Some(_), .. } | Target::SseS3);
     !named && job.frozen.as_ref().is_none_or(|frozen| matches!(frozen.target, FrozenTarget::SseKms { .. }))
 }

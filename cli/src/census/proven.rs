@@ -67,7 +67,7 @@ mod tests {
         let now: Timestamp = "2026-11-29T00:00:00Z".parse().unwrap();
         let frozen = Frozen {
             version: FROZEN_VERSION,
-            target: FrozenTarget::SseKms { key: KeyName("k".into()), context: None },
+            target: FrozenTarget::key(KeyName("k".into())),
             versioning: Versioning::Off,
             listing_facts: false,
             tags_announced: false,
@@ -80,6 +80,7 @@ mod tests {
             retains: false,
             lease: Default::default(),
             canary: None,
+            canaries: [].into(),
         };
         assert!(recall(&folder, now).is_none());
         remember(&folder, None, &frozen, now).unwrap();

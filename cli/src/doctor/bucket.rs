@@ -179,7 +179,7 @@ fn new_writes(seen: &Seen<'_>) -> Finding {
     }
     let what =
         format!("new objects do not get the target key `{key}` by themselves: they would need the next rotation");
-    let target = FrozenTarget::SseKms { key: key.clone(), context: None };
+    let target = FrozenTarget::key(key.clone());
     let mend = format!("`{}`", default_encryption(seen.is_minio(), &target, &at(seen.scope)));
     Finding::new(SECTION, Health::Yellow, what, mend)
 }

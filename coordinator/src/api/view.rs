@@ -61,6 +61,7 @@ pub fn of(job: &JobRecord, sums: &Totals, now: Timestamp) -> JobStatus {
         outcomes: sums.counts.by_outcome.iter().map(|(outcome, n)| (outcome.name(), *n)).collect(),
         exceptions: sums.counts.exceptions(),
         superseded: sums.counts.superseded,
+        notes: sums.counts.notes.iter().map(|(note, n)| (note.as_str().to_owned(), *n)).collect(),
         rotated_bytes: sums.counts.rotated_bytes,
         share,
         eta_seconds: share.and_then(|share| eta(job, share, now)),

@@ -1,6 +1,6 @@
 //! Typed fields -> [`JobSpec`]: which dialect it is, which values are good, what fits together.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::findings::{Findings, Places, child, item};
@@ -34,12 +34,14 @@ pub(super) fn spec(file: &JobFile, places: &Places, options: ParseOptions, findi
     let flags = job.flags.unwrap_or(&none);
     let filter = flags.filter.as_ref();
     let (dialect, target) = check.target(&job, filter);
+    let keys = job.keys.map(|keys| check.keys(keys, &target)).unwrap_or_default();
     let filter = filter.map(|filter| check.filter(filter)).unwrap_or_default();
     JobSpec {
         version: SPEC_VERSION,
         dialect,
         bucket,
         prefix,
+        keys,
         target,
         filter,
         notify: flags.notify.as_ref().and_then(|notify| check.notify(notify, options)),
@@ -57,6 +59,7 @@ struct View<'a> {
     api_version: Option<&'a str>,
     bucket: Option<&'a str>,
     prefix: Option<&'a str>,
+    keys: Option<&'a BTreeMap<String, Option<String>>>,
     encryption: Option<&'a Encryption>,
     flags: Option<&'a Flags>,
     options: Option<&'a OptionsBlock>,
@@ -73,6 +76,7 @@ impl<'a> View<'a> {
                     api_version: job.api_version.as_deref(),
                     bucket: job.bucket.as_deref(),
                     prefix: job.prefix.as_deref(),
+                    keys: job.keys.as_ref(),
                     encryption: job.encryption.as_ref(),
                     flags: job.flags.as_ref(),
                     options: job.options.as_ref(),
@@ -88,6 +92,7 @@ impl<'a> View<'a> {
                 api_version: flat.api_version.as_deref(),
                 bucket: flat.bucket.as_deref(),
                 prefix: flat.prefix.as_deref(),
+                keys: flat.keys.as_ref(),
                 encryption: flat.encryption.as_ref(),
                 flags: flat.flags.as_ref(),
                 options: flat.options.as_ref(),
@@ -278,6 +283,52 @@ impl Check<'_> {
         Target::SseKms { key, context }
     }
 
+    /// The map of old to new keys. A new key that is an old one as well would be rotated again, or for ever.
+    fn keys(&mut self, block: &BTreeMap<String, Option<String>>, target: &Target) -> BTreeMap<KeyName, KeyName> {
+        match target {
+            Target::SseS3 => self.error("keys", "is only for sse-kms", "remove it, or write `type: sse-kms`"),
+            Target::SseKms { key: Some(_), .. } => {
+                self.error("keys", "stands beside `key`, which would be the new key of all", "remove one of them");
+            }
+            Target::SseKms { key: None, .. } => {}
+        }
+        let mut keys = BTreeMap::new();
+        for (old, new) in block {
+            let path = format!("keys.{old}");
+            let old = self.value(&path, Some(old), values::key).flatten();
+            let new = self.value(&path, new.as_deref(), values::key).flatten();
+            match (old, new) {
+                (Some(old), Some(new)) => {
+                    if keys.insert(old, new).is_some() {
+                        self.error(&path, "names a key that another line names, too", "keep one of them");
+                    }
+                }
+                _ if self.is_named(&path) => {}
+                _ => self.error(&path, "names no key", "write `OLD-KEY: NEW-KEY`"),
+            }
+        }
+        for (old, new) in &keys {
+            let path = format!("keys.{old}");
+            if old.same_key(new) {
+                self.error(
+                    &path,
+                    "is its own new key",
+                    "remove the line; `reseal: true` writes under the same key again",
+                );
+            } else if keys.keys().any(|other| other.same_key(new)) {
+                let message = format!("its new key `{new}` is an old one in another line: a chain or a circle");
+                self.error(&path, message, "give it the last key of the chain");
+            }
+            if keys.keys().filter(|other| other.same_key(old)).count() > 1 {
+                self.error(&path, "names a key that another line names, too", "keep one of them");
+            }
+        }
+        if keys.is_empty() && !self.is_named("keys") {
+            self.error("keys", "is empty", "write `OLD-KEY: NEW-KEY` below it, or remove it");
+        }
+        keys
+    }
+
     fn filter(&mut self, block: &FilterBlock) -> Filter {
         self.empty_filters(block);
         let filter = Filter {
@@ -450,6 +501,13 @@ impl Check<'_> {
                 .value("options.versions", block.versions.as_deref(), values::versions)
                 .unwrap_or(default.versions),
             accept_loss: self.losses(block.accept_loss.as_deref().unwrap_or_default()),
+            superseded: self
+                .value("options.superseded", block.superseded.as_deref(), values::superseded)
+                .unwrap_or(default.superseded),
+            bucket_key: self
+                .value("options.bucketKey", block.bucket_key.as_deref(), values::bucket_key)
+                .unwrap_or(default.bucket_key),
+            reseal: block.reseal.unwrap_or(default.reseal),
         }
     }
 }

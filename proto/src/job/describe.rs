@@ -18,6 +18,8 @@ pub fn describe(spec: &JobSpec) -> Vec<(String, String)> {
     if spec.target == Target::SseS3 {
         let text = "no store shows which key seals an SSE-S3 object: a later job with this file writes all again";
         add("note", text);
+    } else if spec.options.reseal {
+        add("note", "no store shows when an object was sealed: a later job with `reseal` writes all again");
     }
     lines
 }
@@ -33,6 +35,10 @@ fn rules(dialect: Dialect) -> &'static str {
 fn target(spec: &JobSpec) -> String {
     match (&spec.target, spec.dialect) {
         (Target::SseS3, _) => "SSE-S3, the store's own key".to_owned(),
+        _ if !spec.keys.is_empty() => {
+            let each = spec.keys.iter().map(|(old, new)| format!("{new} for {old}")).collect::<Vec<_>>();
+            format!("SSE-KMS under {}", each.join(", "))
+        }
         (Target::SseKms { key: Some(key), .. }, Dialect::Aistor) => {
             format!("SSE-KMS under {key} (AIStor itself refuses a key that is not its default)")
         }
@@ -45,6 +51,7 @@ fn target(spec: &JobSpec) -> String {
 
 fn plaintext(spec: &JobSpec) -> &'static str {
     match (spec.dialect.encrypts_plaintext(), spec.filter.kms_key.is_some()) {
+        (true, _) if !spec.keys.is_empty() => "skipped: it is under none of the keys in `keys`",
         (true, true) => "left out (`kmskey`)",
         (true, false) => "will be encrypted",
         (false, _) => "skipped: MinIO's rules leave it alone",
@@ -56,6 +63,7 @@ fn sse_s3(spec: &JobSpec) -> &'static str {
         (_, true, _) => "left out (`plaintextOnly`)",
         (_, _, true) => "left out (`kmskey`)",
         (Target::SseS3, ..) => "will be sealed anew",
+        _ if !spec.keys.is_empty() => "skipped: it is under none of the keys in `keys`",
         (Target::SseKms { .. }, ..) => "will be converted to SSE-KMS",
     }
 }
@@ -65,17 +73,19 @@ fn other_key(spec: &JobSpec) -> &'static str {
         (_, true, _) => "left out (`plaintextOnly`)",
         (Target::SseS3, ..) => "skipped: SSE-S3 would weaken it",
         (Target::SseKms { .. }, _, true) => "will be rotated where it is under the key that `kmskey` names",
+        _ if !spec.keys.is_empty() => "will be rotated where `keys` names its key, else skipped",
         (Target::SseKms { .. }, _, false) => "will be rotated",
     }
 }
 
-/// Whether it is already right is asked before the filters, except in a job with a context.
+/// Whether it is already right is asked before the filters, except in a job with a context or `reseal`.
 fn target_key(spec: &JobSpec) -> &'static str {
     match (&spec.target, spec.filter.plaintext_only, spec.filter.kms_key.is_some()) {
         (Target::SseS3, ..) => other_key(spec),
-        (Target::SseKms { context: None, .. }, ..) => "already right, not written",
+        (Target::SseKms { context: None, .. }, ..) if !spec.options.reseal => "already right, not written",
         (_, true, _) => "left out (`plaintextOnly`)",
         (_, _, true) => "left out, unless `kmskey` names this very key",
+        _ if spec.options.reseal => "will be written once more (`reseal`)",
         (_, _, false) => "will be written once, so that it gets the context",
     }
 }

@@ -21,6 +21,8 @@ pub enum Shape {
     Nothing,
     /// Fields.
     Map(Known),
+    /// Text under names that the writer chooses.
+    Texts,
     /// Maps of fields under names that the writer chooses.
     Named(Known),
     /// Items, all of one shape.
@@ -43,6 +45,7 @@ pub(super) const FLAT: Known = &[
     ("apiVersion", Shape::Text),
     ("bucket", Shape::Text),
     ("prefix", Shape::Text),
+    ("keys", Shape::Texts),
     ("encryption", Shape::Map(ENCRYPTION)),
     ("type", Shape::Text),
     ("key", Shape::Text),
@@ -55,6 +58,7 @@ const JOB: Known = &[
     ("apiVersion", Shape::Text),
     ("bucket", Shape::Text),
     ("prefix", Shape::Text),
+    ("keys", Shape::Texts),
     ("encryption", Shape::Map(ENCRYPTION)),
     ("flags", Shape::Map(FLAGS)),
     ("options", Shape::Map(OPTIONS)),
@@ -94,24 +98,17 @@ const OPTIONS: Known = &[
     ("maxAddedBytes", Shape::Text),
     ("versions", Shape::Text),
     ("acceptLoss", Shape::List(&Shape::Text)),
+    ("superseded", Shape::Text),
+    ("bucketKey", Shape::Text),
+    ("reseal", Shape::Flag),
 ];
 
 /// Documented names of `options` that are not built yet.
-const OPTIONS_TO_COME: [&str; 10] = [
-    "superseded",
-    "checksums",
-    "bucketKey",
-    "reseal",
-    "quiet",
-    "priority",
-    "weight",
-    "windows",
-    "failureThreshold",
-    "approval",
-];
+const OPTIONS_TO_COME: [&str; 7] =
+    ["checksums", "quiet", "priority", "weight", "windows", "failureThreshold", "approval"];
 
 /// Documented names beside `bucket` that are not built yet.
-const BESIDE_BUCKET_TO_COME: [&str; 3] = ["manifest", "buckets", "keys"];
+const BESIDE_BUCKET_TO_COME: [&str; 2] = ["manifest", "buckets"];
 
 /// Kinds of batch jobs that keyrotate does not run.
 const OTHER_JOBS: [&str; 3] = ["replicate", "expire", "catalog"];
@@ -229,7 +226,8 @@ impl Walk<'_> {
             (Shape::Count, Kind::Scalar { text, plain }) => self.count(node, text, *plain, path),
             (Shape::Flag, Kind::Scalar { text, plain }) => self.flag(node, text, *plain, path),
             (Shape::Map(known), Kind::Map(fields)) => Some(self.map(fields, known, path)),
-            (Shape::Named(known), Kind::Map(fields)) => Some(self.named(fields, known, path)),
+            (Shape::Named(known), Kind::Map(fields)) => Some(self.named(fields, &Shape::Map(known), path)),
+            (Shape::Texts, Kind::Map(fields)) => Some(self.named(fields, &Shape::Text, path)),
             (Shape::List(shape), Kind::List(items)) => Some(self.list(items, shape, path)),
             (Shape::Text, Kind::List(_)) if path.ends_with("prefix") => {
                 let hint = Some("one prefix per job: write a job file for each".into());
@@ -243,12 +241,12 @@ impl Walk<'_> {
         }
     }
 
-    fn named(&mut self, fields: &[Field], known: Known, path: &str) -> Value {
+    fn named(&mut self, fields: &[Field], shape: &Shape, path: &str) -> Value {
         let mut read = serde_json::Map::new();
         for field in fields {
             let here = child(path, &field.name);
             self.places.insert(&here, field.at);
-            if let Some(value) = self.value(&field.node, field.at, &Shape::Map(known), &here) {
+            if let Some(value) = self.value(&field.node, field.at, shape, &here) {
                 read.insert(field.name.clone(), value);
             }
         }
@@ -346,7 +344,7 @@ impl Shape {
             Self::Count => "a whole number",
             Self::Flag => "true or false",
             Self::Nothing => "empty",
-            Self::Map(_) | Self::Named(_) => "a map of fields",
+            Self::Map(_) | Self::Named(_) | Self::Texts => "a map of fields",
             Self::List(_) => "a list",
         }
     }

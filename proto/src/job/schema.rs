@@ -57,6 +57,7 @@ mod tests {
                 Shape::Map(inner) => same(root, property, inner, &here),
                 Shape::List(Shape::Map(inner)) => same(root, &property["items"], inner, &here),
                 Shape::List(Shape::Text) => assert!(allows(&property["items"], "string"), "{here}"),
+                Shape::Texts => assert!(allows(&property["additionalProperties"], "string"), "{here}"),
                 Shape::List(_) | Shape::Named(_) => unreachable!("no such list: {here}"),
             }
         }

@@ -21,6 +21,32 @@ fn with_key(key: &str) -> String {
     format!("{HEAD}  encryption: {{key: {key}}}\n")
 }
 
+#[test]
+fn old_keys_are_mapped_to_new_ones_without_chains_or_circles() {
+    let with = |keys: &str| format!("{HEAD}  encryption: {{type: sse-kms}}\n  keys: {keys}\n");
+    let keys = spec(&with("{a: x, 'arn:aws:kms:b': x, c: y}")).keys;
+    let shown: Vec<_> = keys.iter().map(|(old, new)| format!("{old}={new}")).collect();
+    assert_eq!(shown, ["a=x", "b=x", "c=y"]);
+    for (keys, wanted) in [
+        ("{a: b, b: c}", "a chain or a circle"),
+        ("{a: b, b: a}", "a chain or a circle"),
+        ("{a: a}", "is its own new key"),
+        ("{a: ~}", "names no key"),
+        ("{a: x, 'arn:aws:kms:a': y}", "names a key that another line names"),
+        ("{}", "is empty"),
+        ("[a, b]", "must be a map of fields"),
+        ("{a: [x]}", "must be a single value"),
+        ("{'a b': x}", "blanks"),
+    ] {
+        let errors = refused(with(keys));
+        assert!(errors.contains(wanted), "{keys}: {errors}");
+    }
+    let both = format!("{HEAD}  encryption: {{key: k}}\n  keys: {{a: x}}\n");
+    assert!(refused(both).contains("stands beside `key`"));
+    let s3 = format!("{HEAD}  encryption: {{type: sse-s3}}\n  keys: {{a: x}}\n");
+    assert!(refused(s3).contains("only for sse-kms"));
+}
+
 fn key_of(key: &str) -> Option<String> {
     match spec(&with_key(key)).target {
         Target::SseKms { key, .. } => key.map(|key| key.0),
@@ -363,6 +389,9 @@ fn doc(shape: &'static Shape) -> BoxedStrategy<Doc> {
         Shape::Flag => select(&["true", "False", "~"][..]).prop_map(|t| Doc::Scalar(t.to_owned(), 0)).boxed(),
         Shape::Nothing => Just(Doc::Scalar("~".to_owned(), 0)).boxed(),
         Shape::Map(known) => map(known),
+        Shape::Texts => {
+            prop::collection::vec((select(ODD).prop_map(str::to_owned), scalar()), 0..3).prop_map(Doc::Map).boxed()
+        }
         Shape::Named(_) => unreachable!("a job file has no such map"),
         Shape::List(item) => prop::collection::vec(doc(item), 0..3).prop_map(Doc::List).boxed(),
     };

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::tree::clip;
 use crate::key::KeyName;
-use crate::spec::{BodyTransit, Loss, VersionPolicy};
+use crate::spec::{BodyTransit, BucketKey, Loss, Superseded, VersionPolicy};
 
 /// What is wrong with a value, and what to write instead.
 #[derive(Debug, PartialEq, Eq)]
@@ -168,6 +168,25 @@ pub(super) fn loss(text: &str) -> Result<Loss, Bad> {
         "checksum" => Ok(Loss::Checksum),
         "parts" => Ok(Loss::Parts),
         _ => bad(format!("`{}` is nothing that an object may lose", clip(text)), "`checksum` or `parts`"),
+    }
+}
+
+/// What becomes of a version that a new one replaces.
+pub(super) fn superseded(text: &str) -> Result<Superseded, Bad> {
+    match text {
+        "keep" => Ok(Superseded::Keep),
+        "expire" => Ok(Superseded::Expire),
+        _ => bad(format!("`{}` is nothing that becomes of a superseded version", clip(text)), "`keep` or `expire`"),
+    }
+}
+
+/// Which objects get an S3 bucket key.
+pub(super) fn bucket_key(text: &str) -> Result<BucketKey, Bad> {
+    match text {
+        "keep" => Ok(BucketKey::Keep),
+        "on" => Ok(BucketKey::On),
+        "off" => Ok(BucketKey::Off),
+        _ => bad(format!("`{}` says nothing about a bucket key", clip(text)), "`keep`, `on` or `off`"),
     }
 }
 

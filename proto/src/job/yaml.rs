@@ -5,6 +5,8 @@
 //! (`key: 123` is the key `123`, `bucket: yes` the bucket `yes`), as MinIO's reader does; `null`, `~` and nothing
 //! mean that the field is absent.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -54,6 +56,9 @@ pub(super) struct Job {
     pub(super) bucket: Option<String>,
     /// Only objects whose key begins with it; empty or absent: all.
     pub(super) prefix: Option<String>,
+    /// Which new key the objects under each old one get, instead of one `key` for all: `{old: new, older: new}`. What is under
+    /// another key is left alone, and listed.
+    pub(super) keys: Option<BTreeMap<String, Option<String>>>,
     /// What the objects shall be encrypted with. Without `type` AIStor's rules hold: always SSE-KMS, plaintext
     /// objects too; `{}` takes the store's default key.
     pub(super) encryption: Option<Encryption>,
@@ -78,6 +83,9 @@ pub(super) struct FlatFile {
     pub(super) bucket: Option<String>,
     /// Only objects whose key begins with it; empty or absent: all.
     pub(super) prefix: Option<String>,
+    /// Which new key the objects under each old one get, instead of one `key` for all: `{old: new, older: new}`. What is under
+    /// another key is left alone, and listed.
+    pub(super) keys: Option<BTreeMap<String, Option<String>>>,
     /// What the objects shall be encrypted with, where it does not stand beside `bucket`.
     pub(super) encryption: Option<Encryption>,
     /// `sse-s3` or `sse-kms`.
@@ -224,6 +232,16 @@ pub(super) struct OptionsBlock {
     /// Without it such objects are skipped and listed.
     #[schemars(extend("items" = {"type": "string", "enum": ["checksum", "parts"]}))]
     pub(super) accept_loss: Option<Vec<String>>,
+    /// In a bucket with versions, what becomes of the version that a new one replaces: `keep` (the default) or `expire`, which
+    /// deletes it by its id once the new one was seen to have the same content.
+    #[schemars(extend("enum" = ["keep", "expire"]))]
+    pub(super) superseded: Option<String>,
+    /// The S3 bucket key of objects that are written: `keep` (the default) as each had it, `on` or `off`.
+    #[schemars(extend("enum" = ["keep", "on", "off"]))]
+    pub(super) bucket_key: Option<String>,
+    /// Whether objects that are under the target key already are written again, once: after the key's own material was
+    /// rotated in the KMS. Default: false.
+    pub(super) reseal: Option<bool>,
 }
 
 /// Why `serde_yaml` did not read a file.

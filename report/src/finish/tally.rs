@@ -126,7 +126,7 @@ impl Tally {
             Seal::Plaintext | Seal::SseC | Seal::Unknown => return None,
         };
         let is_target = match (&self.target, seal.kms_key()) {
-            (Some(FrozenTarget::SseKms { key, .. }), Some(other)) => key.same_key(other),
+            (Some(target @ FrozenTarget::SseKms { .. }), Some(other)) => target.has(other),
             (Some(FrozenTarget::SseS3), None) => true,
             _ => false,
         };

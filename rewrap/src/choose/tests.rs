@@ -187,7 +187,8 @@ fn what_loses_something_that_the_object_has_is_ruled_out() {
 #[test]
 fn update_encryption_only_for_what_it_can_do() {
     let mut context = aws();
-    context.frozen.target = FrozenTarget::SseKms { key: KeyName(NEW.into()), context: Some([].into()) };
+    context.frozen.target =
+        FrozenTarget::SseKms { key: KeyName(NEW.into()), context: Some([].into()), keys: [].into() };
     assert_eq!(chosen(&context, &object(1), SourceKind::SseKms), "copy");
     let mut s3 = aws();
     s3.frozen.target = FrozenTarget::SseS3;

@@ -23,11 +23,12 @@ fn with(dialect: Dialect, target: FrozenTarget, filter: Filter) -> Rules {
 }
 
 fn to_kms() -> FrozenTarget {
-    FrozenTarget::SseKms { key: KeyName(NEW.into()), context: None }
+    FrozenTarget::key(KeyName(NEW.into()))
 }
 
 fn to_context() -> FrozenTarget {
-    FrozenTarget::SseKms { key: KeyName(NEW.into()), context: Some([("a".to_owned(), "b".to_owned())].into()) }
+    let context = Some([("a".to_owned(), "b".to_owned())].into());
+    FrozenTarget::SseKms { key: KeyName(NEW.into()), context, keys: [].into() }
 }
 
 fn facts(sse: Sse) -> Facts {
@@ -308,7 +309,7 @@ proptest! {
         // What is right already is `current` for every filter that HEAD decides.
         if let Some(shown) = &facts.shown {
             let dated = by_listing(&rules, &facts).is_some();
-            let right = is_current(&rules.frozen.target, &shown.sse);
+            let right = is_current(&rules, &shown.sse);
             prop_assert_eq!(decision == Decision::Settle(Outcome::Current), right && !dated);
             if let Decision::Write(kind) = decision {
                 prop_assert!(!right && (!shown.lock.is_locked() || rules.spec.filter.force_encrypt_locked));

@@ -8,6 +8,7 @@ use keyrotate_env::Env;
 use keyrotate_kms::{Kms, KmsErrorKind};
 use keyrotate_proto::capability::{Frozen, FrozenTarget};
 use keyrotate_proto::id::JobId;
+use keyrotate_proto::key::KeyName;
 use keyrotate_proto::state::{PauseReason, StopReason};
 use keyrotate_store::{ErrorKind, GetRequest, ObjectAt, Sse, Store, StoreError};
 
@@ -61,12 +62,19 @@ pub async fn sweep(
     Ok(count)
 }
 
-/// Whether the canary made at the job's start still opens. Without one (no KES, or SSE-S3) there is nothing to ask.
+/// Whether the canaries made at the job's start still open. Without one (no KES, or SSE-S3) there is nothing to ask.
 ///
 /// # Errors
 /// When it does not open, or KES can't say.
 pub async fn canary(kms: &dyn Kms, frozen: &Frozen) -> Result<(), Halt> {
-    let (Some(canary), FrozenTarget::SseKms { key, .. }) = (&frozen.canary, &frozen.target) else { return Ok(()) };
+    let FrozenTarget::SseKms { key, .. } = &frozen.target else { return Ok(()) };
+    for (key, canary) in frozen.canary.iter().map(|canary| (key, canary)).chain(&frozen.canaries) {
+        opens(kms, key, canary).await?;
+    }
+    Ok(())
+}
+
+async fn opens(kms: &dyn Kms, key: &KeyName, canary: &str) -> Result<(), Halt> {
     let stop = |detail: String| Halt::Stop { reason: StopReason::Canary, detail };
     let sealed = hex::decode(canary).map_err(|_| stop("the record of the canary is damaged".into()))?;
     match kms.decrypt(kes_name(key), &sealed, CANARY_CONTEXT).await {
@@ -135,7 +143,7 @@ pub async fn writes(
     }
     let sse = match target {
         FrozenTarget::SseS3 => Sse::S3,
-        FrozenTarget::SseKms { key, context } => {
+        FrozenTarget::SseKms { key, context, .. } => {
             Sse::Kms { key: Some(key.clone()), context: context.clone(), bucket_key: None }
         }
     };

@@ -101,8 +101,12 @@ async fn prove(
     facts: &BucketFacts,
     probe_facts: &BucketFacts,
 ) -> Result<Frozen, Refusal> {
-    let target = target::resolve(yard, facts, &spec.target).await?;
-    let canary = target::canary(kms, &target).await?;
+    let target = target::resolve(yard, facts, spec).await?;
+    let mut canaries = target::canaries(kms, &target).await?;
+    let canary = match &target {
+        FrozenTarget::SseKms { key, .. } => canaries.remove(key),
+        FrozenTarget::SseS3 => None,
+    };
     let mut frozen = Frozen {
         version: FROZEN_VERSION,
         versioning: facts.versioning,
@@ -117,6 +121,7 @@ async fn prove(
         retains: facts.default_retention.is_some(),
         lease: LeasePlace::Reports,
         canary,
+        canaries,
         target,
     };
     let sources = sources(yard, spec, &mut frozen).await;
@@ -159,8 +164,8 @@ async fn sources(yard: &Yard<'_>, spec: &JobSpec, frozen: &mut Frozen) -> Vec<(S
         wanted.push(Sse::None);
     }
     wanted.push(Sse::S3);
-    if let FrozenTarget::SseKms { key, .. } = &frozen.target {
-        match preflight::other_key(yard.store, spec, key).await {
+    if frozen.target != FrozenTarget::SseS3 {
+        match preflight::other_key(yard.store, spec, &frozen.target).await {
             Some(other) => wanted.push(Sse::Kms { key: Some(other), context: None, bucket_key: None }),
             None => {
                 frozen.notes.push("no other KMS key was seen yet: the first SSE-KMS objects go one at a time".into())

@@ -2,7 +2,7 @@
 
 use jiff::SignedDuration;
 use keyrotate_env::Env;
-use keyrotate_proto::capability::Frozen;
+use keyrotate_proto::capability::{Frozen, FrozenTarget};
 use keyrotate_proto::key::KeyName;
 use keyrotate_proto::spec::JobSpec;
 use keyrotate_proto::state::PauseReason;
@@ -87,8 +87,8 @@ pub(super) async fn versions_without_gaps(yard: &Yard<'_>, probe: &Made) -> Resu
 }
 
 /// A key other than the target, to make an SSE-KMS source with: the file's `kmskey`, else the first that is seen.
-pub(super) async fn other_key(store: &dyn Store, spec: &JobSpec, target: &KeyName) -> Option<KeyName> {
-    if let Some(key) = spec.filter.kms_key.as_ref().filter(|key| !key.same_key(target)) {
+pub(super) async fn other_key(store: &dyn Store, spec: &JobSpec, target: &FrozenTarget) -> Option<KeyName> {
+    if let Some(key) = spec.filter.kms_key.as_ref().filter(|key| !target.has(key)) {
         return Some(key.clone());
     }
     let request = ListRequest {
@@ -100,9 +100,8 @@ pub(super) async fn other_key(store: &dyn Store, spec: &JobSpec, target: &KeyNam
         with_facts: true,
     };
     let page = store.list(request).await.ok()?;
-    let other = |seal: keyrotate_proto::row::Seal| {
-        seal.kms_key().filter(|key| !key.0.is_empty() && !key.same_key(target)).cloned()
-    };
+    let other =
+        |seal: keyrotate_proto::row::Seal| seal.kms_key().filter(|key| !key.0.is_empty() && !target.has(key)).cloned();
     let listed = page.entries.iter().filter_map(|e| e.facts.as_deref());
     if let Some(key) = listed.map(|facts| facts.sse.seal()).find_map(other) {
         return Some(key);

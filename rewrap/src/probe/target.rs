@@ -1,9 +1,11 @@
 //! The target key: the file's, else the store's default, always as the store itself shows it.
 
+use std::collections::BTreeMap;
+
 use keyrotate_kms::Kms;
 use keyrotate_proto::capability::FrozenTarget;
 use keyrotate_proto::key::KeyName;
-use keyrotate_proto::spec::Target;
+use keyrotate_proto::spec::{JobSpec, Target};
 use keyrotate_proto::state::PauseReason;
 use keyrotate_store::{BucketFacts, ErrorKind, Sse, StoreError};
 
@@ -14,8 +16,8 @@ use super::objects::{Form, Yard};
 pub(super) const CANARY_CONTEXT: &[u8] = b"keyrotate canary";
 
 /// Resolves the target through the store.
-pub(super) async fn resolve(yard: &Yard<'_>, bucket: &BucketFacts, target: &Target) -> Result<FrozenTarget, Refusal> {
-    match target {
+pub(super) async fn resolve(yard: &Yard<'_>, bucket: &BucketFacts, spec: &JobSpec) -> Result<FrozenTarget, Refusal> {
+    match &spec.target {
         Target::SseS3 => {
             let shown = shown(yard, &Sse::S3).await.map_err(|e| Refusal::store("writing a probe with SSE-S3", &e))?;
             match shown {
@@ -23,13 +25,23 @@ pub(super) async fn resolve(yard: &Yard<'_>, bucket: &BucketFacts, target: &Targ
                 other => Err(unseen(&other, "AES256")),
             }
         }
-        Target::SseKms { key: Some(key), context } => {
-            let key = named(yard, key, context.clone()).await?;
-            Ok(FrozenTarget::SseKms { key, context: context.clone() })
+        Target::SseKms { context, .. } if !spec.keys.is_empty() => {
+            let mut seen: BTreeMap<&KeyName, KeyName> = BTreeMap::new();
+            for new in spec.keys.values() {
+                if !seen.contains_key(new) {
+                    seen.insert(new, named(yard, new, context.clone(), "keys").await?);
+                }
+            }
+            let keys: BTreeMap<_, _> = spec.keys.iter().map(|(old, new)| (old.clone(), seen[new].clone())).collect();
+            let key = keys.values().next().cloned().ok_or_else(no_default)?;
+            Ok(FrozenTarget::SseKms { key, context: context.clone(), keys })
         }
-        Target::SseKms { key: None, context } => {
-            let key = default(yard, bucket).await?;
-            Ok(FrozenTarget::SseKms { key, context: context.clone() })
+        Target::SseKms { key, context } => {
+            let key = match key {
+                Some(key) => named(yard, key, context.clone(), "encryption.key").await?,
+                None => default(yard, bucket).await?,
+            };
+            Ok(FrozenTarget::SseKms { key, context: context.clone(), keys: BTreeMap::new() })
         }
     }
 }
@@ -48,13 +60,14 @@ async fn shown(yard: &Yard<'_>, sse: &Sse) -> Result<Sse, StoreError> {
 async fn named(
     yard: &Yard<'_>,
     key: &KeyName,
-    context: Option<std::collections::BTreeMap<String, String>>,
+    context: Option<BTreeMap<String, String>>,
+    field: &str,
 ) -> Result<KeyName, Refusal> {
     let sse = Sse::Kms { key: Some(key.clone()), context, bucket_key: None };
     let shown = match shown(yard, &sse).await {
         Ok(shown) => shown,
         Err(error) if error.kind == ErrorKind::KmsKeyNotFound => {
-            let mend = format!("create `{key}` (KES: kes key create {}), or correct `encryption.key`", key.bare());
+            let mend = format!("create `{key}` (KES: kes key create {}), or correct `{field}`", key.bare());
             return Err(Refusal { what: error.to_string(), mend, pause: Some(PauseReason::TargetKeyGone) });
         }
         Err(error) => return Err(Refusal::store(&format!("writing a probe under the key `{key}`"), &error)),
@@ -82,7 +95,7 @@ async fn default(yard: &Yard<'_>, bucket: &BucketFacts) -> Result<KeyName, Refus
     let own = if is_aws { None } else { Some(own_default(yard).await?) };
     let key = match own {
         Some(own) if !own.is_full_arn() => KeyName(own.bare().to_owned()),
-        _ => named(yard, set.ok_or_else(no_default)?, None).await?,
+        _ => named(yard, set.ok_or_else(no_default)?, None, "encryption.key").await?,
     };
     match &yard.settings.default_key {
         Some(expected) if !expected.same_key(&key) && !set.is_some_and(|set| is_aws && set.same_key(expected)) => {
@@ -119,13 +132,20 @@ pub(super) fn kes_name(key: &KeyName) -> &str {
     key.bare().rsplit(['/', ':']).next().unwrap_or(key.bare())
 }
 
-/// Makes the canary: ciphertext under the target key, in hex. It shows too that the key exists.
-pub(super) async fn canary(kms: Option<&dyn Kms>, target: &FrozenTarget) -> Result<Option<String>, Refusal> {
-    let (Some(kms), FrozenTarget::SseKms { key, .. }) = (kms, target) else { return Ok(None) };
-    let name = kes_name(key);
-    let sealed = kms.generate(name, CANARY_CONTEXT).await.map_err(|e| Refusal::kms(&e))?;
-    kms.decrypt(name, &sealed.ciphertext, CANARY_CONTEXT).await.map_err(|e| Refusal::kms(&e))?;
-    Ok(Some(hex::encode(sealed.ciphertext)))
+/// Makes a canary of each target key: ciphertext under it, in hex. It shows too that the key exists.
+pub(super) async fn canaries(
+    kms: Option<&dyn Kms>,
+    target: &FrozenTarget,
+) -> Result<BTreeMap<KeyName, String>, Refusal> {
+    let mut canaries = BTreeMap::new();
+    let Some(kms) = kms else { return Ok(canaries) };
+    for key in target.all() {
+        let name = kes_name(key);
+        let sealed = kms.generate(name, CANARY_CONTEXT).await.map_err(|e| Refusal::kms(&e))?;
+        kms.decrypt(name, &sealed.ciphertext, CANARY_CONTEXT).await.map_err(|e| Refusal::kms(&e))?;
+        canaries.insert(key.clone(), hex::encode(sealed.ciphertext));
+    }
+    Ok(canaries)
 }
 
 /// Whether new objects get the target by themselves: seen on a probe that names no encryption. Only names can be
@@ -133,7 +153,7 @@ pub(super) async fn canary(kms: Option<&dyn Kms>, target: &FrozenTarget) -> Resu
 pub(super) async fn new_objects_get(yard: &Yard<'_>, facts: &BucketFacts, name: &str, target: &FrozenTarget) -> bool {
     let seen = if yard.bucket == name { shown(yard, &Sse::None).await.ok() } else { None };
     match (target, seen.as_ref().or(facts.default_sse.as_ref())) {
-        (FrozenTarget::SseKms { key, .. }, Some(Sse::Kms { key: Some(gets), .. })) => gets.same_key(key),
+        (FrozenTarget::SseKms { .. }, Some(Sse::Kms { key: Some(gets), .. })) => target.has(gets),
         (FrozenTarget::SseS3, Some(Sse::S3)) => true,
         _ => false,
     }

@@ -58,7 +58,7 @@ async fn without_a_key_in_the_file_each_store_has_its_own_default() {
         let frozen = prepare(&world.store, Some(&world.kes), &spec, &settings(), &world.env).await;
         frozen.map(|f| f.target).map_err(|r| r.to_string())
     };
-    let kms = |key: &str| FrozenTarget::SseKms { key: KeyName(key.into()), context: None };
+    let kms = |key: &str| FrozenTarget::key(KeyName(key.into()));
     assert_eq!(default(Mode::minio(), BucketSettings::plain()).await, Ok(kms("minio-default-key")));
     let demanded = default(Mode::rgw(), BucketSettings::plain()).await.unwrap_err();
     assert!(demanded.contains("set `encryption.key`"), "{demanded}");
@@ -83,9 +83,10 @@ async fn on_aws_the_default_is_read_and_not_tried() {
             let settings = ProbeSettings { default_key: Some(KeyName(variable.into())), ..settings() };
             let yard = objects::Yard { store: &world.store, bucket: BUCKET, settings: &settings, has_versions: false };
             let facts = world.store.bucket(BUCKET).await.unwrap();
-            target::resolve(&yard, &facts, &Target::SseKms { key: None, context: None }).await
+            target::resolve(&yard, &facts, &JobSpec { target: Target::SseKms { key: None, context: None }, ..spec() })
+                .await
         };
-        let expected = FrozenTarget::SseKms { key: KeyName(full.clone()), context: None };
+        let expected = FrozenTarget::key(KeyName(full.clone()));
         assert_eq!(resolve(named).await.unwrap(), expected);
         let refusal = resolve("another").await.unwrap_err();
         assert!(refusal.what.contains("MINIO_KMS_KES_KEY_NAME says `another`"), "{refusal}");

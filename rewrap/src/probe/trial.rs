@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use keyrotate_proto::capability::{Frozen, Proof, Property, SourceKind, Versioning};
 use keyrotate_proto::outcome::Strategy;
+use keyrotate_proto::spec::BucketKey;
 use keyrotate_store::{
     Entry, ErrorKind, GetRequest, HeadRequest, Object, ObjectAt, PartCopyRequest, Sse, Store, StoreError, Upload,
 };
@@ -109,7 +110,7 @@ fn why(trouble: Trouble) -> String {
 fn plan(frozen: &Frozen, strategy: Strategy, made: &Made) -> Plan {
     let mut facts = Facts::listed(&made.at.bucket, &made.entry);
     facts.add(&made.object);
-    let wanted = wanted(&frozen.target, &facts);
+    let wanted = wanted(&frozen.target, &facts, BucketKey::Keep);
     let now = made.object.last_modified;
     let plan = Plan::new(facts, strategy, wanted, "a probe".into(), now);
     // Whether it is lost is what the trial shows, of a strategy that can't send it along, too.

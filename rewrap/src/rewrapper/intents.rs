@@ -3,7 +3,7 @@
 use keyrotate_proto::intent::{Intent, Made};
 use keyrotate_proto::outcome::{Evidence, Outcome};
 use keyrotate_proto::row::Row;
-use keyrotate_store::{HeadRequest, ObjectAt, Upload};
+use keyrotate_store::{HeadRequest, Lock, ObjectAt, Upload};
 
 use super::write::{only_halt, rotated};
 use super::{Rewrapper, unwritten, wanted};
@@ -34,6 +34,7 @@ impl Rewrapper {
         let bucket = self.rules.spec.bucket.clone();
         let at = ObjectAt { bucket, key: intent.key.clone(), version: intent.version.clone() };
         if let Some(made) = &intent.made
+            && (made.read_back || made.row.version_after.is_none())
             && let Some(row) = self.still_as_made(&at, made).await?
         {
             return Ok(TakenOver::Written(row));
@@ -96,41 +97,46 @@ impl Rewrapper {
     }
 
     /// In a versioned bucket the version right above the one that was read is the window's, if it has all that the
-    /// window would have given it.
+    /// window would have given it. Where the window knew its id, it is the window's wherever it lies.
     async fn written_above(&self, at: &ObjectAt, intent: &Intent) -> Result<Option<Row>, Halt> {
         if !intent.adds_version() {
             return Ok(None);
         }
         let versions = self.versions(at).await?;
-        let [.., above, read] = versions.as_slice() else { return Ok(None) };
-        if read.version != at.version || above.delete_marker {
-            return Ok(None);
-        }
+        let [above @ .., read] = versions.as_slice() else { return Ok(None) };
+        let id = intent.made.as_ref().and_then(|made| made.row.version_after.as_ref());
+        let ours = match id {
+            Some(id) => above.iter().find(|entry| entry.version.as_ref() == Some(id)),
+            None => above.last().filter(|entry| !entry.delete_marker),
+        };
+        let Some(ours) = ours.filter(|_| read.version == at.version) else { return Ok(None) };
         let mut facts = Facts::listed(&at.bucket, read);
         let (Some(before), Some(after)) =
-            (self.headed(at).await?, self.headed(&at.at_version(above.version.clone())).await?)
+            (self.headed(at).await?, self.headed(&at.at_version(ours.version.clone())).await?)
         else {
             return Ok(None);
         };
         facts.add(&before);
         let expected = Expected {
-            sse: wanted(&self.rules.frozen.target, &facts),
+            sse: wanted(&self.rules.frozen.target, &facts, self.rules.spec.options.bucket_key),
             size: before.size,
             headers: before.headers,
             tags: None,
-            tag_count: before.tag_count,
+            // Of one that is known, what differs is no question of whose it is.
+            tag_count: before.tag_count.filter(|_| id.is_none()),
             storage_class: before.storage_class,
             checksums: None,
             etag: None,
-            version: above.version.clone(),
+            version: ours.version.clone(),
             date: None,
-            lock: before.lock.standing(self.env.now()),
+            lock: if id.is_none() { before.lock.standing(self.env.now()) } else { Lock::default() },
         };
         let seen = Seen::headed(after);
         let Ok(proof) = compare(&at.key, &expected, &seen) else { return Ok(None) };
         let why = "written by a window that was lost".into();
         let plan = Plan::new(facts, intent.strategy, expected.sse.clone(), why, self.env.now());
-        Ok(Some(rotated(&plan, &expected, &seen, &proof)))
+        let row = rotated(&plan, &expected, &seen, &proof);
+        self.added(&plan, &seen, row).await.map(Some)
     }
 
     /// HEAD; `None` where the object gives none.

@@ -14,6 +14,9 @@ use crate::halt::Halt;
 use crate::plan::{Look, Plan};
 use crate::strategy;
 
+/// Why the current version of a suspended bucket is left alone.
+const NULL_BELOW: &str = "the new version would be `null`, and replace the one of that id that lies below";
+
 impl Rewrapper {
     /// The row of a listed entry that the listing alone decides; `None` where a look is needed. Asks the store nothing.
     #[must_use]
@@ -135,6 +138,10 @@ impl Rewrapper {
         loop {
             let ask = match next(&self.rules, &facts) {
                 Next::Settle(outcome, why) => return Ok(Step::Look(Look::Settled(unwritten(&facts, outcome, why)))),
+                Next::Write { strategy, .. } if self.replaces_another(&facts, strategy).await? => {
+                    let (outcome, why) = (Outcome::Skipped(SkipReason::KeepsNot), format!("{strategy}: {NULL_BELOW}"));
+                    return Ok(Step::Look(Look::Settled(unwritten(&facts, outcome, why))));
+                }
                 Next::Write { strategy, guarded, borrowed, why } => {
                     let plan = self.plan(facts, strategy, guarded, borrowed, why);
                     return Ok(Step::Look(Look::Write(Box::new(plan))));
@@ -202,22 +209,37 @@ impl Rewrapper {
     }
 
     fn plan(&self, facts: Facts, strategy: Strategy, guarded: bool, borrowed: bool, why: String) -> Plan {
-        let wanted = wanted(&self.rules.frozen.target, &facts);
-        let unreadable = !crate::decide::is_current(&self.rules.frozen.target, &wanted);
-        // In a suspended bucket the version `null` is replaced.
+        let wanted = wanted(&self.rules.frozen.target, &facts, self.rules.spec.options.bucket_key);
+        let unreadable = !crate::decide::is_current(&self.rules, &wanted);
+        let adds_version = self.adds_version(&facts, strategy);
+        let needs_intent = unreadable || adds_version || !guarded || strategy.uploads();
+        tracing::debug!(%strategy, %why, "chosen");
+        let plan = Plan::new(facts, strategy, wanted, why, self.env.now());
+        // No probe is ever locked, since nobody could remove it, and none lies under the target key before.
+        let same_key = crate::decide::is_under_target(&self.rules.frozen.target, plan.sse_before());
+        let untried = borrowed || same_key || plan.lock.is_locked();
+        let loses_checksum = crate::choose::loses_checksum(&self.rules, &plan.facts, strategy);
+        Plan { needs_intent, adds_version, guarded, untried, loses_checksum, ..plan }
+    }
+
+    /// Whether the write adds a version, and the one that is there stays. In a suspended bucket the version `null` is
+    /// replaced.
+    fn adds_version(&self, facts: &Facts, strategy: Strategy) -> bool {
         let keeps = match self.rules.frozen.versioning {
             Versioning::Off => false,
             Versioning::Enabled => true,
             Versioning::Suspended => facts.at.version.as_deref() != Some("null"),
         };
-        let adds_version = keeps && !strategy.keeps_version();
-        let needs_intent = unreadable || adds_version || !guarded || strategy.uploads();
-        tracing::debug!(%strategy, %why, "chosen");
-        let plan = Plan::new(facts, strategy, wanted, why, self.env.now());
-        // No probe is ever locked: nobody could remove it.
-        let untried = borrowed || plan.lock.is_locked();
-        let loses_checksum = crate::choose::loses_checksum(&self.rules, &plan.facts, strategy);
-        Plan { needs_intent, adds_version, untried, loses_checksum, ..plan }
+        keeps && !strategy.keeps_version()
+    }
+
+    /// Whether it would replace a noncurrent version: in a suspended bucket what is added is `null`, and there may be one.
+    async fn replaces_another(&self, facts: &Facts, strategy: Strategy) -> Result<bool, Halt> {
+        let suspended = self.rules.frozen.versioning == Versioning::Suspended;
+        if !suspended || !self.adds_version(facts, strategy) {
+            return Ok(false);
+        }
+        Ok(self.find(&facts.at.at_version(Some("null".into()))).await?.is_some())
     }
 
     /// Whether a name alone is not enough: which version is the newest, the date to the millisecond and an object's

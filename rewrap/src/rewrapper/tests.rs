@@ -20,6 +20,7 @@ use super::{Rewrapper, TakenOver};
 use crate::testing::{BUCKET, NEW, OLD, World, kms, new_object, read_back, spec, sse};
 use crate::{Halt, Look, Settled};
 
+mod added;
 mod doubt;
 mod faults;
 mod objects;

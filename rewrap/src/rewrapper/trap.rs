@@ -2,7 +2,8 @@
 //! 200, and the object is our XML. A store behind a load balancer may change its mind, so every object is looked at
 //! whose read-back is not what it should be.
 
-use keyrotate_proto::capability::{Frozen, FrozenTarget};
+use keyrotate_proto::capability::Frozen;
+use keyrotate_proto::key::KeyName;
 use keyrotate_proto::outcome::Strategy;
 use keyrotate_proto::state::StopReason;
 use keyrotate_store::{ErrorKind, GetRequest, Object, ObjectAt, Sse, StoreError, update_encryption_body};
@@ -104,11 +105,11 @@ impl Rewrapper {
 
 /// All bodies that an UpdateObjectEncryption of a job may have; none where it is not used.
 pub(super) fn bodies(frozen: &Frozen) -> Vec<String> {
-    let FrozenTarget::SseKms { key, .. } = &frozen.target else { return Vec::new() };
     if !frozen.proofs.iter().any(|proof| proof.strategy == Strategy::UpdateEncryption) {
         return Vec::new();
     }
-    [None, Some(true), Some(false)].map(|flag| update_encryption_body(&key.0, flag)).into()
+    let flags = |key: &KeyName| [None, Some(true), Some(false)].map(|flag| update_encryption_body(&key.0, flag));
+    frozen.target.all().into_iter().flat_map(flags).collect()
 }
 
 /// Whether a body holds what was sent, framed or declared in a way that we do not send.

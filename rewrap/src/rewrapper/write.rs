@@ -1,14 +1,15 @@
 //! Writing: the strategy, a second try where the first was never answered, the read-back by HEAD.
 
-use keyrotate_proto::outcome::{Evidence, FailReason, Outcome, Strategy};
+use keyrotate_proto::outcome::{Evidence, FailReason, Note, Outcome, Strategy};
 use keyrotate_proto::row::Row;
 use keyrotate_proto::state::StopReason;
 use keyrotate_store::{ErrorKind, GetRequest, HeadRequest, ObjectAt, Sse, StoreError, Upload};
+use tokio::time::Instant;
 
 use super::{Rewrapper, unwritten, whole};
 use crate::bodies;
 use crate::classify::{Doing, Meaning, classify, halt};
-use crate::facts::is_marker;
+use crate::facts::{is_marker, parts_of};
 use crate::halt::Halt;
 use crate::plan::{Interrupted, Look, Plan, Settled, Unread};
 use crate::readback::{Expected, Mismatch, ReadBack, Seen, compare};
@@ -21,6 +22,7 @@ const ROUNDS: u32 = 3;
 const TRIES: u32 = 2;
 
 /// What came of one attempt.
+#[expect(clippy::large_enum_variant, reason = "one lives at a time, and nearly all of them are rows")]
 pub(super) enum Attempt {
     Settled(Settled),
     /// Somebody else changed the object; our write did not happen, or theirs came after it.
@@ -28,6 +30,7 @@ pub(super) enum Attempt {
 }
 
 /// What came of sending.
+#[expect(clippy::large_enum_variant, reason = "one lives at a time")]
 enum Sending {
     Sent(Box<Sent>),
     Changed(String),
@@ -105,8 +108,11 @@ impl Rewrapper {
             Sending::Changed(detail) => return Ok(Attempt::Changed(detail)),
             Sending::Ended(ended) => return Ok(row(ended)),
         };
+        plan.written = Some(Instant::now());
         before = before.or(sent.digest.filter(|_| sampled));
-        let by_page = self.rules.frozen.listing_facts && !one_by_one && before.is_none() && !is_marker(plan.key());
+        let by_page = self.rules.frozen.listing_facts
+            && !(one_by_one || plan.adds_version || is_marker(plan.key()))
+            && before.is_none();
         if by_page {
             let unread = Unread { plan: plan.clone(), expected: sent.expected };
             return Ok(Attempt::Settled(Settled::Unread(Box::new(unread))));
@@ -275,11 +281,13 @@ impl Rewrapper {
                 return Ok(differs(plan, &seen, mismatch));
             }
         };
-        let other = match before {
-            Some(before) => self.same_body(plan, &at, &seen, before).await?,
-            None => None,
-        };
-        Ok(other.unwrap_or_else(|| row(rotated(plan, expected, &seen, &proof))))
+        if let Some(before) = before
+            && let Some(other) = self.same_body(plan, &at, &seen, before).await?
+        {
+            return Ok(other);
+        }
+        let rotated = rotated(plan, expected, &seen, &proof);
+        if plan.adds_version { self.added(plan, &seen, rotated).await.map(row) } else { Ok(row(rotated)) }
     }
 
     /// The body after the write, against its hash before; gives an outcome where there is no comparison to be had.
@@ -396,10 +404,11 @@ fn differs(plan: &Plan, seen: &Seen, mismatch: Mismatch) -> Attempt {
 
 /// A row `rotated`, which only a proof makes.
 pub(super) fn rotated(plan: &Plan, expected: &Expected, seen: &Seen, proof: &ReadBack) -> Row {
-    let lost =
-        plan.loses_checksum && plan.facts.shown.as_ref().is_some_and(|s| s.checksums.iter().flatten().count() > 0);
-    let detail = if lost { "its checksum was lost, as the file's `acceptLoss` allows" } else { "" };
-    let mut row = written(plan, seen, proof.outcome(), detail.into());
+    let mut row = written(plan, seen, proof.outcome(), String::new());
+    let had_checksum = plan.facts.shown.as_ref().is_some_and(|s| s.checksums.iter().flatten().count() > 0);
+    row.notes.extend((plan.loses_checksum && had_checksum).then_some(Note::ChecksumLost));
+    let other_parts = plan.facts.is_multipart() && plan.facts.parts() != parts_of(&seen.etag);
+    row.notes.extend(other_parts.then_some(Note::PartsLost));
     // Listings show the ETag that the write answered, HEAD of a directory marker another one.
     if let Some(etag) = &expected.etag {
         row.etag.clone_from(etag);

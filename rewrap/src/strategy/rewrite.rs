@@ -83,11 +83,11 @@ fn resent(plan: &Plan, object: &Object, tags: Vec<(String, String)>) -> Result<N
     })
 }
 
-/// The wanted encryption with the bucket-key flag of the object as it was read.
+/// The wanted encryption with the bucket-key flag of the object as it was read, where none was known before.
 fn keeping(wanted: &Sse, source: &Sse) -> Sse {
     let mut wanted = wanted.clone();
     if let (Sse::Kms { bucket_key, .. }, Sse::Kms { bucket_key: Some(flag), .. }) = (&mut wanted, source) {
-        *bucket_key = Some(*flag);
+        bucket_key.get_or_insert(*flag);
     }
     wanted
 }

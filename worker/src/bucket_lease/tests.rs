@@ -141,6 +141,7 @@ fn frozen(versioning: Versioning) -> Frozen {
         retains: false,
         lease: LeasePlace::Reports,
         canary: None,
+        canaries: [].into(),
     }
 }
 

@@ -64,7 +64,9 @@ pub(super) fn forecast(
         reads_per_second: found.speed.per_second,
         target: target.map(|target| match target {
             FrozenTarget::SseS3 => "sse-s3".to_owned(),
-            FrozenTarget::SseKms { key, .. } => key.0.clone(),
+            FrozenTarget::SseKms { .. } => {
+                target.all().into_iter().map(|key| key.0.as_str()).collect::<Vec<_>>().join(", ")
+            }
         }),
         objects: range(sample.objects()),
         bytes: whole(sample.bytes()),

@@ -10,6 +10,7 @@ mod full;
 mod sample;
 mod worlds;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -282,22 +283,23 @@ impl Census {
 /// The target as far as it is known without a probe: the file's; on AWS the bucket's setting; what the doctor proved.
 fn target(question: &Question, facts: &BucketFacts, is_aws: bool) -> Option<FrozenTarget> {
     let Target::SseKms { key, context } = &question.spec.target else { return Some(FrozenTarget::SseS3) };
-    let key = match key {
+    let keys: BTreeMap<_, _> =
+        question.spec.keys.iter().map(|(old, new)| (old.clone(), as_shown(new, question))).collect();
+    let key = match key.as_ref().or(question.spec.keys.values().next()) {
         Some(key) => Some(as_shown(key, question)),
         None => match &facts.default_sse {
             Some(Sse::Kms { key: Some(set), .. }) if is_aws || set.is_full_arn() => Some(set.clone()),
             _ => question.default_key.clone(),
         },
     };
-    key.map(|key| FrozenTarget::SseKms { key, context: context.clone() })
+    key.map(|key| FrozenTarget::SseKms { key, context: context.clone(), keys })
 }
 
 /// The key as the store shows it, where that was proven.
 fn as_shown(key: &KeyName, question: &Question) -> KeyName {
-    match question.proven.as_ref().map(|(frozen, _)| &frozen.target) {
-        Some(FrozenTarget::SseKms { key: shown, .. }) if shown.same_key(key) => shown.clone(),
-        _ => KeyName(key.bare().to_owned()),
-    }
+    let proven = question.proven.iter().flat_map(|(frozen, _)| frozen.target.all());
+    let shown = proven.into_iter().find(|shown| shown.same_key(key)).cloned();
+    shown.unwrap_or_else(|| KeyName(key.bare().to_owned()))
 }
 
 #[cfg(test)]

@@ -34,6 +34,7 @@ fn spec(key: Option<&str>) -> JobSpec {
         dialect: Dialect::Aistor,
         bucket: BUCKET.into(),
         prefix: String::new(),
+        keys: [].into(),
         target: Target::SseKms { key: key.map(|key| KeyName(key.into())), context: None },
         filter: Filter { kms_key: None, ..Filter::default() },
         notify: None,

@@ -34,7 +34,7 @@ pub(crate) fn of(
     identity: &str,
 ) -> Vec<World> {
     // An object is never under a key without a name, so that with no target nothing is `current`.
-    let nobody = FrozenTarget::SseKms { key: KeyName(String::new()), context: None };
+    let nobody = FrozenTarget::key(KeyName(String::new()));
     let target = target.cloned().unwrap_or(nobody);
     let proven = question.proven.as_ref().filter(|(frozen, _)| frozen.versioning == facts.versioning);
     if let Some((frozen, at)) = proven {
@@ -117,6 +117,7 @@ fn guess(basis: Basis, facts: &BucketFacts, target: FrozenTarget, spec: &JobSpec
         retains: facts.default_retention.is_some(),
         lease: LeasePlace::default(),
         canary: None,
+        canaries: [].into(),
     }
 }
 

@@ -132,6 +132,7 @@ mod tests {
             etag: etag.into(),
             last_modified: Timestamp::from_second(5).unwrap(),
             detail: String::new(),
+            notes: [].into(),
         }
     }
 

@@ -24,6 +24,7 @@ pub(crate) fn frozen() -> Frozen {
         retains: false,
         lease: LeasePlace::Reports,
         canary: None,
+        canaries: [].into(),
     }
 }
 

@@ -22,6 +22,7 @@ pub(crate) fn job(phase: Phase) -> JobRecord {
         dialect: Dialect::Aistor,
         bucket: "b".into(),
         prefix: String::new(),
+        keys: [].into(),
         target: Target::SseS3,
         filter: Filter::default(),
         notify: None,

@@ -18,6 +18,7 @@ const ROWS: &[(&str, Versioning)] = &[
     ("sse-kms", Versioning::Off),
     ("sse-kms, target is sse-s3", Versioning::Off),
     ("under the target key", Versioning::Off),
+    ("under the target key, reseal", Versioning::Off),
     ("sse-c", Versioning::Off),
     ("dual-layer", Versioning::Off),
     ("no bytes", Versioning::Off),
@@ -50,6 +51,7 @@ const ROWS: &[(&str, Versioning)] = &[
     ("suspended: null", Versioning::Suspended),
     ("suspended: null above a version", Versioning::Suspended),
     ("suspended: a version of before", Versioning::Suspended),
+    ("suspended: a version above null", Versioning::Suspended),
 ];
 
 fn modes() -> Vec<Mode> {
@@ -65,6 +67,7 @@ fn job(name: &str) -> JobSpec {
     }
     spec.options.accept_loss.extend(name.contains("[parts]").then_some(Loss::Parts));
     spec.options.accept_loss.extend(name.contains("[checksum]").then_some(Loss::Checksum));
+    spec.options.reseal = name.contains("reseal");
     if name.contains("MinIO's rules") {
         spec.dialect = Dialect::Minio;
     }
@@ -79,7 +82,7 @@ async fn world(mode: &Mode, name: &str, versioning: Versioning) -> World {
     let locks = ["governance", "compliance", "legal hold", "locked"].iter().any(|word| name.contains(word));
     let settings = |versioning| BucketSettings { versioning, lock_enabled: locks, ..BucketSettings::plain() };
     let set = |versioning| world.store.store().configure(BUCKET, settings(versioning)).unwrap();
-    if name.starts_with("version of before") {
+    if name.starts_with("version of before") || name.ends_with("above null") {
         put(&world, "k", sse(SourceKind::SseKms), "of before").await;
         world.later().await;
     }
@@ -131,7 +134,7 @@ async fn fill(world: &World, name: &str) {
             store.seed_plaintext(&at, new(Sse::None), Bytes::from("body")).await.unwrap();
         }
         "sse-s3" => put(world, "k", Sse::S3, "body").await,
-        "under the target key" => put(world, "k", kms(NEW), "body").await,
+        "under the target key" | "under the target key, reseal" => put(world, "k", kms(NEW), "body").await,
         "sse-c" => drop(store.seed_sse_c(&at, new(Sse::Customer), Bytes::from("body")).await.unwrap()),
         "dual-layer" => drop(store.seed_dsse(&at, OLD, new(old()), Bytes::from("body")).await.unwrap()),
         "no bytes" => put(world, "k", old(), "").await,
@@ -195,7 +198,7 @@ async fn fill(world: &World, name: &str) {
         _ if name.starts_with("legal hold") => {
             put_new(world, "k", locked(Lock { retention: None, legal_hold: true }), "body").await;
         }
-        "suspended: a version of before" => {}
+        "suspended: a version of before" | "suspended: a version above null" => {}
         _ => put(world, "k", old(), "body").await,
     }
 }
