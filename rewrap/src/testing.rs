@@ -26,7 +26,7 @@ pub(crate) const OLD: &str = "old-key";
 pub(crate) const NEW: &str = "new-key";
 
 /// The least part, small so that probes in parts are quick.
-const PART: usize = 2_000;
+pub(crate) const PART: usize = 2_000;
 
 pub(crate) fn start() -> Timestamp {
     "2026-11-21T12:00:00.123Z".parse().unwrap()

@@ -17,10 +17,11 @@ use proptest::prelude::*;
 use proptest::strategy::Strategy as _;
 
 use super::{Rewrapper, TakenOver};
-use crate::testing::{BUCKET, NEW, OLD, World, kms, new_object, read_back, spec, sse};
+use crate::testing::{BUCKET, NEW, OLD, PART, World, kms, new_object, read_back, spec, sse};
 use crate::{Halt, Look, Settled};
 
 mod added;
+mod bucket;
 mod doubt;
 mod faults;
 mod objects;

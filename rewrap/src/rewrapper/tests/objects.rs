@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use keyrotate_devstack::model::BucketSettings;
 use keyrotate_proto::spec::VersionPolicy;
 
+use super::bucket::{Version, kept, new, put, put_new, put_parts, seen};
 use super::*;
 use crate::testing::start;
 
@@ -83,45 +84,20 @@ async fn world(mode: &Mode, name: &str, versioning: Versioning) -> World {
     let settings = |versioning| BucketSettings { versioning, lock_enabled: locks, ..BucketSettings::plain() };
     let set = |versioning| world.store.store().configure(BUCKET, settings(versioning)).unwrap();
     if name.starts_with("version of before") || name.ends_with("above null") {
-        put(&world, "k", sse(SourceKind::SseKms), "of before").await;
+        put(world.store.store(), "k", sse(SourceKind::SseKms), "of before").await;
         world.later().await;
     }
     if versioning != Versioning::Off {
         set(Versioning::Enabled);
     }
     if name.starts_with("suspended:") && name.contains("version") {
-        put(&world, "k", sse(SourceKind::SseKms), "a version").await;
+        put(world.store.store(), "k", sse(SourceKind::SseKms), "a version").await;
         world.later().await;
     }
     set(versioning);
     fill(&world, name).await;
     world.later().await;
     world
-}
-
-fn new(sse: Sse) -> NewObject {
-    NewObject { checksum: None, ..new_object(sse, b"") }
-}
-
-async fn put_new(world: &World, key: &str, new: NewObject, body: &str) {
-    let at = ObjectAt::current(BUCKET, key);
-    let request = PutRequest { at, new, guard: Guard::None, place: InPlace::default() };
-    world.store.store().put(request, Bytes::copy_from_slice(body.as_bytes()).into()).await.unwrap();
-}
-
-async fn put(world: &World, key: &str, sse: Sse, body: &str) {
-    put_new(world, key, new(sse), body).await;
-}
-
-async fn put_parts(world: &World, key: &str, new: NewObject) {
-    let (store, at) = (world.store.store(), ObjectAt::current(BUCKET, key));
-    let id = store.create_upload(&at, &new, &InPlace::default()).await.unwrap();
-    let upload = Upload { bucket: BUCKET.into(), key: key.into(), id };
-    let mut parts = Vec::new();
-    for (number, size) in [(1, 2_000), (2, 700)] {
-        parts.push(store.upload_part(&upload, number, Bytes::from(vec![7; size]).into(), None).await.unwrap());
-    }
-    store.complete_upload(&upload, &parts, &Guard::None, &InPlace::default()).await.unwrap();
 }
 
 async fn fill(world: &World, name: &str) {
@@ -133,55 +109,55 @@ async fn fill(world: &World, name: &str) {
         "plaintext" | "plaintext, MinIO's rules" => {
             store.seed_plaintext(&at, new(Sse::None), Bytes::from("body")).await.unwrap();
         }
-        "sse-s3" => put(world, "k", Sse::S3, "body").await,
-        "under the target key" | "under the target key, reseal" => put(world, "k", kms(NEW), "body").await,
+        "sse-s3" => put(store, "k", Sse::S3, "body").await,
+        "under the target key" | "under the target key, reseal" => put(store, "k", kms(NEW), "body").await,
         "sse-c" => drop(store.seed_sse_c(&at, new(Sse::Customer), Bytes::from("body")).await.unwrap()),
         "dual-layer" => drop(store.seed_dsse(&at, OLD, new(old()), Bytes::from("body")).await.unwrap()),
-        "no bytes" => put(world, "k", old(), "").await,
-        "directory marker" => put(world, "dir/", old(), "").await,
-        "odd key" => put(world, "a +%?#ü/&=x", old(), "body").await,
+        "no bytes" => put(store, "k", old(), "").await,
+        "directory marker" => put(store, "dir/", old(), "").await,
+        "odd key" => put(store, "a +%?#ü/&=x", old(), "body").await,
         "versions in two parts" => {
-            put_parts(world, "k", new(old())).await;
+            put_parts(store, "k", new(old()), &[7; 2_700]).await.unwrap();
             world.later().await;
-            put_parts(world, "k", new(old())).await;
+            put_parts(store, "k", new(old()), &[7; 2_700]).await.unwrap();
         }
         _ if name.starts_with("in two parts") => {
             let checksum = Checksum { algorithm: "CRC32".into(), value: String::new(), full_object: false };
             let checksum = Some(checksum).filter(|_| name.contains("with a checksum"));
-            put_parts(world, "k", NewObject { checksum, ..new(old()) }).await;
+            put_parts(store, "k", NewObject { checksum, ..new(old()) }, &[7; 2_700]).await.unwrap();
         }
         "website redirect" => {
             let mut new = new(old());
             new.headers.website_redirect = Some("/elsewhere".into());
-            put_new(world, "k", new, "body").await;
+            put_new(store, "k", new, b"body").await.unwrap();
         }
-        "checksum" => put_new(world, "k", new_object(old(), b"body"), "body").await,
+        "checksum" => drop(put_new(store, "k", new_object(old(), b"body"), b"body").await.unwrap()),
         "STANDARD_IA" | "GLACIER" | "remote tier" => {
             let class = if name == "remote tier" { "COLD" } else { name };
-            put_new(world, "k", NewObject { storage_class: Some(class.into()), ..new(old()) }, "body").await;
+            put_new(store, "k", NewObject { storage_class: Some(class.into()), ..new(old()) }, b"body").await.unwrap();
         }
         "others may read it" => {
-            put(world, "k", old(), "body").await;
+            put(store, "k", old(), "body").await;
             store.let_read(&at, "somebody").unwrap();
         }
         "three versions" | "three versions, versions: current" => {
             for body in ["one", "two", "three"] {
-                put(world, "k", old(), body).await;
+                put(store, "k", old(), body).await;
                 world.later().await;
             }
         }
         "noncurrent in two parts" => {
-            put_parts(world, "k", new(old())).await;
+            put_parts(store, "k", new(old()), &[7; 2_700]).await.unwrap();
             world.later().await;
-            put(world, "k", old(), "body").await;
+            put(store, "k", old(), "body").await;
         }
         "versions within 2 ms" => {
-            put(world, "k", old(), "one").await;
+            put(store, "k", old(), "one").await;
             tokio::time::sleep(std::time::Duration::from_millis(2)).await;
-            put(world, "k", old(), "two").await;
+            put(store, "k", old(), "two").await;
         }
         "deleted" => {
-            put(world, "k", old(), "body").await;
+            put(store, "k", old(), "body").await;
             world.later().await;
             store.delete(&at).await.unwrap();
         }
@@ -190,87 +166,21 @@ async fn fill(world: &World, name: &str) {
             store.put_lock(&at, Lock { legal_hold: true, retention: None }).unwrap();
         }
         _ if name.starts_with("governance") => {
-            put_new(world, "k", locked(Lock { retention: retention("GOVERNANCE"), legal_hold: false }), "body").await;
+            put_new(store, "k", locked(Lock { retention: retention("GOVERNANCE"), legal_hold: false }), b"body")
+                .await
+                .unwrap();
         }
         _ if name.starts_with("compliance") => {
-            put_new(world, "k", locked(Lock { retention: retention("COMPLIANCE"), legal_hold: false }), "body").await;
+            put_new(store, "k", locked(Lock { retention: retention("COMPLIANCE"), legal_hold: false }), b"body")
+                .await
+                .unwrap();
         }
         _ if name.starts_with("legal hold") => {
-            put_new(world, "k", locked(Lock { retention: None, legal_hold: true }), "body").await;
+            put_new(store, "k", locked(Lock { retention: None, legal_hold: true }), b"body").await.unwrap();
         }
         "suspended: a version of before" | "suspended: a version above null" => {}
-        _ => put(world, "k", old(), "body").await,
+        _ => put(store, "k", old(), "body").await,
     }
-}
-
-/// All that can be seen of one version.
-#[derive(Clone, Debug, PartialEq)]
-struct Version {
-    id: Option<String>,
-    date: Timestamp,
-    etag: String,
-    marker: bool,
-    /// Key, ETag and dates apart; `None` where only its owner sees it.
-    object: Option<Object>,
-    body: Option<Bytes>,
-    /// Its first part's bytes and how many there are.
-    parts: Option<(u64, Option<u32>)>,
-    tags: Tags,
-    grants: BTreeSet<(String, String)>,
-}
-
-/// Every version of every key, newest first.
-async fn seen(world: &World) -> BTreeMap<String, Vec<Version>> {
-    let store = world.store.store();
-    let versions = store.settings(BUCKET).unwrap().versioning.has_versions();
-    let request = ListRequest {
-        bucket: BUCKET.into(),
-        prefix: String::new(),
-        versions,
-        from: ListFrom::Start,
-        limit: 1_000,
-        with_facts: false,
-    };
-    let mut all: BTreeMap<String, Vec<Version>> = BTreeMap::new();
-    for entry in store.list(request).await.unwrap().entries {
-        let at = ObjectAt { bucket: BUCKET.into(), key: entry.key.clone(), version: entry.version.clone() };
-        let body = match store.get(GetRequest::of(&at)).await {
-            Ok((_, body)) => Some(body.collect().await.unwrap()),
-            Err(_) => None,
-        };
-        let first = store.head(HeadRequest { part: Some(1), ..HeadRequest::of(&at) }).await;
-        all.entry(entry.key).or_default().push(Version {
-            parts: first.ok().map(|first| (first.size, first.parts)),
-            id: entry.version,
-            date: entry.last_modified,
-            etag: entry.etag,
-            marker: entry.delete_marker,
-            object: store.head(HeadRequest::of(&at)).await.ok(),
-            body,
-            tags: store.tags(&at).await.unwrap_or_default(),
-            grants: store.acl(&at).await.map(|acl| acl.grants.into_iter().collect()).unwrap_or_default(),
-        });
-    }
-    all
-}
-
-/// What a rotation must leave as it was, of an object that it wrote.
-fn kept(version: &Version) -> Version {
-    let object = version.object.clone().map(|object| Object {
-        etag: String::new(),
-        last_modified: start(),
-        server_date: None,
-        version: None,
-        sse: Sse::None,
-        ..object
-    });
-    Version { id: None, date: start(), etag: String::new(), object, ..version.clone() }
-}
-
-/// A version that nobody wrote.
-fn untouched(version: &Version) -> Version {
-    let object = version.object.clone().map(|object| Object { server_date: None, ..object });
-    Version { object, ..version.clone() }
 }
 
 /// Panics where anything came to harm.
@@ -307,7 +217,7 @@ fn unharmed(
                 assert_eq!(now, then, "{about}: `{key}`");
             }
             if !rotated || row.version_after.is_some() {
-                assert_eq!(untouched(find(&version.id)), untouched(version), "{about}: `{key}` as it was");
+                assert_eq!(find(&version.id), version, "{about}: `{key}` as it was");
             }
         }
     }
@@ -321,10 +231,10 @@ async fn every_kind_of_object_on_every_store() {
         for mode in modes() {
             let world = world(&mode, name, *versioning).await;
             let about = format!("{name} on {}", mode.name);
-            let before = seen(&world).await;
+            let before = seen(world.store.store(), "").await;
             let rewrapper = world.rewrapper(job(name)).await;
             let rows = world.walk_with_intents(&rewrapper).await.unwrap();
-            let after = seen(&world).await;
+            let after = seen(world.store.store(), "").await;
             unharmed(&about, &before, &after, &rows);
             let order = |row: &Row| before[&row.key].iter().position(|v| v.id == row.version);
             let mut rows = rows;
