@@ -66,6 +66,8 @@ pub enum Choice {
     Head,
     /// It depends on the object's ACL.
     Acl,
+    /// It depends on which versions lie below it.
+    Below,
     /// None.
     Skip {
         /// Why.
@@ -83,6 +85,8 @@ enum Out {
     Head,
     /// Only its ACL can tell.
     Acl,
+    /// Only the versions below it can tell.
+    Below,
 }
 
 /// Chooses a strategy for a version that is to be written. What the file lets an object lose is lost only where nothing
@@ -110,6 +114,7 @@ fn losing(rules: &Rules, facts: &Facts, kind: SourceKind, accepted: &BTreeSet<Lo
             }
             Err(Out::Head) => return Choice::Head,
             Err(Out::Acl) => return Choice::Acl,
+            Err(Out::Below) => return Choice::Below,
             Err(Out::Because(reason, why)) => against.push((strategy, reason, why)),
         }
     }
@@ -188,6 +193,9 @@ fn fits<'a>(
     if rules.frozen.retains && shown.lock.standing(rules.started).retention.is_none() {
         return no(SkipReason::KeepsNot, "it would get the bucket's default retention");
     }
+    if takes_the_place_of_null(rules, facts, strategy)? {
+        return no(SkipReason::KeepsNot, "it would take the place of the version `null` below it");
+    }
     if let Some(what) = loses(rules, facts, shown, proof, accepted)?.or(acl(rules, facts)?) {
         return Err(Out::Because(SkipReason::KeepsNot, format!("it would lose the {what}")));
     }
@@ -214,6 +222,15 @@ fn in_its_place(rules: &Rules, facts: &Facts, proof: &Proof) -> Result<(), Out> 
         }
         _ => Ok(()),
     }
+}
+
+/// Whether a version of somebody's would be gone: while versioning is suspended each new one is `null`, of which there is
+/// only one.
+fn takes_the_place_of_null(rules: &Rules, facts: &Facts, strategy: Strategy) -> Result<bool, Out> {
+    let adds_null = rules.frozen.versioning == Versioning::Suspended
+        && !strategy.keeps_version()
+        && facts.at.version.as_deref().is_some_and(|version| version != "null");
+    if adds_null { facts.covers_null.ok_or(Out::Below) } else { Ok(false) }
 }
 
 const MAY_BE_ON_ITS_WAY: &str = "an earlier write of it may be on its way, and would pass its condition";

@@ -33,6 +33,8 @@ pub struct Facts {
     pub tags: Option<Tags>,
     /// Whether its ACL is the one that a write of ours would give it; `None`: nobody asked.
     pub plain_acl: Option<bool>,
+    /// Whether a version `null` lies below it, whose place a write into a suspended bucket would take; `None`: nobody asked.
+    pub covers_null: Option<bool>,
     /// Whether an earlier write of ours may still be on its way to it: of a holder that went without its last word, or
     /// one that was never answered.
     pub in_doubt: bool,
@@ -89,6 +91,7 @@ impl Facts {
             }),
             tags: facts.map(|f| f.tags.clone()),
             plain_acl: None,
+            covers_null: None,
             in_doubt: false,
         }
     }
@@ -115,6 +118,7 @@ impl Facts {
             shown: None,
             tags: None,
             plain_acl: None,
+            covers_null: None,
             in_doubt: false,
         }
     }

@@ -69,7 +69,9 @@ fn line(form: &str, names: &str, choice: &Choice) -> Finding {
             let what = format!("{form} ({names}): skipped({reason}): {}", reason.explain());
             Finding::new(SECTION, Health::Yellow, what, format!("`keyrotate explain {reason}`"))
         }
-        Choice::Head | Choice::Acl => Finding::green(SECTION, format!("{form} ({names}): decided for each object")),
+        Choice::Head | Choice::Acl | Choice::Below => {
+            Finding::green(SECTION, format!("{form} ({names}): decided for each object"))
+        }
     }
 }
 
@@ -95,6 +97,7 @@ fn object(frozen: &Frozen, spec: &JobSpec, kind: SourceKind, size: u64, parts: b
         shown: Some(shown),
         tags: Some(Default::default()),
         plain_acl: Some(true),
+        covers_null: Some(false),
         in_doubt: false,
     }
 }

@@ -87,6 +87,7 @@ fn word(choice: &Choice) -> String {
         }
         Choice::Head => "head".into(),
         Choice::Acl => "acl".into(),
+        Choice::Below => "below".into(),
         Choice::Skip { reason, .. } => format!("skipped({reason})"),
     }
 }

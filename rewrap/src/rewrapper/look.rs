@@ -14,9 +14,6 @@ use crate::halt::Halt;
 use crate::plan::{Look, Plan};
 use crate::strategy;
 
-/// Why the current version of a suspended bucket is left alone.
-const NULL_BELOW: &str = "the new version would be `null`, and replace the one of that id that lies below";
-
 impl Rewrapper {
     /// The row of a listed entry that the listing alone decides; `None` where a look is needed. Asks the store nothing.
     #[must_use]
@@ -138,10 +135,6 @@ impl Rewrapper {
         loop {
             let ask = match next(&self.rules, &facts) {
                 Next::Settle(outcome, why) => return Ok(Step::Look(Look::Settled(unwritten(&facts, outcome, why)))),
-                Next::Write { strategy, .. } if self.replaces_another(&facts, strategy).await? => {
-                    let (outcome, why) = (Outcome::Skipped(SkipReason::KeepsNot), format!("{strategy}: {NULL_BELOW}"));
-                    return Ok(Step::Look(Look::Settled(unwritten(&facts, outcome, why))));
-                }
                 Next::Write { strategy, guarded, borrowed, why } => {
                     let plan = self.plan(facts, strategy, guarded, borrowed, why);
                     return Ok(Step::Look(Look::Write(Box::new(plan))));
@@ -177,6 +170,7 @@ impl Rewrapper {
                 }
                 Err(error) => return self.unread(facts, &error).map(Some),
             },
+            Ask::Below => facts.covers_null = Some(self.covers_null(&facts.at).await?),
         }
         Ok(None)
     }
@@ -233,15 +227,6 @@ impl Rewrapper {
         keeps && !strategy.keeps_version()
     }
 
-    /// Whether it would replace a noncurrent version: in a suspended bucket what is added is `null`, and there may be one.
-    async fn replaces_another(&self, facts: &Facts, strategy: Strategy) -> Result<bool, Halt> {
-        let suspended = self.rules.frozen.versioning == Versioning::Suspended;
-        if !suspended || !self.adds_version(facts, strategy) {
-            return Ok(false);
-        }
-        Ok(self.find(&facts.at.at_version(Some("null".into()))).await?.is_some())
-    }
-
     /// Whether a name alone is not enough: which version is the newest, the date to the millisecond and an object's
     /// own context stand only in a listing.
     pub(super) fn wants_listing(&self) -> bool {
@@ -258,6 +243,14 @@ impl Rewrapper {
             None if versions.is_empty() => None,
             None => Some(versions.swap_remove(0)),
         })
+    }
+
+    /// Whether the version `null` of its key lies below a version.
+    async fn covers_null(&self, at: &ObjectAt) -> Result<bool, Halt> {
+        let null = at.at_version(Some("null".into()));
+        let versions = self.versions(&null).await?;
+        let is = |id: &Option<String>| versions.iter().position(|entry| entry.version == *id);
+        Ok(is(&null.version).is_some_and(|place| is(&at.version).is_none_or(|above| above < place)))
     }
 
     /// All lines of a listing about one key, down to the named version, newest first.
@@ -313,6 +306,7 @@ pub(super) enum Ask {
     Head,
     Tags,
     Acl,
+    Below,
 }
 
 /// Decides and chooses; pure.
@@ -324,6 +318,7 @@ pub(super) fn next(rules: &Rules, facts: &Facts) -> Next {
         Decision::Write(kind) => match choose(rules, facts, kind) {
             Choice::Head => Next::Ask(Ask::Head),
             Choice::Acl => Next::Ask(Ask::Acl),
+            Choice::Below => Next::Ask(Ask::Below),
             Choice::Skip { reason, why } => Next::Settle(Outcome::Skipped(reason), why),
             Choice::Use { strategy, guarded, borrowed, why } => Next::Write { strategy, guarded, borrowed, why },
         },
