@@ -1,5 +1,7 @@
 //! What is known about one object version while it is decided about.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use keyrotate_proto::capability::SourceKind;
 use keyrotate_proto::row::Seal;
@@ -29,6 +31,8 @@ pub struct Facts {
     pub storage_class: Option<String>,
     /// Encryption, headers and the like; `None`: nobody looked yet.
     pub shown: Option<Shown>,
+    /// The object's own encryption context, as a listing showed it, also where HEAD is still to show the rest.
+    pub listed_context: Option<BTreeMap<String, String>>,
     /// Tags, where they were asked for or listed.
     pub tags: Option<Tags>,
     /// Whether its ACL is the one that a write of ours would give it; `None`: nobody asked.
@@ -89,6 +93,7 @@ impl Facts {
                 tag_count: u32::try_from(f.tags.len()).ok(),
                 ..Shown::default()
             }),
+            listed_context: entry.facts.as_deref().and_then(|f| context_of(&f.sse).cloned()),
             tags: facts.map(|f| f.tags.clone()),
             plain_acl: None,
             covers_null: None,
@@ -116,6 +121,7 @@ impl Facts {
             newer: None,
             storage_class: None,
             shown: None,
+            listed_context: None,
             tags: None,
             plain_acl: None,
             covers_null: None,
@@ -134,6 +140,7 @@ impl Facts {
             self.etag.clone_from(&object.etag);
             self.last_modified = object.last_modified;
             self.listed = None;
+            self.listed_context = None;
             self.tags = None;
             self.plain_acl = None;
         }
@@ -156,11 +163,8 @@ impl Facts {
 
     /// The object's own encryption context, where it is known.
     #[must_use]
-    pub fn own_context(&self) -> Option<&std::collections::BTreeMap<String, String>> {
-        match self.shown.as_ref().map(|s| &s.sse) {
-            Some(Sse::Kms { context, .. }) => context.as_ref(),
-            _ => None,
-        }
+    pub fn own_context(&self) -> Option<&BTreeMap<String, String>> {
+        self.shown.as_ref().and_then(|shown| context_of(&shown.sse)).or(self.listed_context.as_ref())
     }
 
     /// Encryption as a row shows it.
@@ -189,6 +193,13 @@ impl Facts {
     #[must_use]
     pub fn is_multipart(&self) -> bool {
         has_parts(&self.etag)
+    }
+}
+
+fn context_of(sse: &Sse) -> Option<&BTreeMap<String, String>> {
+    match sse {
+        Sse::Kms { context, .. } => context.as_ref(),
+        _ => None,
     }
 }
 

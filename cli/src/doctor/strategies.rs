@@ -95,6 +95,7 @@ fn object(frozen: &Frozen, spec: &JobSpec, kind: SourceKind, size: u64, parts: b
         newer: None,
         storage_class: None,
         shown: Some(shown),
+        listed_context: None,
         tags: Some(Default::default()),
         plain_acl: Some(true),
         covers_null: Some(false),
