@@ -43,8 +43,11 @@ impl Rewrapper {
                 self.remove_ours(&plan.facts.at, new).await
             }
             Ok(Found::LikeOurXml) => "the object now holds our request for UpdateObjectEncryption".to_owned(),
-            // Deleted meanwhile, or written under a key of somebody's own: that is not what our request makes.
-            Err(error) if matches!(error.kind, ErrorKind::NotFound | ErrorKind::CustomerKey) => return Ok(()),
+            // Deleted meanwhile, or written under a key of somebody's own or into an archive: that is not what our request
+            // makes.
+            Err(error) if matches!(error.kind, ErrorKind::NotFound | ErrorKind::CustomerKey | ErrorKind::Archived) => {
+                return Ok(());
+            }
             Err(_) if !differs => return Ok(()),
             Err(error) => format!(
                 "after UpdateObjectEncryption it is not as it was, and whether the store replaced it by our request could \

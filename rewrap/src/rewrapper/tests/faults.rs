@@ -260,4 +260,20 @@ async fn whoever_deletes_or_replaces_the_object_meanwhile_does_not_stop_the_job(
     world.store.faults().add(Rule::on("UpdateObjectEncryption", deed).nth(1));
     let rows = world.walk(&rewrapper).await.unwrap();
     assert_eq!(rows[0].outcome, Outcome::Skipped(SkipReason::Gone));
+
+    world.put("k", kms(OLD), b"before").await;
+    let model = world.store.store().clone();
+    let deed = Action::After(Arc::new(move || {
+        let model = model.clone();
+        async move {
+            let new = NewObject { storage_class: Some("GLACIER".into()), ..new_object(kms(OLD), b"theirs") };
+            let at = ObjectAt::current(BUCKET, "k");
+            let request = PutRequest { at, new, guard: Guard::None, place: InPlace::default() };
+            model.put(request, Bytes::from_static(b"theirs").into()).await.unwrap();
+        }
+        .boxed()
+    }));
+    world.store.faults().add(Rule::on("UpdateObjectEncryption", deed).nth(1));
+    let rows = world.walk(&rewrapper).await.unwrap();
+    assert_eq!(rows[0].outcome, Outcome::Rotated(Evidence::Key), "theirs, in its turn");
 }
