@@ -97,10 +97,13 @@ impl Rewrapper {
         if sampled && !plan.strategy.puts() {
             match self.digest(&plan.facts.at, plan.facts.guard(), Doing::Reading).await? {
                 Ok(digest) => before = Some(digest),
-                Err(Meaning::Outcome(outcome)) => {
-                    return Ok(row(unwritten(&plan.facts, outcome, "its body can't be read")));
+                Err(meaning) => {
+                    self.end_upload(plan).await;
+                    return Ok(match meaning {
+                        Meaning::Outcome(outcome) => row(unwritten(&plan.facts, outcome, "its body can't be read")),
+                        _ => Attempt::Changed("it changed after it was looked at".into()),
+                    });
                 }
-                Err(_) => return Ok(Attempt::Changed("it changed after it was looked at".into())),
             }
         }
         let sent = match self.send(plan).await? {
@@ -166,11 +169,18 @@ impl Rewrapper {
         let ended = self.what_ended(plan, trouble).await;
         // Where the slice is given back, the next holder goes on with an upload that it can know of. No one else would.
         let goes_on = ended.is_err() && plan.upload.as_ref().is_some_and(|upload| upload.recorded);
-        if let Some(upload) = plan.upload.take_if(|_| !goes_on) {
+        if !goes_on {
+            self.end_upload(plan).await;
+        }
+        ended
+    }
+
+    /// Ends the plan's upload, where it has one.
+    async fn end_upload(&self, plan: &mut Plan) {
+        if let Some(upload) = plan.upload.take() {
             let (bucket, key) = (plan.facts.at.bucket.clone(), plan.facts.at.key.clone());
             self.abort(&Upload { bucket, key, id: upload.id }).await;
         }
-        ended
     }
 
     /// Ends an upload of ours.

@@ -139,6 +139,17 @@ async fn no_upload_stays_that_nobody_goes_on_with() {
     world.store.faults().add(Rule::on("CompleteMultipartUpload", deed));
     world.walk_with_intents(&rewrapper).await.unwrap();
     assert!(world.store.uploads(BUCKET, "").await.unwrap().is_empty());
+    // One whose object changes before its body is hashed, or can't be read.
+    for gone in [false, true] {
+        let options = Options { verify_bodies: 0.001, ..any_size(spec()).options };
+        let spec = JobSpec { options, ..spec() };
+        let (world, _) = for_multipart(kms(OLD)).await;
+        let rewrapper = only(&world, Strategy::CopyMultipart, spec).await.unwrap();
+        let deed = if gone { Action::FailBefore(ErrorKind::Denied) } else { somebody_writes(world.store.store(), "k") };
+        world.store.faults().add(Rule::on("GetObject", deed).nth(1));
+        world.walk_with_intents(&rewrapper).await.unwrap();
+        assert!(world.store.uploads(BUCKET, "").await.unwrap().is_empty(), "{gone}");
+    }
     // One in the place of a recorded one that is gone, which no intent names.
     let (world, rewrapper) = for_multipart(kms(OLD)).await;
     let intent = lost_upload(&world, &rewrapper).await;
