@@ -15,6 +15,7 @@ use super::{Sent, Trouble, asks_tags, place, unchanged, written_as};
 use crate::choose::LARGEST;
 use crate::facts::Shown;
 use crate::plan::{OpenUpload, Plan};
+use crate::readback::same_tags;
 
 /// Bytes per part where the object was not uploaded in parts: small enough for one request's time-out, large enough for
 /// 10,000 parts of anything.
@@ -197,16 +198,27 @@ async fn through_us(
 }
 
 /// Where copying took a while, the source is looked at once more: the guard sees a body, and neither metadata nor tags
-/// that were changed alone.
+/// that were changed alone, nor a new version of the same body above it.
 async fn still_the_same(store: &dyn Store, frozen: &Frozen, plan: &Plan, new: &NewObject) -> Result<(), Trouble> {
-    let now = store.head(HeadRequest::of(&plan.facts.at)).await.map_err(Trouble::reading)?;
-    unchanged(&plan.facts, &now)?;
-    let count = now.tag_count.or(frozen.tags_announced.then_some(0));
-    let same_tags = count.is_none_or(|count| count as usize == new.tags.len());
-    if now.headers != new.headers || now.storage_class != new.storage_class || !same_tags {
-        return Err(Trouble::Changed("its metadata or tags changed while it was copied".into()));
+    let changed = |what: &str| Trouble::Changed(format!("its {what} changed while it was copied"));
+    let current = plan.facts.at.at_version(None);
+    let now = store.head(HeadRequest::of(&current)).await.map_err(|error| match error.kind {
+        ErrorKind::NotFound => changed("current version"),
+        _ => Trouble::reading(error),
+    })?;
+    if now.version.is_some() && now.version != plan.facts.at.version {
+        return Err(changed("current version"));
     }
-    Ok(())
+    unchanged(&plan.facts, &now)?;
+    if now.headers != new.headers || now.storage_class != new.storage_class {
+        return Err(changed("metadata"));
+    }
+    let count = now.tag_count.or(frozen.tags_announced.then_some(0));
+    let same_tags = match count {
+        Some(0) => new.tags.is_empty(),
+        _ => same_tags(&store.tags(&plan.facts.at).await.map_err(Trouble::reading)?, &new.tags),
+    };
+    if same_tags { Ok(()) } else { Err(changed("tags")) }
 }
 
 fn upload(plan: &Plan, id: String) -> Upload {

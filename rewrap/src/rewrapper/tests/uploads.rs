@@ -98,6 +98,58 @@ async fn metadata_that_changes_while_a_copy_takes_long_is_not_lost() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn nor_are_other_values_of_as_many_tags() {
+    let (world, rewrapper) = for_multipart(kms(OLD)).await;
+    let model = world.store.store().clone();
+    let deed = Action::Before(Arc::new(move || {
+        let model = model.clone();
+        async move {
+            tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+            let theirs = vec![("t".into(), "2".into()), ("u".into(), "a b".into())];
+            model.put_tags(&ObjectAt::current(BUCKET, "k"), theirs).unwrap();
+        }
+        .boxed()
+    }));
+    world.store.faults().add(Rule::on("UploadPartCopy", deed).nth(1));
+    world.walk_with_intents(&rewrapper).await.unwrap();
+    assert_eq!(world.get("k").await.2[0].1, "2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_version_that_comes_while_a_copy_takes_long_stays_the_current_one() {
+    for sse in [Sse::S3, kms(OLD)] {
+        let world = World::new(Mode::minio(), Versioning::Enabled).await;
+        let rewrapper = only(&world, Strategy::CopyMultipart, any_size(spec())).await.unwrap();
+        put_without_checksum(world.store.store(), sse.clone(), &[]).await;
+        world.later().await;
+        for deleted in [false, true] {
+            let (model, sse) = (world.store.store().clone(), sse.clone());
+            let deed = Action::Before(Arc::new(move || {
+                let (model, sse) = (model.clone(), sse.clone());
+                async move {
+                    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+                    match deleted {
+                        true => drop(model.delete_object(&ObjectAt::current(BUCKET, "k")).unwrap()),
+                        false => put_without_checksum(&model, sse, &[("theirs", "1")]).await,
+                    }
+                }
+                .boxed()
+            }));
+            world.store.faults().add(Rule::on("UploadPartCopy", deed).nth(1));
+            let rows = world.walk_with_intents(&rewrapper).await.unwrap();
+            assert!(rows.iter().all(|row| !matches!(row.outcome, Outcome::Rotated(_))), "{rows:?}");
+            assert!(rows.iter().all(|row| row.outcome != Outcome::Skipped(SkipReason::Gone)), "{rows:?}");
+            let newest = world.list(&rewrapper.rules().frozen).await.remove(0);
+            assert_eq!(newest.delete_marker, deleted);
+            if !deleted {
+                assert!(world.get("k").await.0.headers.metadata.contains_key("theirs"));
+            }
+            assert!(world.store.uploads(BUCKET, "").await.unwrap().is_empty());
+        }
+    }
+}
+
 /// A window that was lost after its upload was put down; gives its intent.
 async fn lost_upload(world: &World, rewrapper: &Rewrapper) -> keyrotate_proto::intent::Intent {
     let Look::Write(mut plan) = rewrapper.look_again(&ObjectAt::current(BUCKET, "k")).await.unwrap() else {
