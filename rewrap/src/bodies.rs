@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use futures::StreamExt;
 use keyrotate_env::Env;
 use keyrotate_proto::outcome::Strategy;
-use keyrotate_store::{ErrorKind, GetRequest, ObjectAt, Store, StoreError};
+use keyrotate_store::{ErrorKind, GetRequest, HeadRequest, ObjectAt, Store, StoreError};
 use sha2::{Digest as _, Sha256};
 
 use crate::facts::is_marker;
@@ -47,6 +47,10 @@ pub(crate) async fn digest(store: &dyn Store, at: &ObjectAt, etag: &str) -> Resu
         let chunk = chunk?;
         left = left.saturating_sub(chunk.len() as u64);
         hash.update(&chunk);
+    }
+    // A GET of a key that ends in `/` takes no condition.
+    if is_marker(&at.key) && store.head(HeadRequest::of(at)).await?.etag != etag {
+        return Err(StoreError::new("GetObject", ErrorKind::Precondition, "it changed while its body was read"));
     }
     // A body that was cut is none that differs.
     match left {

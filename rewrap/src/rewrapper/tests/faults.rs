@@ -139,6 +139,22 @@ async fn a_store_that_goes_down_before_the_body_is_read_again_halts_the_slice() 
     }
 }
 
+/// A GET of a directory marker takes no condition, so what it shows may be somebody's.
+#[tokio::test(start_paused = true)]
+async fn a_directory_marker_that_changes_before_its_body_is_read_again_does_not_stop_the_job() {
+    for mode in Mode::all() {
+        let world = World::new(mode.clone(), Versioning::Off).await;
+        let options = Options { verify_bodies: 0.001, ..spec().options };
+        let rewrapper = world.rewrapper(JobSpec { options, ..spec() }).await;
+        world.put("dir/", kms(OLD), b"body").await;
+        world.later().await;
+        world.store.faults().add(Rule::on("GetObject", somebody_writes(world.store.store(), "dir/")).nth(2));
+        let rows = world.walk(&rewrapper).await.unwrap_or_else(|halt| panic!("{}: {halt}", mode.name));
+        assert!(matches!(rows[0].outcome, Outcome::Rotated(_)), "{}: {rows:?}", mode.name);
+        assert!(world.get("dir/").await.1.starts_with(b"somebody's write"), "{}", mode.name);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_write_that_never_arrived_is_sent_once_more() {
     for (world, rewrapper, strategy) in everywhere().await {
