@@ -12,7 +12,7 @@ use crate::facts::Facts;
 use crate::halt::Halt;
 use crate::plan::{Look, OpenUpload, Plan, fingerprint};
 use crate::readback::{Expected, Seen, compare};
-use crate::strategy;
+use crate::strategy::{self, Trouble};
 
 /// What a lost window did about one of its intents.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ impl Rewrapper {
         if let Some(id) = &intent.upload {
             let upload = Upload { bucket: at.bucket, key: at.key, id: id.clone() };
             let goes_on = match &mut look {
-                Look::Write(plan) => self.go_on(plan, intent, id).await?,
+                Look::Write(plan) => self.go_on(plan, intent, &upload).await?,
                 Look::Settled(_) => false,
             };
             if !goes_on {
@@ -58,9 +58,13 @@ impl Rewrapper {
 
     /// Goes on with the window's upload, while the object is still the one that the upload was created from: an ETag
     /// alone does not say so of metadata and tags. Else nobody will ever complete it.
-    async fn go_on(&self, plan: &mut Plan, intent: &Intent, id: &str) -> Result<bool, Halt> {
+    async fn go_on(&self, plan: &mut Plan, intent: &Intent, upload: &Upload) -> Result<bool, Halt> {
         if !plan.strategy.uploads() || plan.strategy != intent.strategy || plan.facts.guard() != intent.etag {
             return Ok(false);
+        }
+        // Another one in its place must be put down first.
+        if let Err(error) = self.store.parts(upload).await {
+            return only_halt(&Trouble::Reading(error)).map(|()| false);
         }
         let new = match strategy::new_object(self.store.as_ref(), &self.rules.frozen, plan).await {
             Ok(new) => new,
@@ -69,7 +73,7 @@ impl Rewrapper {
         if intent.source != Some(fingerprint(&new)) {
             return Ok(false);
         }
-        plan.upload = Some(OpenUpload { id: id.to_owned(), new, recorded: true, fresh: false });
+        plan.upload = Some(OpenUpload { id: upload.id.clone(), new, recorded: true, fresh: false });
         Ok(true)
     }
 

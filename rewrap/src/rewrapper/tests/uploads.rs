@@ -43,6 +43,19 @@ async fn an_upload_goes_on_where_it_was_and_a_recorded_one_is_left_to_the_clean_
     assert!(world.store.uploads(BUCKET, "").await.unwrap().is_empty());
 }
 
+/// A worker that took over an upload that is gone, and ended before the one that it made in its place was complete.
+#[tokio::test(start_paused = true)]
+async fn an_upload_in_the_place_of_one_that_is_gone_can_be_put_down() {
+    let (world, rewrapper) = for_multipart(kms(OLD)).await;
+    let intent = lost_upload(&world, &rewrapper).await;
+    let recorded = world.store.uploads(BUCKET, "").await.unwrap().remove(0);
+    world.store.abort_upload(&recorded).await.unwrap();
+    let TakenOver::Look(Look::Write(mut plan)) = rewrapper.take_over(&intent).await.unwrap() else { panic!("settled") };
+    rewrapper.open(&mut plan).await.unwrap();
+    let open = world.store.uploads(BUCKET, "").await.unwrap().remove(0);
+    assert_eq!(plan.intent().unwrap().upload, Some(open.id));
+}
+
 /// An object without a checksum on a store that takes it by the multipart form only.
 async fn for_multipart(sse: Sse) -> (World, Rewrapper) {
     let world = World::new(Mode::minio(), Versioning::Off).await;
