@@ -100,11 +100,14 @@ async fn layout(store: &dyn Store, plan: &Plan) -> Result<Vec<(u64, u64)>, Troub
         let shown = store.head(request).await.map_err(Trouble::reading)?;
         let changed = || Trouble::Changed("its parts are not those of the object that was looked at".into());
         let to = from.checked_add(shown.size).filter(|to| *to <= facts.size).ok_or_else(changed)?;
+        if shown.etag != facts.etag {
+            return Err(changed());
+        }
         if shown.parts.is_none() {
             // A store that does not show parts answers about the whole.
             return Ok(pieces(facts.size));
         }
-        if shown.etag != facts.etag || shown.parts != Some(count) {
+        if shown.parts != Some(count) {
             return Err(changed());
         }
         layout.push((from, to));

@@ -163,6 +163,30 @@ async fn a_version_that_comes_while_a_copy_takes_long_stays_the_current_one() {
     }
 }
 
+/// Another object for a moment, and then the one of before again, of the same ETag.
+#[tokio::test(start_paused = true)]
+async fn parts_are_those_of_the_object_that_was_looked_at() {
+    let world = World::new(Mode::rgw(), Versioning::Off).await;
+    let rewrapper = only(&world, Strategy::RewriteMultipart, any_size(spec())).await.unwrap();
+    let body: Vec<u8> = vec![7; PART + 700];
+    super::bucket::put_parts(world.store.store(), "k", super::bucket::new(kms(OLD)), &body).await.unwrap();
+    world.later().await;
+    let parts = HeadRequest { part: Some(1), ..HeadRequest::of(&ObjectAt::current(BUCKET, "k")) };
+    let before = world.store.store().head(parts.clone()).await.unwrap();
+    let model = world.store.store().clone();
+    let back = Action::After(Arc::new(move || {
+        let (model, body) = (model.clone(), body.clone());
+        let put = async move { super::bucket::put_parts(&model, "k", super::bucket::new(kms(OLD)), &body).await };
+        async move { drop(put.await.unwrap()) }.boxed()
+    }));
+    // The first HEAD looks at the object, the second at its first part.
+    world.store.faults().add(Rule::on("HeadObject", somebody_writes(world.store.store(), "k")).nth(2));
+    world.store.faults().add(Rule::on("HeadObject", back).nth(2));
+    world.walk_with_intents(&rewrapper).await.unwrap();
+    let after = world.store.store().head(parts).await.unwrap();
+    assert_eq!((after.size, after.parts), (before.size, before.parts));
+}
+
 /// A window that was lost after its upload was put down; gives its intent.
 async fn lost_upload(world: &World, rewrapper: &Rewrapper) -> keyrotate_proto::intent::Intent {
     let Look::Write(mut plan) = rewrapper.look_again(&ObjectAt::current(BUCKET, "k")).await.unwrap() else {
