@@ -25,6 +25,7 @@ mod bucket;
 mod doubt;
 mod faults;
 mod objects;
+mod ops;
 mod uploads;
 
 const KINDS: [SourceKind; 3] = [SourceKind::Plaintext, SourceKind::SseS3, SourceKind::SseKms];

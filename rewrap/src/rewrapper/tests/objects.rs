@@ -100,6 +100,10 @@ async fn world(mode: &Mode, name: &str, versioning: Versioning) -> World {
     world
 }
 
+async fn put_k(store: &StoreModel, new: NewObject) {
+    put_new(store, "k", new, b"body").await.unwrap();
+}
+
 async fn fill(world: &World, name: &str) {
     let (store, at) = (world.store.store(), ObjectAt::current(BUCKET, "k"));
     let old = || sse(SourceKind::SseKms);
@@ -129,12 +133,12 @@ async fn fill(world: &World, name: &str) {
         "website redirect" => {
             let mut new = new(old());
             new.headers.website_redirect = Some("/elsewhere".into());
-            put_new(store, "k", new, b"body").await.unwrap();
+            put_k(store, new).await;
         }
-        "checksum" => drop(put_new(store, "k", new_object(old(), b"body"), b"body").await.unwrap()),
+        "checksum" => put_k(store, new_object(old(), b"body")).await,
         "STANDARD_IA" | "GLACIER" | "remote tier" => {
             let class = if name == "remote tier" { "COLD" } else { name };
-            put_new(store, "k", NewObject { storage_class: Some(class.into()), ..new(old()) }, b"body").await.unwrap();
+            put_k(store, NewObject { storage_class: Some(class.into()), ..new(old()) }).await;
         }
         "others may read it" => {
             put(store, "k", old(), "body").await;
@@ -166,17 +170,13 @@ async fn fill(world: &World, name: &str) {
             store.put_lock(&at, Lock { legal_hold: true, retention: None }).unwrap();
         }
         _ if name.starts_with("governance") => {
-            put_new(store, "k", locked(Lock { retention: retention("GOVERNANCE"), legal_hold: false }), b"body")
-                .await
-                .unwrap();
+            put_k(store, locked(Lock { retention: retention("GOVERNANCE"), legal_hold: false })).await;
         }
         _ if name.starts_with("compliance") => {
-            put_new(store, "k", locked(Lock { retention: retention("COMPLIANCE"), legal_hold: false }), b"body")
-                .await
-                .unwrap();
+            put_k(store, locked(Lock { retention: retention("COMPLIANCE"), legal_hold: false })).await;
         }
         _ if name.starts_with("legal hold") => {
-            put_new(store, "k", locked(Lock { retention: None, legal_hold: true }), b"body").await.unwrap();
+            put_k(store, locked(Lock { retention: None, legal_hold: true })).await;
         }
         _ if name.starts_with("suspended: a version of before") => {}
         _ => put(store, "k", old(), "body").await,
