@@ -109,6 +109,13 @@ impl Rewrapper {
                 {
                     return Ok(gone);
                 }
+                // Somebody wrote between the two: of theirs is to be known, too, what only a listing shows.
+                if facts.listed.is_none() {
+                    match self.find(at).await? {
+                        Some(fresh) => facts = Facts::listed(&self.rules.spec.bucket, &fresh).in_doubt(),
+                        None => return Ok(Look::Settled(unwritten(&facts, Outcome::Skipped(SkipReason::Gone), ""))),
+                    }
+                }
                 self.look_at(facts).await
             }
             None => Ok(Look::Settled(unwritten(&Facts::nothing_known(at), Outcome::Skipped(SkipReason::Gone), ""))),

@@ -370,6 +370,23 @@ async fn a_context_is_set_and_an_objects_own_is_kept() {
         assert_eq!(shown, Some(context.clone()), "{}", entry.key);
     }
 
+    // One that somebody else puts between the listing and the HEAD of a second look.
+    let (model, theirs) = (world.store.store().clone(), sealed.clone());
+    let deed = Action::Before(Arc::new(move || {
+        let (model, new) = (model.clone(), new_object(theirs.clone(), b"another"));
+        async move {
+            let at = ObjectAt::current(BUCKET, "own");
+            let request = PutRequest { at, new, guard: Guard::None, place: InPlace::default() };
+            model.put(request, Bytes::from_static(b"another").into()).await.unwrap();
+        }
+        .boxed()
+    }));
+    world.store.faults().add(Rule::on("HeadObject", deed).nth(1));
+    let Look::Write(plan) = rewrapper.look_again(&ObjectAt::current(BUCKET, "own")).await.unwrap() else {
+        panic!("settled")
+    };
+    assert_eq!((plan.strategy, plan.facts.own_context()), (Strategy::RewriteInPlace, Some(&context)));
+
     let target = Target::SseKms { key: Some(KeyName(NEW.into())), context: Some(context.clone()) };
     let rewrapper = world.rewrapper(JobSpec { target, ..spec() }).await;
     world.put("already", kms(NEW), b"2").await;
