@@ -139,6 +139,28 @@ async fn a_store_that_goes_down_before_the_body_is_read_again_halts_the_slice() 
     }
 }
 
+/// Where the ETag is that of the body.
+#[tokio::test(start_paused = true)]
+async fn a_directory_marker_that_is_put_again_with_other_headers_while_it_is_read_keeps_them() {
+    for mode in [Mode::moto(), Mode::rgw()] {
+        let world = World::new(mode.clone(), Versioning::Off).await;
+        let rewrapper = world.rewrapper(spec()).await;
+        world.put("dir/", kms(OLD), b"body").await;
+        let model = world.store.store().clone();
+        let deed = Action::After(Arc::new(move || {
+            let mut new = new_object(kms(OLD), b"body");
+            new.headers.metadata.insert("theirs".into(), "1".into());
+            let at = ObjectAt::current(BUCKET, "dir/");
+            let request = PutRequest { at, new, guard: Guard::None, place: InPlace::default() };
+            let model = model.clone();
+            async move { drop(model.put(request, Bytes::from_static(b"body").into()).await.unwrap()) }.boxed()
+        }));
+        world.store.faults().add(Rule::on("GetObject", deed).nth(1));
+        world.walk(&rewrapper).await.unwrap();
+        assert!(world.get("dir/").await.0.headers.metadata.contains_key("theirs"), "{}", mode.name);
+    }
+}
+
 /// A GET of a directory marker takes no condition, so what it shows may be somebody's.
 #[tokio::test(start_paused = true)]
 async fn a_directory_marker_that_changes_before_its_body_is_read_again_does_not_stop_the_job() {
