@@ -45,7 +45,7 @@ pub struct Plan {
     /// Whether this kind of source was never tried on a probe: the first such objects go one at a time.
     pub(crate) untried: bool,
     pub(crate) upload: Option<OpenUpload>,
-    /// When its facts were read.
+    /// When the first of its facts was asked for.
     pub(crate) looked: Instant,
     /// When its write was answered.
     pub(crate) written: Option<Instant>,

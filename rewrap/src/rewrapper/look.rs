@@ -4,6 +4,7 @@ use keyrotate_proto::capability::{Proof, Versioning};
 use keyrotate_proto::outcome::{FailReason, Outcome, SkipReason, Strategy};
 use keyrotate_proto::row::Row;
 use keyrotate_store::{Entry, ErrorKind, HeadRequest, ListFrom, ListRequest, ObjectAt, Sse, StoreError, know_newer};
+use tokio::time::Instant;
 
 use super::{Rewrapper, Rules, unwritten, wanted};
 use crate::choose::{Choice, choose};
@@ -138,12 +139,13 @@ impl Rewrapper {
     /// Asks and decides until nothing is left to ask.
     async fn settle(&self, mut facts: Facts) -> Result<Step, Halt> {
         let mut headed = false;
+        let looked = Instant::now();
         self.trapped_before(&facts).await?;
         loop {
             let ask = match next(&self.rules, &facts) {
                 Next::Settle(outcome, why) => return Ok(Step::Look(Look::Settled(unwritten(&facts, outcome, why)))),
                 Next::Write { strategy, guarded, borrowed, why } => {
-                    let plan = self.plan(facts, strategy, guarded, borrowed, why);
+                    let plan = Plan { looked, ..self.plan(facts, strategy, guarded, borrowed, why) };
                     return Ok(Step::Look(Look::Write(Box::new(plan))));
                 }
                 Next::Ask(ask) => ask,

@@ -1,5 +1,6 @@
 //! Multipart uploads and what a lost window leaves.
 
+use super::bucket::{new, put_parts};
 use super::faults::somebody_writes;
 use super::*;
 
@@ -163,20 +164,43 @@ async fn a_version_that_comes_while_a_copy_takes_long_stays_the_current_one() {
     }
 }
 
+/// What was asked first is as old as the slowest answer behind it.
+#[tokio::test(start_paused = true)]
+async fn metadata_that_changes_while_another_look_takes_long_is_not_lost() {
+    let world = World::new(Mode { acls: true, ..Mode::rgw() }, Versioning::Off).await;
+    let rewrapper = only(&world, Strategy::RewriteMultipart, any_size(spec())).await.unwrap();
+    let body: Vec<u8> = vec![7; PART + 700];
+    put_parts(world.store.store(), "k", new(kms(OLD)), &body).await.unwrap();
+    world.later().await;
+    let model = world.store.store().clone();
+    let deed = Action::Before(Arc::new(move || {
+        let (model, body, mut new) = (model.clone(), body.clone(), new(kms(OLD)));
+        new.headers.metadata.insert("theirs".into(), "1".into());
+        async move {
+            put_parts(&model, "k", new, &body).await.unwrap();
+            tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+        }
+        .boxed()
+    }));
+    world.store.faults().add(Rule::on("GetObjectAcl", deed).nth(1));
+    world.walk_with_intents(&rewrapper).await.unwrap();
+    assert!(world.get("k").await.0.headers.metadata.contains_key("theirs"));
+}
+
 /// Another object for a moment, and then the one of before again, of the same ETag.
 #[tokio::test(start_paused = true)]
 async fn parts_are_those_of_the_object_that_was_looked_at() {
     let world = World::new(Mode::rgw(), Versioning::Off).await;
     let rewrapper = only(&world, Strategy::RewriteMultipart, any_size(spec())).await.unwrap();
     let body: Vec<u8> = vec![7; PART + 700];
-    super::bucket::put_parts(world.store.store(), "k", super::bucket::new(kms(OLD)), &body).await.unwrap();
+    put_parts(world.store.store(), "k", new(kms(OLD)), &body).await.unwrap();
     world.later().await;
     let parts = HeadRequest { part: Some(1), ..HeadRequest::of(&ObjectAt::current(BUCKET, "k")) };
     let before = world.store.store().head(parts.clone()).await.unwrap();
     let model = world.store.store().clone();
     let back = Action::After(Arc::new(move || {
         let (model, body) = (model.clone(), body.clone());
-        let put = async move { super::bucket::put_parts(&model, "k", super::bucket::new(kms(OLD)), &body).await };
+        let put = async move { put_parts(&model, "k", new(kms(OLD)), &body).await };
         async move { drop(put.await.unwrap()) }.boxed()
     }));
     // The first HEAD looks at the object, the second at its first part.
