@@ -150,10 +150,12 @@ impl Looks {
         look.grants = Some(Said { what: acl.grants.clone(), at, when, good_for: ACL_GOOD_FOR });
     }
 
+    /// An upload was created, for a version that its creation need not name.
     pub(super) fn created(&mut self, at: &ObjectAt) {
-        let name = |by| (at.key.clone(), at.version.clone(), by);
-        if let Some(look) = self.of.get(&name(By::Asking)).cloned() {
-            self.of.insert(name(By::Created), look);
+        let asked = self.of.iter().filter(|((key, _, by), _)| *key == at.key && *by == By::Asking);
+        let last = asked.map(|(_, look)| look).max_by_key(|look| look.headers.as_ref().map(|said| said.at));
+        if let Some(look) = last.cloned() {
+            self.of.insert((at.key.clone(), None, By::Created), look);
         }
     }
 
@@ -170,8 +172,10 @@ impl Looks {
             let of_key = self.of.iter().filter(|((k, _, by), _)| k == key && bys.contains(by));
             of_key.filter_map(|(_, look)| part(look)).max_by_key(|said| said.at)
         };
-        if landing.operation != "CompleteMultipartUpload" {
-            return last(&[By::Asking, By::Get, By::Copy]).is_some_and(is);
+        match landing.operation {
+            "CompleteMultipartUpload" => {}
+            "CopyObject" => return last(&[By::Asking, By::Copy]).is_some_and(is),
+            _ => return last(&[By::Asking, By::Get]).is_some_and(is),
         }
         let soon = |said: &&Said<T>| said.when + said.good_for >= landing.began;
         [By::Asking, By::Created].iter().any(|by| last(&[*by]).filter(soon).is_some_and(&is))

@@ -410,8 +410,15 @@ fn action(stage: &Arc<Stage>, op: &Op) -> Action {
         What::Dies(side) => {
             let stage = Arc::clone(stage);
             let deed: Deeds = Arc::new(move || {
-                stage.gone.notify_one();
-                std::future::pending().boxed()
+                let stage = Arc::clone(&stage);
+                async move {
+                    // The next one is at work already behind one that was frozen.
+                    if !FROZEN.with(Cell::get) {
+                        stage.gone.notify_one();
+                    }
+                    std::future::pending().await
+                }
+                .boxed()
             });
             match side {
                 Side::Before => Action::Before(deed),
@@ -423,9 +430,10 @@ fn action(stage: &Arc<Stage>, op: &Op) -> Action {
             Action::Before(Arc::new(move || {
                 let stage = Arc::clone(&stage);
                 async move {
-                    FROZEN.with(|frozen| frozen.set(true));
-                    stage.gone.notify_one();
-                    stage.thaws.notified().await;
+                    if !FROZEN.with(|frozen| frozen.replace(true)) {
+                        stage.gone.notify_one();
+                        stage.thaws.notified().await;
+                    }
                 }
                 .boxed()
             }))
