@@ -82,9 +82,7 @@ pub(crate) fn settle_listed(tools: &Tools, task: &Task) -> Option<Done> {
 async fn is_of_a_lost_window(tools: &Tools, entry: &Entry) -> Result<bool, Unfinished> {
     let others = tools.left_intents.of(&entry.key).iter().filter(|intent| intent.version != entry.version);
     for intent in others.filter(|intent| intent.adds_version()) {
-        if let TakenOver::Written(row) = tools.rewrapper.take_over(intent).await?
-            && row.version_after == entry.version
-        {
+        if entry.version.is_some() && tools.rewrapper.made_of(intent).await? == entry.version {
             return Ok(true);
         }
     }

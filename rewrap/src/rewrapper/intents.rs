@@ -39,8 +39,8 @@ impl Rewrapper {
         {
             return Ok(TakenOver::Written(row));
         }
-        if let Some(row) = self.written_above(&at, intent).await? {
-            return Ok(TakenOver::Written(row));
+        if let Some((plan, seen, row)) = self.written_above(&at, intent).await? {
+            return self.added(&plan, &seen, row).await.map(TakenOver::Written);
         }
         let mut look = self.look_again(&at).await?;
         if let Some(id) = &intent.upload {
@@ -54,6 +54,19 @@ impl Rewrapper {
             }
         }
         Ok(TakenOver::Look(look))
+    }
+
+    /// The version that a lost window made of the one that an intent names. Changes nothing.
+    ///
+    /// # Errors
+    /// What says nothing about the object.
+    pub async fn made_of(&self, intent: &Intent) -> Result<Option<String>, Halt> {
+        if let Some(made) = &intent.made {
+            return Ok(made.row.version_after.clone());
+        }
+        let bucket = self.rules.spec.bucket.clone();
+        let at = ObjectAt { bucket, key: intent.key.clone(), version: intent.version.clone() };
+        Ok(self.written_above(&at, intent).await?.and_then(|(_, _, row)| row.version_after))
     }
 
     /// Goes on with the window's upload, while the object is still the one that the upload was created from: an ETag
@@ -102,7 +115,7 @@ impl Rewrapper {
 
     /// In a versioned bucket the version right above the one that was read is the window's, if it has all that the
     /// window would have given it. Where the window knew its id, it is the window's wherever it lies.
-    async fn written_above(&self, at: &ObjectAt, intent: &Intent) -> Result<Option<Row>, Halt> {
+    async fn written_above(&self, at: &ObjectAt, intent: &Intent) -> Result<Option<(Plan, Seen, Row)>, Halt> {
         if !intent.adds_version() {
             return Ok(None);
         }
@@ -140,7 +153,7 @@ impl Rewrapper {
         let why = "written by a window that was lost".into();
         let plan = Plan::new(facts, intent.strategy, expected.sse.clone(), why, self.env.now());
         let row = rotated(&plan, &expected, &seen, &proof);
-        self.added(&plan, &seen, row).await.map(Some)
+        Ok(Some((plan, seen, row)))
     }
 
     /// HEAD; `None` where the object gives none.

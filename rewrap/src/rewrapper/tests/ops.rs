@@ -141,6 +141,7 @@ fn rows(stage: &Stage, books: &holder::Books) {
             _ => {}
         }
     }
+    laid(stage, books);
     let mut log = stage.log();
     let named = |wrote: &&model::Wrote| {
         rows.iter().any(|row| row.key == wrote.key && row.version_after == wrote.to)
@@ -151,6 +152,24 @@ fn rows(stage: &Stage, books: &holder::Books) {
     let unnamed = log.wrote.iter().filter(|wrote| wrote.added).find(|wrote| !named(wrote)).cloned();
     if let Some(wrote) = unnamed {
         log.harm(format!("no row names a version that was added: {wrote:?}"));
+    }
+}
+
+/// No version that we added stays above what somebody did between our read and our write.
+fn laid(stage: &Stage, books: &holder::Books) {
+    let mut log = stage.log();
+    let looked_at = |wrote: &&model::Wrote| {
+        let faulty = log.faults.iter().any(|(_, key)| *key == wrote.key) || log.frozen.contains(&wrote.key);
+        let later = log.theirs.iter().any(|(at, key)| *key == wrote.key && *at > wrote.at);
+        wrote.added && !faulty && !later && !books.handed_over
+    };
+    let stays = log.wrote.iter().filter(looked_at).find(|wrote| !wrote.excuses.is_empty()).cloned();
+    let locked = |wrote: &model::Wrote| {
+        let object = stage.version_of(&log, &wrote.key, &wrote.to).and_then(|version| version.object);
+        object.is_some_and(|object| object.lock.standing(stage.world.env.now()).is_locked())
+    };
+    if let Some(wrote) = stays.filter(|wrote| !locked(wrote)) {
+        log.harm(format!("a version that was added stays above what somebody did before it: {wrote:?}"));
     }
 }
 
@@ -217,7 +236,7 @@ fn tell(case: &Case, end: &End) {
 }
 
 /// What must come about on every store, or the cases see nothing any more.
-const HAPPENS: [&str; 23] = [
+const HAPPENS: [&str; 24] = [
     "a version added",
     "a version replaced",
     "an intent taken over",
@@ -241,6 +260,7 @@ const HAPPENS: [&str; 23] = [
     "theirs: tags",
     "theirs: there and back",
     "window: tags",
+    "withdrawn",
 ];
 
 #[test]
@@ -295,6 +315,11 @@ fn without_intents_a_version_that_was_added_has_no_row() {
 #[test]
 fn without_intents_an_upload_of_ours_is_left() {
     harm_is_found_without(Off::Intents, "an upload of ours is left");
+}
+
+#[test]
+fn without_a_look_below_a_version_that_was_added_hides_what_somebody_did() {
+    harm_is_found_without(Off::Ground, "a version that was added stays above what somebody did before it");
 }
 
 #[test]

@@ -335,9 +335,7 @@ impl Holder {
     /// Whether a listed version is what a lost window made of another one of its key.
     async fn is_of_a_lost_window(&self, entry: &Entry) -> std::result::Result<bool, Halt> {
         for intent in self.of(&entry.key).filter(|intent| intent.version != entry.version && intent.adds_version()) {
-            if let TakenOver::Written(row) = self.rewrapper.take_over(intent).await?
-                && row.version_after == entry.version
-            {
+            if entry.version.is_some() && self.rewrapper.made_of(intent).await? == entry.version {
                 return Ok(true);
             }
         }

@@ -51,6 +51,8 @@ pub(super) struct Wrote {
     pub(super) damaged: bool,
     /// Whether it was written over what it was not made from, since nothing guards it.
     pub(super) blind: bool,
+    /// What it is excused for. Of a version that was added, only until it is looked at what it lies on.
+    pub(super) excuses: Vec<&'static str>,
 }
 
 /// What somebody else's change of tags, headers, lock or ACL alone, or of nothing but these, is called where it fell
@@ -193,13 +195,15 @@ pub(super) enum Verdict {
     Wrote(Wrote, Vec<&'static str>),
     /// The object is lost, and why that is excused.
     Lost(&'static str),
+    /// A version that we added was taken away again: which.
+    Withdrew(Option<String>),
     Harm(String),
 }
 
 /// Judges what a call of ours made of a key, which somebody else changed last at `theirs`.
 pub(super) fn judge(
     (case, frozen): (&Case, &Frozen),
-    looks: &Looks,
+    (looks, ours): (&Looks, &[Wrote]),
     landing: &Landing,
     (key, at, now, theirs): (&str, u64, Timestamp, Option<u64>),
     before: &[Version],
@@ -211,9 +215,23 @@ pub(super) fn judge(
         let ids = newest.map(|newest| landing.version.clone().or(newest));
         return ids.map_or(Verdict::Nothing, |id| {
             let (from, to) = (id.clone(), id);
-            let wrote = Wrote { at, key: key.to_owned(), from, to, added: false, damaged: false, blind: false };
+            let wrote = Wrote {
+                at,
+                key: key.to_owned(),
+                from,
+                to,
+                added: false,
+                damaged: false,
+                blind: false,
+                excuses: Vec::new(),
+            };
             Verdict::Wrote(wrote, Vec::new())
         });
+    }
+    if landing.operation == "DeleteObject"
+        && let Some(id) = taken_away(ours, before, after)
+    {
+        return Verdict::Withdrew(id);
     }
     let harm = |what: &str| {
         let ids = |versions: &[Version]| -> Vec<String> {
@@ -227,12 +245,30 @@ pub(super) fn judge(
         Ok(step) => step,
         Err(_) if case.job.unguarded && !landing.guarded => {
             let (from, to) = (None, after.first().and_then(|v| v.id.clone()));
-            let wrote = Wrote { at, key: key.to_owned(), from, to, added: false, damaged: false, blind: true };
+            let wrote = Wrote {
+                at,
+                key: key.to_owned(),
+                from,
+                to,
+                added: false,
+                damaged: false,
+                blind: true,
+                excuses: Vec::new(),
+            };
             return Verdict::Wrote(wrote, vec![UNGUARDED]);
         }
         Err(_) if is_overtaken(landing, before, after) => {
             let (from, to) = (landing.version.clone(), landing.version.clone());
-            let wrote = Wrote { at, key: key.to_owned(), from, to, added: false, damaged: false, blind: false };
+            let wrote = Wrote {
+                at,
+                key: key.to_owned(),
+                from,
+                to,
+                added: false,
+                damaged: false,
+                blind: false,
+                excuses: Vec::new(),
+            };
             return Verdict::Wrote(wrote, vec![OVERTAKEN]);
         }
         Err(what) => match trapped(looks, landing, key, theirs, before, after) {
@@ -241,7 +277,8 @@ pub(super) fn judge(
         },
     };
     let (from, to) = (old.id.clone(), new.id.clone());
-    let mut wrote = Wrote { at, key: key.to_owned(), from, to, added, damaged: false, blind: false };
+    let mut wrote =
+        Wrote { at, key: key.to_owned(), from, to, added, damaged: false, blind: false, excuses: Vec::new() };
     if landing.operation == "UpdateObjectEncryption" && !only_key_differs(old, new) {
         return harm("more than its key changed");
     }
@@ -257,6 +294,14 @@ pub(super) fn judge(
     excuses.retain(|excuse| *excuse != FORGOTTEN);
     wrote.damaged = forgot != excuses.len();
     Verdict::Wrote(wrote, excuses)
+}
+
+/// The one version that is gone, where we had added it.
+fn taken_away(ours: &[Wrote], before: &[Version], after: &[Version]) -> Option<Option<String>> {
+    let gone = before.iter().position(|version| after.iter().all(|left| left.id != version.id))?;
+    let mut left = before.to_vec();
+    let id = left.remove(gone).id;
+    (left == after && ours.iter().any(|wrote| (wrote.added || wrote.blind) && wrote.to == id)).then_some(id)
 }
 
 const FORGOTTEN: &str = "the store forgot it";

@@ -29,6 +29,8 @@ pub(super) enum Off {
     Intents,
     /// The look at what was written: the store pretends that it is as it was sent.
     ReadBack,
+    /// The look at what a version that was added lies on: what it leads to is not done.
+    Ground,
 }
 
 /// Where a case plays.
@@ -207,7 +209,7 @@ impl Stage {
             Some(landing) => {
                 let theirs = log.theirs.iter().rfind(|(_, of)| of == key).map(|(at, _)| *at);
                 let place = (key, at, self.world.env.now(), theirs);
-                judge((&self.case, &self.frozen), &log.looks, landing, place, &before, &after)
+                judge((&self.case, &self.frozen), (&log.looks, &log.wrote), landing, place, &before, &after)
             }
             None if before == after => Verdict::Nothing,
             None => Verdict::Harm(format!("`{key}` changed by itself: {before:#?} became {after:#?}")),
@@ -219,8 +221,14 @@ impl Stage {
                 log.tell(format!("lost: {why}"));
                 log.count(why);
             }
-            Verdict::Wrote(wrote, excuses) => {
-                log.tell(format!("written: {wrote:?} {excuses:?}"));
+            Verdict::Withdrew(id) => {
+                log.tell(format!("withdrawn: {id:?}"));
+                log.count("withdrawn");
+                log.wrote.retain(|wrote| wrote.key != key || wrote.to != id);
+            }
+            Verdict::Wrote(mut wrote, excuses) => {
+                wrote.excuses.clone_from(&excuses);
+                log.tell(format!("written: {wrote:?}"));
                 excuses.iter().for_each(|excuse| log.count(*excuse));
                 log.count(if wrote.added { "a version added" } else { "a version replaced" });
                 log.wrote.push(wrote);
@@ -240,7 +248,12 @@ impl Stage {
 
     /// A version as the judge saw it last.
     pub(super) fn version(&self, key: &str, id: &Option<String>) -> Option<Version> {
-        self.log().base.get(key)?.iter().find(|version| version.id == *id).cloned()
+        self.version_of(&self.log(), key, id)
+    }
+
+    /// The same, by whoever reads the log.
+    pub(super) fn version_of(&self, log: &Log, key: &str, id: &Option<String>) -> Option<Version> {
+        log.base.get(key)?.iter().find(|version| version.id == *id).cloned()
     }
 
     /// What somebody else does, between two looks of the judge.

@@ -296,6 +296,9 @@ impl Store for Watched {
     }
 
     async fn delete(&self, at: &ObjectAt) -> Result<()> {
+        if self.off(Off::Ground) {
+            return Ok(());
+        }
         self.writes("DeleteObject", &at.key, How::default(), self.0.model().delete(at)).await
     }
 
