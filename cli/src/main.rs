@@ -24,6 +24,7 @@ mod key;
 mod live;
 mod local;
 mod manual;
+mod permissions;
 mod run;
 mod scope;
 mod signals;
@@ -111,6 +112,7 @@ async fn perform(verb: Verb) -> Result<Exit, Failure> {
         Verb::Coordinator(args) => coordinator::serve(args).await,
         Verb::Generate(args) => files::generate(&args),
         Verb::Validate(args) => files::validate(&args),
+        Verb::Permissions(args) => permissions::permissions(&args),
         Verb::Explain(args) => explain::explain(&args),
         Verb::Demo(args) => demo::demo(args).await,
         Verb::Devstack(args) => devstack::serve(args).await,

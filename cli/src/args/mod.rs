@@ -18,7 +18,7 @@ pub(crate) use jobs::{
 };
 pub(crate) use tools::{
     CompletionsArgs, DemoArgs, DevstackArgs, DialectArg, DoctorArgs, ExplainArgs, GenerateArgs, KeyCreateArgs,
-    KeyListArgs, KeyStatusArgs, KeyVerb, ManArgs, ModeArg, ValidateArgs,
+    KeyListArgs, KeyStatusArgs, KeyVerb, ManArgs, ModeArg, PermissionsArgs, PolicyArg, ValidateArgs,
 };
 
 /// Rotates the encryption key of every object in a bucket, on any S3-compatible store.
@@ -90,6 +90,8 @@ pub(crate) enum Verb {
     Generate(GenerateArgs),
     /// Check a job file and say what it will do to which objects.
     Validate(ValidateArgs),
+    /// Print the least rights that a job needs, on the store or KES, as a policy.
+    Permissions(PermissionsArgs),
     /// Say what a reason or an exit code means, and what to do about it.
     Explain(ExplainArgs),
     /// See it work: a store and a KES in this process, a mixed bucket, rotated before your eyes.

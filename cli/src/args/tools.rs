@@ -107,6 +107,32 @@ pub(crate) struct ValidateArgs {
 }
 
 #[derive(Clone, Debug, Args)]
+pub(crate) struct PermissionsArgs {
+    /// The job file; `-` for standard input.
+    #[arg(value_name = "JOB_FILE")]
+    pub(crate) file: PathBuf,
+    #[arg(from_global)]
+    pub(crate) config: Option<PathBuf>,
+    /// Whose policy to print.
+    #[arg(long, value_enum, default_value_t = PolicyArg::Aws)]
+    pub(crate) format: PolicyArg,
+}
+
+/// A policy that can be printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PolicyArg {
+    /// For the identity that rotates, on AWS and most other stores.
+    #[value(name = "aws-policy")]
+    Aws,
+    /// For `mc admin policy create`.
+    #[value(name = "minio-policy")]
+    Minio,
+    /// For the configuration of KES.
+    #[value(name = "kes-policy")]
+    Kes,
+}
+
+#[derive(Clone, Debug, Args)]
 pub(crate) struct ExplainArgs {
     /// As it was shown, such as `sse-c`, `skipped/sse-c` or `exit 3`; all of them without it.
     #[arg(value_name = "REASON")]

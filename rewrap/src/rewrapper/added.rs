@@ -7,7 +7,7 @@
 use keyrotate_proto::outcome::{Note, Outcome, SkipReason};
 use keyrotate_proto::row::Row;
 use keyrotate_proto::spec::Superseded;
-use keyrotate_store::{HeadRequest, Object, ObjectAt};
+use keyrotate_store::{HeadRequest, Object, ObjectAt, Tags};
 
 use super::{Rewrapper, unwritten};
 use crate::bodies;
@@ -31,10 +31,19 @@ enum Ground {
     Removed,
 }
 
+/// What of the version that was read is not as it was.
+enum Altered {
+    Nothing,
+    /// This, before our write: ours has it as it was.
+    Before(&'static str),
+    /// It and ours differ in this, and nothing tells which of them somebody changed.
+    Either(&'static str),
+}
+
 impl Rewrapper {
     /// The row of a version that was added and read back: `rotated`, if it lies right on the version that was read, and
-    /// that one is as it was read; else ours is withdrawn.
-    pub(super) async fn added(&self, plan: &Plan, ours: &Seen, rotated: Row) -> Result<Row, Halt> {
+    /// that one is as it was read; else ours is withdrawn. `sent`: the tags that it was written with, where they were sent.
+    pub(super) async fn added(&self, plan: &Plan, sent: Option<&Tags>, ours: &Seen, rotated: Row) -> Result<Row, Halt> {
         let source = &plan.facts.at;
         // MinIO keeps no versions of a key that ends in `/`: nothing was added.
         let replaced = ours.version == source.version || ours.version.is_none() && is_marker(&source.key);
@@ -69,9 +78,18 @@ impl Rewrapper {
                 _ => return Ok(conflict(plan, format!("version {id} was made from it, and then: {error}"))),
             },
         };
-        if let Some(what) = self.altered(plan, &source_now, ours).await? {
-            let what = format!("its {what} changed between our read and our write");
-            return self.withdraw(plan, ours, conflict(plan, what)).await;
+        match self.altered(plan, sent, &source_now, ours).await? {
+            Altered::Nothing => {}
+            Altered::Before(what) => {
+                let what = format!("its {what} changed between our read and our write");
+                return self.withdraw(plan, ours, conflict(plan, what)).await;
+            }
+            // What somebody did to ours would be gone with it.
+            Altered::Either(what) => {
+                let what =
+                    format!("its {what} and that of version {id}, made from it, differ: somebody changed one of them");
+                return Ok(conflict(plan, what));
+            }
         }
         self.expired(plan, &source_now, ours, rotated).await
     }
@@ -91,39 +109,43 @@ impl Rewrapper {
         })
     }
 
-    /// What of the version that was read is not as the one shows that was made from it.
-    async fn altered(&self, plan: &Plan, now: &Object, ours: &Seen) -> Result<Option<&'static str>, Halt> {
-        let was_other = plan.facts.shown.as_ref().is_some_and(|shown| shown.by_head() && shown.lock != now.lock);
+    async fn altered(&self, plan: &Plan, sent: Option<&Tags>, now: &Object, ours: &Seen) -> Result<Altered, Halt> {
+        if plan.facts.shown.as_ref().is_some_and(|shown| shown.by_head() && shown.lock != now.lock) {
+            return Ok(Altered::Before("lock"));
+        }
         let standing = now.lock.standing(self.env.now());
-        if was_other || ours.lock.as_ref().is_some_and(|lock| !lock.covers(&standing)) {
-            return Ok(Some("lock"));
+        if ours.lock.as_ref().is_some_and(|lock| !lock.covers(&standing)) {
+            return Ok(Altered::Either("lock"));
         }
         if now.headers != ours.headers {
-            return Ok(Some("metadata"));
+            return Ok(Altered::Before("metadata"));
         }
         if self.rules.frozen.acl_owner.is_some() {
             let mut facts = plan.facts.clone();
             facts.plain_acl = None;
             self.ask(super::look::Ask::Acl, &mut facts).await?;
             if facts.plain_acl == Some(false) {
-                return Ok(Some("ACL"));
+                return Ok(Altered::Before("ACL"));
             }
         }
-        let count = |announced: Option<u32>| announced.or(self.rules.frozen.tags_announced.then_some(0));
-        match (count(now.tag_count), count(ours.tag_count)) {
-            (Some(before), Some(after)) if before != after => Ok(Some("tags")),
-            (Some(0), Some(0)) => Ok(None),
-            _ => {
-                let mine = plan.facts.at.at_version(ours.version.clone());
-                let (theirs, mine) = (self.tags_of(&plan.facts.at).await?, self.tags_of(&mine).await?);
-                let same = theirs.zip(mine).is_none_or(|(theirs, mine)| same_tags(&theirs, &mine));
-                Ok((!same).then_some("tags"))
-            }
+        let none = |count: Option<u32>| count.or(self.rules.frozen.tags_announced.then_some(0)) == Some(0);
+        if none(now.tag_count) && none(ours.tag_count) && sent.is_none_or(Vec::is_empty) {
+            return Ok(Altered::Nothing);
         }
+        let at_ours = plan.facts.at.at_version(ours.version.clone());
+        let (Some(theirs), Some(mine)) = (self.tags_of(&plan.facts.at).await?, self.tags_of(&at_ours).await?) else {
+            return Ok(Altered::Nothing);
+        };
+        Ok(match sent {
+            Some(sent) if same_tags(&theirs, sent) => Altered::Nothing,
+            Some(sent) if same_tags(&mine, sent) => Altered::Before("tags"),
+            _ if same_tags(&theirs, &mine) => Altered::Nothing,
+            _ => Altered::Either("tags"),
+        })
     }
 
     /// Its tags; `None` where nobody can read them.
-    async fn tags_of(&self, at: &ObjectAt) -> Result<Option<keyrotate_store::Tags>, Halt> {
+    async fn tags_of(&self, at: &ObjectAt) -> Result<Option<Tags>, Halt> {
         match self.store.tags(at).await {
             Ok(tags) => Ok(Some(tags)),
             Err(error) => match classify(&error, Doing::Reading) {

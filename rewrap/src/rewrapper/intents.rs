@@ -40,7 +40,7 @@ impl Rewrapper {
             return Ok(TakenOver::Written(row));
         }
         if let Some((plan, seen, row)) = self.written_above(&at, intent).await? {
-            return self.added(&plan, &seen, row).await.map(TakenOver::Written);
+            return self.added(&plan, None, &seen, row).await.map(TakenOver::Written);
         }
         let mut look = self.look_again(&at).await?;
         if let Some(id) = &intent.upload {

@@ -297,7 +297,11 @@ impl Rewrapper {
             return Ok(other);
         }
         let rotated = rotated(plan, expected, &seen, &proof);
-        if plan.adds_version { self.added(plan, &seen, rotated).await.map(row) } else { Ok(row(rotated)) }
+        if plan.adds_version {
+            self.added(plan, expected.tags.as_ref(), &seen, rotated).await.map(row)
+        } else {
+            Ok(row(rotated))
+        }
     }
 
     /// The body after the write, against its hash before; gives an outcome where there is no comparison to be had.

@@ -119,6 +119,32 @@ fn the_policies_have_the_rights_of_every_call_and_no_more() {
     }
 }
 
+/// Sets of actions by statement.
+fn statements(policy: &Value) -> BTreeMap<String, (BTreeSet<String>, String)> {
+    let text = |value: &Value| value.as_str().expect("text").to_owned();
+    let of = |statement: &Value| {
+        let actions = statement["Action"].as_array().expect("actions").iter().map(text).collect();
+        (text(&statement["Sid"]), (actions, text(&statement["Resource"])))
+    };
+    policy["Statement"].as_array().expect("statements").iter().map(of).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_shows_what_permissions_prints_for_a_whole_bucket() {
+    let dir = tempfile::tempdir().expect("there is room for a temporary folder");
+    let file = dir.path().join("job.yaml").display().to_string();
+    let text = "keyrotate:\n  apiVersion: v1\n  bucket: invoices\n  encryption: {}\n  flags: {filter: {forceEncryptLocked: true}}\n";
+    std::fs::write(&file, text).expect("the test's folder can be written");
+    for (kind, format) in [("json aws", "aws-policy"), ("json minio", "minio-policy")] {
+        let printed = Process::start(["permissions", &file, "--format", format], &BTreeMap::new(), dir.path());
+        let printed = printed.end().await.expect(0);
+        let printed: Value = serde_json::from_str(&printed.stdout).expect("a policy is JSON");
+        let shown = blocks(&page(PAGE)).into_iter().find(|block| block.kind == kind).expect("a policy on the page");
+        let shown: Value = serde_json::from_str(&shown.text.replace("BUCKET", "invoices")).expect("a policy is JSON");
+        assert_eq!(statements(&shown), statements(&printed), "{kind}");
+    }
+}
+
 /// The paths of the page's policy for KES.
 fn kes_paths() -> Vec<String> {
     let blocks = blocks(&page(PAGE));

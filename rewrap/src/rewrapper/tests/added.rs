@@ -149,6 +149,17 @@ async fn a_version_of_ours_never_stays_above_what_somebody_else_did() {
     assert_eq!(withdrawn.len(), 6, "not all of it was ever seen: {withdrawn:?}");
 }
 
+/// Somebody who tags the version that is the current one now, ours, keeps what they said.
+#[tokio::test(start_paused = true)]
+async fn a_version_of_ours_that_somebody_changed_is_not_withdrawn() {
+    for (name, world, rewrapper, _) in all(spec).await {
+        world.store.faults().add(Rule::on("ListObjectVersions", Deed::Tags.action(world.store.store())).nth(1));
+        let rows = world.walk_with_intents(&rewrapper).await.unwrap_or_else(|h| panic!("{name}: {h}"));
+        assert!(!rows[0].notes.contains(&Note::Withdrawn), "{name}: {rows:?}");
+        assert_eq!((versions(&world).await.len(), world.get("k").await.2[0].1.as_str()), (2, "theirs"), "{name}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_lost_window_that_knew_its_version_is_finished_by_who_takes_over() {
     for (name, world, rewrapper, strategy) in all(spec).await {

@@ -236,11 +236,12 @@ fn tell(case: &Case, end: &End) {
 }
 
 /// What must come about on every store, or the cases see nothing any more.
-const HAPPENS: [&str; 24] = [
+const HAPPENS: [&str; 25] = [
     "a version added",
     "a version replaced",
     "an intent taken over",
     "current",
+    "expired",
     "handed over",
     "op: dies before",
     "op: dies behind",

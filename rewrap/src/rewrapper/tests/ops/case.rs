@@ -3,7 +3,7 @@
 use std::fmt;
 
 use keyrotate_env::Env;
-use keyrotate_proto::spec::{KeyPattern, VersionPolicy};
+use keyrotate_proto::spec::{KeyPattern, Superseded, VersionPolicy};
 
 use super::super::*;
 use crate::testing::start;
@@ -38,6 +38,7 @@ pub(super) struct Job {
     pub(super) versions: VersionPolicy,
     pub(super) loses: Vec<Loss>,
     pub(super) force_locked: bool,
+    pub(super) expire: bool,
     pub(super) verify: bool,
     pub(super) sieve: Option<Sieve>,
     pub(super) prefix: &'static str,
@@ -297,6 +298,7 @@ impl Job {
             versions: dice.weighed(&[(5, VersionPolicy::All), (1, VersionPolicy::Current)]),
             loses,
             force_locked: locks && !dice.one_in(3),
+            expire: dice.one_in(4),
             verify: dice.one_in(4),
             sieve: dice.one_in(10).then(|| dice.pick(&sieves)),
             prefix: if dice.one_in(12) { "b/" } else { "" },
@@ -319,6 +321,7 @@ impl Job {
             verify_bodies: if self.verify { 0.5 } else { 0.0 },
             versions: self.versions,
             accept_loss: self.loses.iter().copied().collect(),
+            superseded: if self.expire { Superseded::Expire } else { Superseded::Keep },
             ..spec.options
         };
         let filter = &mut spec.filter;

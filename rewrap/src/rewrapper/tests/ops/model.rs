@@ -38,7 +38,7 @@ pub(super) struct Landing {
 }
 
 /// A write of ours that took effect.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Wrote {
     pub(super) at: u64,
     pub(super) key: String,
@@ -53,6 +53,8 @@ pub(super) struct Wrote {
     pub(super) blind: bool,
     /// What it is excused for. Of a version that was added, only until it is looked at what it lies on.
     pub(super) excuses: Vec<&'static str>,
+    /// The tags that it was written with.
+    pub(super) tags: Tags,
 }
 
 /// What somebody else's change of tags, headers, lock or ACL alone, or of nothing but these, is called where it fell
@@ -197,6 +199,8 @@ pub(super) enum Verdict {
     Lost(&'static str),
     /// A version that we added was taken away again: which.
     Withdrew(Option<String>),
+    /// The version that one of ours replaced was deleted, as the job asks.
+    Expired,
     Harm(String),
 }
 
@@ -215,23 +219,15 @@ pub(super) fn judge(
         let ids = newest.map(|newest| landing.version.clone().or(newest));
         return ids.map_or(Verdict::Nothing, |id| {
             let (from, to) = (id.clone(), id);
-            let wrote = Wrote {
-                at,
-                key: key.to_owned(),
-                from,
-                to,
-                added: false,
-                damaged: false,
-                blind: false,
-                excuses: Vec::new(),
-            };
+            let wrote = Wrote { at, key: key.to_owned(), from, to, ..Wrote::default() };
             Verdict::Wrote(wrote, Vec::new())
         });
     }
     if landing.operation == "DeleteObject"
-        && let Some(id) = taken_away(ours, before, after)
+        && let Some(gone) = taken_away(before, after)
+        && let Some(verdict) = deleted(case, ours, gone, before, now)
     {
-        return Verdict::Withdrew(id);
+        return verdict;
     }
     let harm = |what: &str| {
         let ids = |versions: &[Version]| -> Vec<String> {
@@ -245,30 +241,12 @@ pub(super) fn judge(
         Ok(step) => step,
         Err(_) if case.job.unguarded && !landing.guarded => {
             let (from, to) = (None, after.first().and_then(|v| v.id.clone()));
-            let wrote = Wrote {
-                at,
-                key: key.to_owned(),
-                from,
-                to,
-                added: false,
-                damaged: false,
-                blind: true,
-                excuses: Vec::new(),
-            };
+            let wrote = Wrote { at, key: key.to_owned(), from, to, blind: true, ..Wrote::default() };
             return Verdict::Wrote(wrote, vec![UNGUARDED]);
         }
         Err(_) if is_overtaken(landing, before, after) => {
             let (from, to) = (landing.version.clone(), landing.version.clone());
-            let wrote = Wrote {
-                at,
-                key: key.to_owned(),
-                from,
-                to,
-                added: false,
-                damaged: false,
-                blind: false,
-                excuses: Vec::new(),
-            };
+            let wrote = Wrote { at, key: key.to_owned(), from, to, ..Wrote::default() };
             return Verdict::Wrote(wrote, vec![OVERTAKEN]);
         }
         Err(what) => match trapped(looks, landing, key, theirs, before, after) {
@@ -277,8 +255,7 @@ pub(super) fn judge(
         },
     };
     let (from, to) = (old.id.clone(), new.id.clone());
-    let mut wrote =
-        Wrote { at, key: key.to_owned(), from, to, added, damaged: false, blind: false, excuses: Vec::new() };
+    let mut wrote = Wrote { at, key: key.to_owned(), from, to, added, tags: new.tags.clone(), ..Wrote::default() };
     if landing.operation == "UpdateObjectEncryption" && !only_key_differs(old, new) {
         return harm("more than its key changed");
     }
@@ -296,12 +273,28 @@ pub(super) fn judge(
     Verdict::Wrote(wrote, excuses)
 }
 
-/// The one version that is gone, where we had added it.
-fn taken_away(ours: &[Wrote], before: &[Version], after: &[Version]) -> Option<Option<String>> {
-    let gone = before.iter().position(|version| after.iter().all(|left| left.id != version.id))?;
-    let mut left = before.to_vec();
-    let id = left.remove(gone).id;
-    (left == after && ours.iter().any(|wrote| (wrote.added || wrote.blind) && wrote.to == id)).then_some(id)
+/// What is to be said of a version that we deleted by its id: nothing good, where it is neither one that we added nor one
+/// that such a one replaced, in a job that asks for that.
+fn deleted(case: &Case, ours: &[Wrote], gone: &Version, before: &[Version], now: Timestamp) -> Option<Verdict> {
+    if let Some(wrote) = ours.iter().rfind(|wrote| (wrote.added || wrote.blind) && wrote.to == gone.id) {
+        // Over a version or delete marker of somebody's it goes whatever was done to it.
+        let below = before.iter().skip_while(|version| version.id != gone.id).nth(1);
+        let over_its_own = wrote.added && below.is_some_and(|below| below.id == wrote.from);
+        return Some(match over_its_own && wrote.tags != gone.tags {
+            true => Verdict::Harm(format!("what somebody did to a version of ours is gone: {:?}", gone.tags)),
+            false => Verdict::Withdrew(gone.id.clone()),
+        });
+    }
+    let locked = gone.object.as_ref().is_none_or(|object| object.lock.standing(now).is_locked());
+    let same = |wrote: &Wrote| before.iter().any(|version| version.id == wrote.to && version.body == gone.body);
+    let replaced = |wrote: &Wrote| wrote.added && !wrote.damaged && wrote.from == gone.id && same(wrote);
+    (case.job.expire && !locked && ours.iter().any(replaced)).then_some(Verdict::Expired)
+}
+
+/// The one version that is gone, where nothing else is another.
+fn taken_away<'a>(before: &'a [Version], after: &[Version]) -> Option<&'a Version> {
+    let gone = before.iter().find(|version| after.iter().all(|left| left.id != version.id))?;
+    before.iter().filter(|version| version.id != gone.id).eq(after).then_some(gone)
 }
 
 const FORGOTTEN: &str = "the store forgot it";

@@ -226,6 +226,7 @@ impl Stage {
                 log.count("withdrawn");
                 log.wrote.retain(|wrote| wrote.key != key || wrote.to != id);
             }
+            Verdict::Expired => log.count("expired"),
             Verdict::Wrote(mut wrote, excuses) => {
                 wrote.excuses.clone_from(&excuses);
                 log.tell(format!("written: {wrote:?}"));
