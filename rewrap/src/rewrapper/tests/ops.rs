@@ -93,8 +93,11 @@ fn rows(stage: &Stage, books: &holder::Books) {
     let (rows, handed_over) = (&books.rows, books.handed_over);
     let case = &stage.case;
     for row in rows {
-        let now = stage.version(&row.key, &row.version);
-        let right = now.and_then(|version| version.object).is_some_and(|object| is_wanted(case, &object.sse));
+        let is_right = |id: &Option<String>| {
+            let object = stage.version(&row.key, id).and_then(|version| version.object);
+            object.is_some_and(|object| is_wanted(case, &object.sse))
+        };
+        let (right, after_is_right) = (is_right(&row.version), is_right(&row.version_after));
         let mut log = stage.log();
         let what = match row.strategy {
             Some(strategy) => format!("{} by {strategy}", row.outcome.word()),
@@ -129,6 +132,8 @@ fn rows(stage: &Stage, books: &holder::Books) {
                     log.harm(format!("it says rotated, and a part is lost: {row:?}"));
                 }
             }
+            // Somebody put the same above what a lost window was about to write, and no store shows who wrote what.
+            (Outcome::Rotated(_), _) if handed_over && theirs && after_is_right => log.count("taken for one of ours"),
             (Outcome::Rotated(_), wrote) => log.harm(format!("it says rotated, and was not: {row:?}, {wrote:?}")),
             (Outcome::Current, _) if !right && !disturbed => {
                 log.harm(format!("it says current, and is not: {row:?}"));
@@ -144,14 +149,19 @@ fn rows(stage: &Stage, books: &holder::Books) {
     laid(stage, books);
     let mut log = stage.log();
     let named = |wrote: &&model::Wrote| {
-        rows.iter().any(|row| row.key == wrote.key && row.version_after == wrote.to)
+        rows.iter().any(|row| row.key == wrote.key && (!wrote.added || row.version_after == wrote.to))
             || log.faults.iter().any(|(_, key)| *key == wrote.key)
             || log.frozen.contains(&wrote.key)
             || log.theirs.iter().any(|(_, key)| *key == wrote.key)
     };
-    let unnamed = log.wrote.iter().filter(|wrote| wrote.added).find(|wrote| !named(wrote)).cloned();
-    if let Some(wrote) = unnamed {
-        log.harm(format!("no row names a version that was added: {wrote:?}"));
+    if let Some(wrote) = log.wrote.iter().find(|wrote| !named(wrote)).cloned() {
+        log.harm(format!(
+            "no row names a version that was {}: {wrote:?}",
+            if wrote.added { "added" } else { "written" }
+        ));
+    }
+    if let Some(wrote) = log.wrote.iter().find(|wrote| !wrote.key.starts_with(case.job.prefix)).cloned() {
+        log.harm(format!("it is none of the job's: {wrote:?}"));
     }
 }
 

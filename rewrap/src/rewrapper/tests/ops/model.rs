@@ -91,15 +91,16 @@ struct Said<T> {
 /// Storage class, redirect, lock.
 type Given = (Option<String>, Option<String>, Lock);
 
-/// The last that the store showed us of one version.
-#[derive(Clone, Debug, Default)]
+/// What the store showed us of one version, one after the other.
+#[derive(Debug, Default)]
 struct Look {
     /// Headers without the redirect, and checksums.
-    headers: Option<Said<(Headers, Vec<Checksum>)>>,
+    headers: Vec<Said<(Headers, Vec<Checksum>)>>,
     /// What a CopyObject is told.
-    given: Option<Said<Given>>,
-    tags: Option<Said<Tags>>,
-    grants: Option<Said<Vec<(String, String)>>>,
+    given: Vec<Said<Given>>,
+    /// `None`: others than the ones that were seen.
+    tags: Vec<Said<Option<Tags>>>,
+    grants: Vec<Said<Vec<(String, String)>>>,
 }
 
 /// What the store showed us.
@@ -117,8 +118,6 @@ pub(super) enum By {
     Get,
     /// CopyObject, which reads the object when it begins.
     Copy,
-    /// What was asked for before an upload was created, which is created with that.
-    Created,
 }
 
 impl Looks {
@@ -130,59 +129,49 @@ impl Looks {
     pub(super) fn headed(&mut self, at: u64, object_at: &ObjectAt, object: &Object, by: By) {
         let (look, when) = self.of(object_at, by);
         let headers = Headers { website_redirect: None, ..object.headers.clone() };
-        look.headers = Some(Said { what: (headers, object.checksums.clone()), at, when, good_for: A_WHILE });
+        look.headers.push(Said { what: (headers, object.checksums.clone()), at, when, good_for: A_WHILE });
         // These a copy is told.
         if by == By::Copy {
             return;
         }
         let given = (class(object), object.headers.website_redirect.clone(), object.lock.clone());
-        look.given = Some(Said { what: given, at, when, good_for: A_WHILE });
-        match object.tag_count.unwrap_or(0) {
-            0 => look.tags = Some(Said { what: Vec::new(), at, when, good_for: A_WHILE }),
-            // Other tags than the ones that were seen: their values are not known any more.
-            n => drop(look.tags.take_if(|said| said.what.len() != n as usize)),
+        look.given.push(Said { what: given, at, when, good_for: A_WHILE });
+        let count = object.tag_count.unwrap_or(0) as usize;
+        let known = look.tags.last().and_then(|said| said.what.as_ref()).is_some_and(|tags| tags.len() == count);
+        if !known || count == 0 {
+            look.tags.push(Said { what: (count == 0).then(Vec::new), at, when, good_for: A_WHILE });
         }
     }
 
     pub(super) fn tagged(&mut self, at: u64, object_at: &ObjectAt, tags: &Tags, by: By) {
         let (look, when) = self.of(object_at, by);
-        look.tags = Some(Said { what: tags.clone(), at, when, good_for: A_WHILE });
+        look.tags.push(Said { what: Some(tags.clone()), at, when, good_for: A_WHILE });
     }
 
     pub(super) fn granted(&mut self, at: u64, object_at: &ObjectAt, acl: &Acl) {
         let (look, when) = self.of(object_at, By::Asking);
-        look.grants = Some(Said { what: acl.grants.clone(), at, when, good_for: ACL_GOOD_FOR });
+        look.grants.push(Said { what: acl.grants.clone(), at, when, good_for: ACL_GOOD_FOR });
     }
 
-    /// An upload was created, for a version that its creation need not name.
-    pub(super) fn created(&mut self, at: &ObjectAt) {
-        let asked = self.of.iter().filter(|((key, _, by), _)| *key == at.key && *by == By::Asking);
-        let last = asked.map(|(_, look)| look).max_by_key(|look| look.headers.as_ref().map(|said| said.at));
-        if let Some(look) = last.cloned() {
-            self.of.insert((at.key.clone(), None, By::Created), look);
-        }
-    }
-
-    /// Whether the last look at a part of the key showed this. Of an upload: that, or what it was created with, and not too
-    /// long before its end.
+    /// Whether the last look at a part of the key showed this. Of an upload: any that was not too long before its end.
     fn showed<'a, T: 'a>(
         &'a self,
         key: &str,
         landing: &Landing,
-        part: impl Fn(&'a Look) -> Option<&'a Said<T>>,
+        part: impl Fn(&'a Look) -> &'a Vec<Said<T>>,
         is: impl Fn(&Said<T>) -> bool,
     ) -> bool {
-        let last = |bys: &[By]| {
-            let of_key = self.of.iter().filter(|((k, _, by), _)| k == key && bys.contains(by));
-            of_key.filter_map(|(_, look)| part(look)).max_by_key(|said| said.at)
+        let of_key = |by| self.of.iter().filter(move |((k, _, b), _)| k == key && *b == by);
+        let all = |by| of_key(by).flat_map(|(_, look)| part(look));
+        let last = |by| all(by).max_by_key(|said| said.at);
+        let also = match landing.operation {
+            "CompleteMultipartUpload" => {
+                return all(By::Asking).any(|said| said.when + said.good_for >= landing.began && is(said));
+            }
+            "CopyObject" => By::Copy,
+            _ => By::Get,
         };
-        match landing.operation {
-            "CompleteMultipartUpload" => {}
-            "CopyObject" => return last(&[By::Asking, By::Copy]).is_some_and(is),
-            _ => return last(&[By::Asking, By::Get]).is_some_and(is),
-        }
-        let soon = |said: &&Said<T>| said.when + said.good_for >= landing.began;
-        [By::Asking, By::Created].iter().any(|by| last(&[*by]).filter(soon).is_some_and(&is))
+        last(By::Asking).into_iter().chain(last(also)).max_by_key(|said| said.at).is_some_and(is)
     }
 }
 
@@ -339,7 +328,7 @@ fn trapped(
         return None;
     }
     let unseen = |said: &Said<_>| theirs.is_some_and(|theirs| said.at < theirs);
-    if looks.showed(key, landing, |look| look.headers.as_ref(), unseen) {
+    if looks.showed(key, landing, |look| &look.headers, unseen) {
         return Some(TRAP);
     }
     (theirs.is_some() && newest.date.as_second() == dated.as_second()).then_some(SAME_SECOND)
@@ -379,13 +368,15 @@ fn content(
     let was_locked = had.lock.standing(now).is_locked();
     if was_locked && !case.job.force_locked {
         let unlocked = |(_, _, lock): &(_, _, Lock)| !lock.standing(now).is_locked();
-        match landing.late || looks.showed(key, landing, |look| look.given.as_ref(), |said| unlocked(&said.what)) {
+        match landing.late || looks.showed(key, landing, |look| &look.given, |said| unlocked(&said.what)) {
             true => excuses.push(WINDOWS[1]),
             false => return Err("it was locked".into()),
         }
     }
     let (then, now_is) = (kept(old), kept(new));
-    if then.body != now_is.body || had.size != has.size {
+    // Nobody can read what lies in an archive.
+    let other_body = then.body.is_some() && now_is.body.is_some() && then.body != now_is.body;
+    if other_body || had.size != has.size {
         return Err("another body".into());
     }
     // What was put at once may come back as an upload of one part.
@@ -422,7 +413,7 @@ fn content(
     let what = format!("headers {:?} {:?} became {:?} {:?}", had.headers, had.checksums, has.headers, has.checksums);
     let same = bare(had) == bare(has) && sums(&had.checksums, &has.checksums);
     let is = |(headers, shown): &(Headers, Vec<Checksum>)| *headers == bare(has) && sums(shown, &has.checksums);
-    differs(same, forgot, looks.showed(key, landing, |look| look.headers.as_ref(), |said| is(&said.what)), 0, what)?;
+    differs(same, forgot, looks.showed(key, landing, |look| &look.headers, |said| is(&said.what)), 0, what)?;
 
     let given = |object: &Object| (class(object), object.headers.website_redirect.clone(), object.lock.standing(now));
     let is = |(class, redirect, lock): &Given| (class.clone(), redirect.clone(), lock.standing(now)) == given(has);
@@ -430,17 +421,17 @@ fn content(
     differs(
         given(had) == given(has),
         false,
-        looks.showed(key, landing, |look| look.given.as_ref(), |said| is(&said.what)),
+        looks.showed(key, landing, |look| &look.given, |said| is(&said.what)),
         1,
         what,
     )?;
 
     let forgot = landing.forgot == Some(Lost::Tags) && new.tags.is_empty();
-    let shown = looks.showed(key, landing, |look| look.tags.as_ref(), |said| said.what == new.tags);
+    let shown = looks.showed(key, landing, |look| &look.tags, |said| said.what.as_ref() == Some(&new.tags));
     differs(old.tags == new.tags, forgot, shown, 2, format!("tags {:?} became {:?}", old.tags, new.tags))?;
 
     let is = |grants: &Vec<(String, String)>| grants.iter().cloned().collect::<BTreeSet<_>>() == new.grants;
-    let shown = looks.showed(key, landing, |look| look.grants.as_ref(), |said| is(&said.what));
+    let shown = looks.showed(key, landing, |look| &look.grants, |said| is(&said.what));
     differs(old.grants == new.grants, false, shown, 3, format!("ACL {:?} became {:?}", old.grants, new.grants))
 }
 

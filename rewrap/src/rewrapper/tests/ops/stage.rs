@@ -90,6 +90,12 @@ tokio::task_local! {
     pub(super) static FROZEN: Cell<bool>;
 }
 
+/// Whether this is the last call of a worker that was frozen: it began while its lease stood, and whoever is frozen sees
+/// nothing any more.
+pub(super) fn is_frozen() -> bool {
+    FROZEN.try_with(Cell::get).unwrap_or(false)
+}
+
 impl Log {
     pub(super) fn count(&mut self, word: impl Into<String>) {
         *self.counts.entry(word.into()).or_default() += 1;
@@ -102,19 +108,21 @@ impl Log {
     }
 
     pub(super) fn headed(&mut self, at: &ObjectAt, object: &Object, by: By) {
-        self.looks.headed(self.at, at, object, by);
+        if !is_frozen() {
+            self.looks.headed(self.at, at, object, by);
+        }
     }
 
     pub(super) fn tagged(&mut self, at: &ObjectAt, tags: &Tags, by: By) {
-        self.looks.tagged(self.at, at, tags, by);
-    }
-
-    pub(super) fn created(&mut self, at: &ObjectAt) {
-        self.looks.created(at);
+        if !is_frozen() {
+            self.looks.tagged(self.at, at, tags, by);
+        }
     }
 
     pub(super) fn granted(&mut self, at: &ObjectAt, acl: &Acl) {
-        self.looks.granted(self.at, at, acl);
+        if !is_frozen() {
+            self.looks.granted(self.at, at, acl);
+        }
     }
 
     pub(super) fn harm(&mut self, what: String) {

@@ -1,6 +1,5 @@
 //! The store as a worker of a case sees it: each call is told, each write judged, and a guard may be off.
 
-use std::cell::Cell;
 use std::fmt;
 
 use async_trait::async_trait;
@@ -10,7 +9,7 @@ use tokio::time::Instant;
 use super::super::*;
 use super::case::Lost;
 use super::model::{By, Landing};
-use super::stage::{FROZEN, Off, Stage, WRITES};
+use super::stage::{Off, Stage, WRITES, is_frozen};
 
 /// What else is to be known of a write.
 #[derive(Default)]
@@ -136,11 +135,6 @@ impl Watched {
     }
 }
 
-/// Whether this is the last call of a worker that was frozen: it began while its lease stood.
-fn is_frozen() -> bool {
-    FROZEN.try_with(Cell::get).unwrap_or(false)
-}
-
 #[async_trait]
 impl Store for Watched {
     fn identity(&self) -> &StoreIdentity {
@@ -247,7 +241,6 @@ impl Store for Watched {
         let answer = self.act(operation, &at.key, self.0.model().create_upload(at, new, place)).await;
         if let Ok(id) = &answer {
             let mut log = self.0.log();
-            log.created(at);
             if log.answer_is_lost || is_frozen() {
                 log.lost_uploads.insert(id.clone());
             }
