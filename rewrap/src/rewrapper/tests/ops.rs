@@ -126,7 +126,7 @@ fn rows(stage: &Stage, books: &holder::Books) {
                 // Nobody knows what was sent of a write that was never answered: it is compared with the look before it.
                 let unanswered =
                     theirs && log.faults.iter().any(|(operation, key)| WRITES.contains(operation) && *key == row.key);
-                if wrote.damaged && (unread || unanswered) {
+                if wrote.damaged && (unread || unanswered || late) {
                     log.count("lost in part, and not read back by who knew what was sent");
                 } else if wrote.damaged && !later {
                     log.harm(format!("it says rotated, and a part is lost: {row:?}"));

@@ -328,6 +328,9 @@ fn trapped(
         return None;
     }
     let unseen = |said: &Said<_>| theirs.is_some_and(|theirs| said.at < theirs);
+    if landing.late && theirs.is_some() {
+        return Some(TRAP);
+    }
     if looks.showed(key, landing, |look| &look.headers, unseen) {
         return Some(TRAP);
     }

@@ -70,8 +70,7 @@ pub(super) struct Log {
     pub(super) told: Vec<String>,
     calls: u64,
     writes: u64,
-    /// The call that is being made.
-    operation: &'static str,
+    /// What the call that is being made is about.
     key: String,
     pub(super) answer_is_lost: bool,
     pub(super) slow: bool,
@@ -364,7 +363,7 @@ pub(super) fn arm(stage: &Arc<Stage>, faults: &Faults) {
         let mut log = counter.log();
         log.calls += 1;
         log.writes += u64::from(WRITES.contains(&call.operation));
-        (log.operation, log.answer_is_lost) = (call.operation, false);
+        log.answer_is_lost = false;
         call.key.clone_into(&mut log.key);
         if log.thaws_at.is_some_and(|at| at <= log.calls) {
             log.thaws_at = None;
