@@ -11,6 +11,7 @@ use case::Case;
 use model::{LATE, OVERTAKEN, SAME_SECOND, TRAP, UNGUARDED, WINDOWS, is_wanted};
 use stage::{Log, Off, Stage, WRITES};
 
+mod arm;
 mod case;
 mod holder;
 mod model;

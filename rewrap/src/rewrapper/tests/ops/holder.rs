@@ -10,8 +10,9 @@ use keyrotate_proto::capability::Frozen;
 use keyrotate_proto::intent::Intent;
 
 use super::super::*;
+use super::arm::arm;
 use super::case::Case;
-use super::stage::{FROZEN, Off, Stage, arm};
+use super::stage::{FROZEN, Off, Stage};
 use super::watched::Watched;
 use crate::plan::Interrupted;
 
