@@ -161,6 +161,36 @@ async fn a_directory_marker_that_is_put_again_with_other_headers_while_it_is_rea
     }
 }
 
+/// One of the same size, in the same second, and then the one of before again, of the same ETag.
+#[tokio::test(start_paused = true)]
+async fn what_was_a_directory_marker_for_a_moment_is_not_written_over_it() {
+    for mode in Mode::all() {
+        let world = World::new(mode.clone(), Versioning::Off).await;
+        let rewrapper = only(&world, Strategy::Rewrite, any_size(spec())).await.unwrap();
+        world.put("dir/", Sse::S3, b"their body").await;
+        let puts = |body: &'static [u8]| {
+            let model = world.store.store().clone();
+            let deed = move || {
+                let new = new_object(Sse::S3, body);
+                let request = PutRequest {
+                    at: ObjectAt::current(BUCKET, "dir/"),
+                    new,
+                    guard: Guard::None,
+                    place: InPlace::default(),
+                };
+                let model = model.clone();
+                async move { drop(model.put(request, Bytes::from_static(body).into()).await.unwrap()) }.boxed()
+            };
+            Arc::new(deed)
+        };
+        let (there, back) = (Action::Before(puts(b"other body")), Action::After(puts(b"their body")));
+        world.store.faults().add(Rule::on("GetObject", there).nth(1));
+        world.store.faults().add(Rule::on("GetObject", back).nth(1));
+        world.walk(&rewrapper).await.unwrap();
+        assert_eq!(world.get("dir/").await.1, "their body", "{}", mode.name);
+    }
+}
+
 /// A GET of a directory marker takes no condition, so what it shows may be somebody's.
 #[tokio::test(start_paused = true)]
 async fn a_directory_marker_that_changes_before_its_body_is_read_again_does_not_stop_the_job() {
