@@ -250,6 +250,12 @@ impl Outcome {
         }
     }
 
+    /// Whether it is among what could not be done: `keyrotate failed` lists it, and `--failed-of` takes it up again.
+    #[must_use]
+    pub fn is_bad(self) -> bool {
+        matches!(self, Self::Failed(_) | Self::Conflict) || self.is_exception()
+    }
+
     /// Whether the version is in scope and ends under another key than wanted because it could not be done.
     #[must_use]
     pub fn is_exception(self) -> bool {

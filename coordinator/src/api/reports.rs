@@ -15,7 +15,6 @@ use keyrotate_checkpoint::record::JobRecord;
 use keyrotate_proto::api::{FailedPage, FailedRow, ReportFile, ReportFiles};
 use keyrotate_proto::forecast::{FORECAST, Forecast};
 use keyrotate_proto::id::PassId;
-use keyrotate_proto::outcome::Outcome;
 use keyrotate_proto::position::{KeyRange, Position};
 use keyrotate_report::chain::ShardParts;
 use keyrotate_report::finish::{FileEntry, Manifest, Summary};
@@ -36,7 +35,6 @@ use crate::finish::parts_of;
 const PAGE: usize = 100;
 /// A page is cut short after that time: among millions of rows few may be bad.
 const LOOK_FOR: Duration = Duration::from_secs(5);
-const SUMMARY: &str = "summary.json";
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -64,7 +62,7 @@ pub(crate) async fn failed(
     let began = Instant::now();
     while let Some(found) = rows.next_key().await? {
         let last = found.rows.last().map(|last| Position::After(found.key.clone(), last.row.version.clone()));
-        let bad = found.rows.into_iter().map(|last| last.row).filter(|row| is_bad(row.outcome));
+        let bad = found.rows.into_iter().map(|last| last.row).filter(|row| row.outcome.is_bad());
         page.rows.extend(bad.map(|row| FailedRow {
             key: row.key,
             version: row.version,
@@ -200,15 +198,7 @@ impl Api {
         if valid_summary(job).is_err() {
             return Ok(parts_of(&self.site.ledger, job).await?);
         }
-        let mut passes: Vec<(PassId, Vec<ShardParts>)> = Vec::new();
-        for chain in self.manifest(job).await?.0.chains {
-            let parts = ShardParts { range: chain.range, last_part: chain.last_part };
-            match passes.iter_mut().find(|(pass, _)| *pass == chain.pass) {
-                Some((_, shards)) => shards.push(parts),
-                None => passes.push((chain.pass, vec![parts])),
-            }
-        }
-        Ok(passes)
+        Ok(self.manifest(job).await?.0.passes())
     }
 
     /// The manifest and its bytes.
@@ -223,7 +213,7 @@ fn damaged(what: &str, error: &serde_json::Error) -> Problem {
 }
 
 fn manifest_name(job: &JobRecord) -> Answer<String> {
-    Ok(format!("{}manifest.json", valid_summary(job)?.strip_suffix(SUMMARY).unwrap_or_default()))
+    Ok(Manifest::name_beside(valid_summary(job)?))
 }
 
 /// The manifest as a file like those that it names.
@@ -242,10 +232,6 @@ fn valid_summary(job: &JobRecord) -> Answer<&str> {
 
 fn entries(manifest: Manifest) -> impl Iterator<Item = FileEntry> {
     std::iter::once(manifest.summary).chain(manifest.report).chain(manifest.parts)
-}
-
-fn is_bad(outcome: Outcome) -> bool {
-    matches!(outcome, Outcome::Failed(_) | Outcome::Conflict) || outcome.is_exception()
 }
 
 /// A place in the rows as a word for a URL.

@@ -8,6 +8,7 @@ use keyrotate_proto::id::{JobId, PassId};
 use keyrotate_proto::position::KeyRange;
 use serde::{Deserialize, Serialize};
 
+use crate::chain::ShardParts;
 use crate::{ReportError, ReportStore};
 
 /// Version of [`Manifest`] that this code writes.
@@ -29,6 +30,38 @@ pub struct Manifest {
     pub parts: Vec<FileEntry>,
     /// The newest part of every shard.
     pub chains: Vec<ChainHead>,
+}
+
+impl Manifest {
+    /// The one beside a summary, by the summary's name.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub async fn read(store: &dyn ReportStore, summary: &str) -> Result<Self, ReportError> {
+        let name = Self::name_beside(summary);
+        serde_json::from_slice(&store.get(&name).await?).map_err(|e| ReportError::damaged(&name, e))
+    }
+
+    /// Its name, by that of the summary beside it.
+    #[must_use]
+    pub fn name_beside(summary: &str) -> String {
+        let folder = summary.rsplit_once('/').map(|(folder, _)| format!("{folder}/")).unwrap_or_default();
+        format!("{folder}manifest.json")
+    }
+
+    /// All passes with rows.
+    #[must_use]
+    pub fn passes(&self) -> Vec<(PassId, Vec<ShardParts>)> {
+        let mut passes: Vec<(PassId, Vec<ShardParts>)> = Vec::new();
+        for chain in &self.chains {
+            let parts = ShardParts { range: chain.range.clone(), last_part: chain.last_part.clone() };
+            match passes.iter_mut().find(|(pass, _)| *pass == chain.pass) {
+                Some((_, shards)) => shards.push(parts),
+                None => passes.push((chain.pass, vec![parts])),
+            }
+        }
+        passes
+    }
 }
 
 /// One file.
