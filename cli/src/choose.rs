@@ -212,6 +212,7 @@ mod tests {
             notify: None,
             retry: Retry::default(),
             options: Options::default(),
+            manifest: None,
         }
     }
 

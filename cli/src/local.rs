@@ -128,6 +128,7 @@ impl Local {
             probe_part: 5 << 20,
             default_key: config.default_key,
             confirmed: config.confirmed,
+            local_files: true,
         };
         let worker = Worker::new(site, worker_config, env.clone());
         let meter = worker.meter();

@@ -14,7 +14,7 @@ use keyrotate_proto::capability::FrozenTarget;
 use keyrotate_proto::id::JobId;
 use keyrotate_proto::job::Parsed;
 use keyrotate_proto::say::{bytes, chain, grouped};
-use keyrotate_proto::spec::Target;
+use keyrotate_proto::spec::{Manifest, Target};
 use keyrotate_proto::state::JobState;
 use keyrotate_worker::Served;
 
@@ -41,7 +41,10 @@ pub(crate) async fn run(args: RunArgs) -> Result<Exit, Failure> {
     let env = Env::system();
     let settings = crate::config::load(args.config.clone(), Vec::new())?;
     let allow_private_notify = settings.notify.allow_private;
-    let (parsed, what) = asked(&args, allow_private_notify)?;
+    let (mut parsed, what) = asked(&args, allow_private_notify)?;
+    if let Some(former) = &args.failed_of {
+        parsed.spec.manifest = Some(failed_of(former, parsed.spec.manifest.as_ref())?);
+    }
     for warning in &parsed.warnings {
         say(&format!("warning: {warning}"));
     }
@@ -84,6 +87,15 @@ fn asked(args: &RunArgs, allow_private_notify: bool) -> Result<(Parsed, String),
         (None, Some(on)) => Ok((on.job(args.key.as_deref())?, on.to_string())),
         (None, None) => Err(Failure::usage("nothing to rotate is named", "give a job file, or --on ALIAS/BUCKET")),
     }
+}
+
+/// What a former job could not do, in the place of a manifest.
+fn failed_of(former: &str, manifest: Option<&Manifest>) -> Result<Manifest, Failure> {
+    if manifest.is_some() {
+        return Err(Failure::usage("the job file has a `manifest`, and so has `--failed-of`", "leave one of them out"));
+    }
+    let job = former.parse::<JobId>().map_err(|e| Failure::usage(e.to_string(), "`keyrotate list` shows the ids"))?;
+    Ok(Manifest::FailedOf { job })
 }
 
 fn wish(args: &RunArgs) -> Result<Wish, Failure> {

@@ -63,6 +63,7 @@ pub(crate) async fn work(args: WorkerArgs) -> Result<Exit, Failure> {
         probe_part: 5 << 20,
         default_key: connect::default_key(),
         confirmed: false,
+        local_files: false,
     };
     until_told(Worker::new(site, config, env)).await
 }

@@ -103,8 +103,11 @@ pub(crate) async fn parts_of(
     Ok(passes)
 }
 
-/// When `verifying` had listed the scope to its end, and how many versions it was shown.
+/// When `verifying` had listed the scope to its end, and how many versions it was shown. With a manifest it lists no scope.
 fn checked(job: &JobRecord, state: &JobState) -> Option<(Timestamp, u64)> {
+    if job.spec.manifest.is_some() {
+        return None;
+    }
     let verify = job.passes.iter().rfind(|pass| pass.kind == PassKind::Verify)?;
     (*state == JobState::Completed).then_some(())?;
     Some((verify.ended?, verify.listed))

@@ -69,6 +69,7 @@ async fn fleet(dir: &tempfile::TempDir) -> Router {
         probe_part: 5 << 20,
         default_key: None,
         confirmed: false,
+        local_files: false,
     };
     let worker = Arc::new(Worker::new(site, config, env.clone()));
     let stop = CancellationToken::new();

@@ -171,6 +171,7 @@ impl World {
             probe_part: 2000,
             default_key: None,
             confirmed: true,
+            local_files: false,
         };
         self.ledger.void_leases(&self.job).await.unwrap();
         let worker = Worker::new(site, config, self.env.clone());

@@ -74,6 +74,7 @@ fn config() -> WorkerConfig {
         probe_part: 2000,
         default_key: None,
         confirmed: true,
+        local_files: false,
     }
 }
 

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::id::JobId;
 use crate::key::KeyName;
 
 /// Version of [`JobSpec`] that this code writes.
@@ -37,6 +38,10 @@ pub struct JobSpec {
     pub retry: Retry,
     /// keyrotate's own additions.
     pub options: Options,
+    /// The objects, where they are named one by one; else all that the rest of the file lets pass. Left out of the hash
+    /// where it is not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manifest: Option<Manifest>,
 }
 
 impl JobSpec {
@@ -96,6 +101,62 @@ impl Target {
         match self {
             Self::SseKms { context, .. } => context.as_ref(),
             Self::SseS3 => None,
+        }
+    }
+}
+
+/// Objects that are named one by one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "format", rename_all = "kebab-case")]
+pub enum Manifest {
+    /// A list, `bucket,key[,version]` in each row.
+    Csv {
+        /// Where it lies.
+        location: Location,
+    },
+    /// `manifest.json` of S3 Inventory, and what it names.
+    Inventory {
+        /// Where it lies.
+        location: Location,
+    },
+    /// What a former job could not do.
+    FailedOf {
+        /// That job.
+        job: JobId,
+    },
+}
+
+impl Manifest {
+    /// Where it lies, where it is a file.
+    #[must_use]
+    pub fn location(&self) -> Option<&Location> {
+        match self {
+            Self::Csv { location } | Self::Inventory { location } => Some(location),
+            Self::FailedOf { .. } => None,
+        }
+    }
+}
+
+/// Where a file of the user's lies.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Location {
+    /// On the machine that works, or starts; as a path.
+    File(String),
+    /// In a bucket of the job's store.
+    Object {
+        /// The bucket.
+        bucket: String,
+        /// The key.
+        key: String,
+    },
+}
+
+impl std::fmt::Display for Location {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::File(path) => f.write_str(path),
+            Self::Object { bucket, key } => write!(f, "s3://{bucket}/{key}"),
         }
     }
 }
@@ -319,6 +380,7 @@ mod tests {
             notify: Some(Notify { endpoint: "https://n.example".into(), token: Some("Bearer s3cr3t".into()) }),
             retry: Retry::default(),
             options: Options::default(),
+            manifest: None,
         };
         let with = spec.hash();
         assert!(!format!("{spec:?}").contains("s3cr3t"));

@@ -126,6 +126,9 @@ impl<'a> Page<'a> {
                 let listed = many(listed, "version");
                 format!("{}: the scope was listed again, {listed}, and agrees with the rows", time(at))
             }
+            None if self.summary.spec.manifest.is_some() && self.summary.result == JobState::Completed => {
+                "each version that the manifest names was asked about again, and agrees with its row".to_owned()
+            }
             None => "no: the job ended before the scope was listed again to its end".to_owned(),
         }
     }

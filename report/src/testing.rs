@@ -111,6 +111,7 @@ pub(crate) fn input(passes: Vec<(PassId, Vec<ShardParts>)>) -> FinishInput {
             notify: Some(Notify { endpoint: "https://n.example".into(), token: Some("Bearer s3cr3t".into()) }),
             retry: Retry::default(),
             options: Options::default(),
+            manifest: None,
         },
         store: "https://s:9000".into(),
         endpoint: Some("https://s:9000".into()),

@@ -45,6 +45,7 @@ pub(crate) fn spec() -> JobSpec {
         notify: None,
         retry: Retry::default(),
         options: Options { verify_bodies: 0.0, ..Options::default() },
+        manifest: None,
     }
 }
 

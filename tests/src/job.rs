@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 pub struct JobFile {
     bucket: String,
     prefix: Option<String>,
+    manifest: Vec<String>,
     encryption: Vec<String>,
     filter: Vec<String>,
     notify: Vec<String>,
@@ -25,6 +26,13 @@ impl JobFile {
     #[must_use]
     pub fn prefix(mut self, prefix: &str) -> Self {
         self.prefix = Some(prefix.to_owned());
+        self
+    }
+
+    /// Only what a file names.
+    #[must_use]
+    pub fn manifest(mut self, location: &str, format: &str) -> Self {
+        self.manifest = vec![format!("location: {location}"), format!("format: {format}")];
         self
     }
 
@@ -83,6 +91,7 @@ impl JobFile {
         if let Some(prefix) = &self.prefix {
             let _never = writeln!(text, "  prefix: {prefix:?}");
         }
+        section(&mut text, 2, "manifest", &self.manifest);
         section(&mut text, 2, "encryption", &self.encryption);
         if [&self.filter, &self.notify, &self.retry].iter().any(|lines| !lines.is_empty()) {
             text.push_str("  flags:\n");

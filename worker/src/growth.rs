@@ -9,6 +9,7 @@ use std::sync::Arc;
 use keyrotate_checkpoint::record::{Growth, JobRecord};
 use keyrotate_checkpoint::transition::job as transition;
 use keyrotate_checkpoint::{Ledger, LedgerError, Refusal};
+use keyrotate_manifest::Sorted;
 use keyrotate_plan::KeySpace;
 use keyrotate_proto::capability::Frozen;
 use keyrotate_proto::id::JobId;
@@ -46,12 +47,14 @@ impl Desk {
         job: &JobRecord,
         frozen: &Frozen,
         space: &KeySpace,
+        manifest: Option<&Sorted>,
     ) -> Result<Option<Growth>, CensusError> {
         if !is_bounded(frozen, &job.spec) {
             return Ok(None);
         }
         let proven = Some((frozen.clone(), self.env.now()));
-        let question = Question { spec: job.spec.clone(), rate: None, proven, default_key: None };
+        let question =
+            Question { spec: job.spec.clone(), rate: None, proven, default_key: None, manifest: manifest.cloned() };
         let census = Census::begin(Arc::clone(&self.store), self.permits.clone(), question, self.env.clone()).await?;
         let added = census.sample_of(space, SAMPLE).await?.ways.into_iter().next();
         let (versions, high, estimate) =

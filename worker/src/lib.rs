@@ -14,6 +14,7 @@ mod intents;
 mod keyspace;
 mod listed;
 mod low_water;
+pub mod manifest;
 mod meter;
 mod object;
 mod pass;
@@ -112,6 +113,8 @@ pub struct WorkerConfig {
     pub default_key: Option<String>,
     /// Whether a target key that the file does not name is taken without asking.
     pub confirmed: bool,
+    /// Whether manifests are read that lie on this machine: where it is the only worker.
+    pub local_files: bool,
 }
 
 /// How long a worker waits before it asks a checkpoint again that did not answer.

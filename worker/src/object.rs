@@ -8,11 +8,11 @@ use keyrotate_proto::outcome::{Counts, Outcome};
 use keyrotate_proto::row::Row;
 use keyrotate_report::ReportError;
 use keyrotate_rewrap::{Halt, Interrupted, Look, Plan, Settled, TakenOver};
-use keyrotate_store::{Entry, ObjectAt};
+use keyrotate_store::{Entry, HeadRequest, ObjectAt};
 
 use crate::permits::Permit;
 use crate::slice::Tools;
-use crate::source::Task;
+use crate::source::{Task, agrees};
 use crate::window::Done;
 
 /// Why an item has no outcome.
@@ -46,10 +46,26 @@ pub(crate) async fn work(tools: &Tools, task: Task, in_doubt: bool) -> Result<Do
     let replaced = task.replaces();
     let permit = turn(tools, tools.permits.object()).await?;
     let (look, doubt) = match task {
-        Task::Look(entry) if is_of_a_lost_window(tools, &entry).await? => return Ok(Done { settled: None, replaced }),
+        Task::Look(entry) if of_a_lost_window(tools, &entry).await?.is_some() => {
+            return Ok(Done { settled: None, replaced });
+        }
         Task::Look(entry) => (look(tools, &entry, in_doubt).await?, None),
+        Task::Current(entry, named) => match of_a_lost_window(tools, &entry).await? {
+            // The version that it was made of has a row in the manifest, and an item, of its own.
+            Some(intent) if intent.version.as_ref().is_some_and(|before| named.contains(before)) => {
+                return Ok(Done { settled: None, replaced });
+            }
+            Some(intent) => (take_over(tools, intent).await?, None),
+            None => (look(tools, &entry, in_doubt).await?, None),
+        },
+        Task::Missing(at) => (look_again(tools, &at).await?, None),
         Task::Again(at, _) => (look_again(tools, &at).await?, None),
         Task::Doubt(at, row) => (look_again(tools, &at).await?, Some(row)),
+        Task::Reread(at, row) if is_as_it_was(tools, &at, &row).await => {
+            tools.meter.agrees();
+            return Ok(Done { settled: None, replaced: Counts::default() });
+        }
+        Task::Reread(at, row) => (look_again(tools, &at).await?, Some(row)),
         Task::Agrees => return Ok(Done { settled: None, replaced }),
     };
     drop(permit);
@@ -71,22 +87,32 @@ pub(crate) async fn work(tools: &Tools, task: Task, in_doubt: bool) -> Result<Do
 
 /// The same for what the listing alone decides, without a task, a permit or a word to the store.
 pub(crate) fn settle_listed(tools: &Tools, task: &Task) -> Option<Done> {
-    let Task::Look(entry) = task else { return None };
+    let (Task::Look(entry) | Task::Current(entry, _)) = task else { return None };
     let left = tools.left_intents.of(&entry.key);
     let row = left.is_empty().then(|| tools.rewrapper.settled_by_listing(entry))??;
     tools.meter.outcome(row.outcome, row.size);
     Some(Done { settled: Some(Settled::Row(row)), replaced: Counts::default() })
 }
 
-/// Whether a listed version is what a lost window made of another one of its key: then that one's row speaks of it.
-async fn is_of_a_lost_window(tools: &Tools, entry: &Entry) -> Result<bool, Unfinished> {
+/// The intent of a lost window that this listed version was made by, of another one of its key: that one's row speaks of
+/// both.
+async fn of_a_lost_window<'a>(tools: &'a Tools, entry: &Entry) -> Result<Option<&'a Intent>, Unfinished> {
     let others = tools.left_intents.of(&entry.key).iter().filter(|intent| intent.version != entry.version);
     for intent in others.filter(|intent| intent.adds_version()) {
         if entry.version.is_some() && tools.rewrapper.made_of(intent).await? == entry.version {
-            return Ok(true);
+            return Ok(Some(intent));
         }
     }
-    Ok(false)
+    Ok(None)
+}
+
+/// Whether HEAD shows what a row says. Whatever else it answers, a second look makes sense of.
+async fn is_as_it_was(tools: &Tools, at: &ObjectAt, row: &Row) -> bool {
+    if !tools.left_intents.of(&at.key).is_empty() {
+        return false;
+    }
+    let shown = tools.store.head(HeadRequest::of(at)).await;
+    shown.is_ok_and(|object| agrees(row, &object.etag, object.size, object.last_modified, Some(&object.sse)))
 }
 
 /// An entry that a lost window had put down an intent for is asked about first: it may be written already.

@@ -27,7 +27,7 @@ use crate::intents::{self, IntentGate};
 use crate::quarantine;
 use crate::share::Allotment;
 use crate::slice::{Slice, SliceEnd, Tools};
-use crate::source::{Gap, Listing, Retry, Scope, Source, SourceError, Verify, gaps};
+use crate::source::{Gap, Listing, Picked, Retry, Scope, Source, SourceError, Verify, gaps};
 use crate::trace;
 
 /// A slice could not say its last word.
@@ -232,39 +232,45 @@ impl Desk {
         covered: BTreeSet<String>,
         reports: &Arc<dyn ReportStore>,
     ) -> Result<Box<dyn Source>, SourceError> {
+        let manifest = self.manifest(job).await?;
         let listing = |range: &KeyRange, from: &Position| self.listing(job, range, from, covered.clone());
+        let scope = |range: &KeyRange, from: &Position| -> Box<dyn Source> {
+            match &manifest {
+                Some(manifest) => {
+                    let store = Arc::clone(&self.store);
+                    Box::new(Picked::new(store, scope_of(job), manifest, range, from, covered.clone()))
+                }
+                None => Box::new(listing(range, from)),
+            }
+        };
         if kind == PassKind::Walk {
-            return Ok(Box::new(listing(&shard.range, &shard.cursor)));
+            return Ok(scope(&shard.range, &shard.cursor));
         }
         let earlier = self.earlier(job, shard.shard.pass).await?;
         let mut rows = last_rows(Arc::clone(reports), &earlier, shard.range.clone());
         let bucket = job.spec.bucket.clone();
-        if kind == PassKind::Verify {
-            // A version that agreed left no row of this pass: the key that the cursor stands in is listed and held
-            // against all its rows once more.
-            rows.seek(&before_key(&shard.cursor));
-            return Ok(Box::new(Verify::new(bucket, listing(&shard.range, &shard.cursor), rows)));
-        }
-        rows.seek(&shard.cursor);
         let gaps: VecDeque<_> = unlisted(&earlier, &shard.range)
             .into_iter()
             .map(|gap| {
                 (KeyRange { start: shard.range.start.clone(), end: gap.end.clone() }, later(&gap.from, &shard.cursor))
             })
-            .map(|(range, from)| listing(&range, &from))
+            .map(|(range, from)| scope(&range, &from))
             .collect();
+        if kind == PassKind::Verify {
+            // A version that agreed left no row of this pass: the key that the cursor stands in is listed and held
+            // against all its rows once more.
+            rows.seek(&before_key(&shard.cursor));
+            if manifest.is_some() {
+                return Ok(Box::new(Retry::reading(bucket, rows, gaps, &shard.cursor, covered)));
+            }
+            return Ok(Box::new(Verify::new(bucket, listing(&shard.range, &shard.cursor), rows)));
+        }
+        rows.seek(&shard.cursor);
         Ok(Box::new(Retry::new(bucket, rows, gaps)))
     }
 
     fn listing(&self, job: &JobRecord, range: &KeyRange, from: &Position, covered: BTreeSet<String>) -> Listing {
-        let frozen = job.frozen.as_ref();
-        let scope = Scope {
-            bucket: job.spec.bucket.clone(),
-            prefix: job.spec.prefix.clone(),
-            versions: frozen.is_some_and(|frozen| frozen.versioning.has_versions()),
-            with_facts: frozen.is_some_and(|frozen| frozen.listing_facts),
-        };
-        Listing::new(Arc::clone(&self.store), scope, range.clone(), from, covered)
+        Listing::new(Arc::clone(&self.store), scope_of(job), range.clone(), from, covered)
     }
 
     /// Passes with rows before this one, with their shards.
@@ -275,6 +281,17 @@ impl Desk {
             earlier.push((pass.id, pass.kind, shards));
         }
         Ok(earlier)
+    }
+}
+
+/// What of the bucket is listed for a job.
+fn scope_of(job: &JobRecord) -> Scope {
+    let frozen = job.frozen.as_ref();
+    Scope {
+        bucket: job.spec.bucket.clone(),
+        prefix: job.spec.prefix.clone(),
+        versions: frozen.is_some_and(|frozen| frozen.versioning.has_versions()),
+        with_facts: frozen.is_some_and(|frozen| frozen.listing_facts),
     }
 }
 

@@ -32,6 +32,7 @@ use crate::census::{Census, CensusError, Count, Question, SAMPLE};
 use crate::desk::Desk;
 use crate::held::held;
 use crate::keyspace::Survey;
+use crate::manifest::{NoManifest, note};
 use crate::pass::{SliceError, last_rows};
 use crate::permits::Share;
 use crate::source::SourceError;
@@ -64,11 +65,31 @@ impl From<Refusal> for Unready {
     }
 }
 
+impl From<NoManifest> for Unready {
+    fn from(error: NoManifest) -> Self {
+        match error {
+            NoManifest::Refused(refusal) => Self::Refused(refusal),
+            NoManifest::Report(error) => Self::Report(error),
+        }
+    }
+}
+
+impl From<SourceError> for Unready {
+    fn from(error: SourceError) -> Self {
+        CensusError::from(error).into()
+    }
+}
+
 impl From<CensusError> for Unready {
     fn from(error: CensusError) -> Self {
         match error {
             CensusError::Refused(refusal) => Self::Refused(refusal),
             CensusError::Listing(error) => Self::Unlisted(error),
+            CensusError::Report(error) => Self::Report(error),
+            CensusError::Reading(error) => {
+                let what = format!("the manifest can't be held against the bucket: {}", chain(error.as_ref()));
+                Self::Refused(Refusal { what, mend: "begin anew".to_owned(), pause: None })
+            }
             CensusError::Halted(halt) => {
                 let pause = match halt {
                     Halt::Pause { reason, .. } => Some(reason),
@@ -123,7 +144,8 @@ impl Desk {
         if job.dry_run {
             return self.foretell(lease, job, stop).await;
         }
-        let found = held(&self.site.ledger, &self.env, &mut lease, stop, self.find_out(job)).await?;
+        let attempt = attempt(&lease);
+        let found = held(&self.site.ledger, &self.env, &mut lease, stop, self.find_out(job, &attempt)).await?;
         let (frozen, bytes, growth) = match found {
             Some(Ok(found)) => found,
             Some(Err(Unready::Refused(refusal))) => return self.refused(lease, job, refusal).await,
@@ -147,7 +169,8 @@ impl Desk {
         job: &JobRecord,
         stop: &CancellationToken,
     ) -> Result<(), SliceError> {
-        let looked = held(&self.site.ledger, &self.env, &mut lease, stop, self.census(job)).await?;
+        let attempt = attempt(&lease);
+        let looked = held(&self.site.ledger, &self.env, &mut lease, stop, self.census(job, &attempt)).await?;
         let forecast = match looked {
             Some(Ok(forecast)) => forecast,
             Some(Err(Unready::Report(error))) => {
@@ -167,14 +190,15 @@ impl Desk {
 
     /// A dry run's census. One of every object is kept in the report store while it is taken, and gone on from by whoever
     /// has the job next.
-    async fn census(&self, job: &JobRecord) -> Result<Forecast, Unready> {
+    async fn census(&self, job: &JobRecord, attempt: &str) -> Result<Forecast, Unready> {
+        let manifest = self.bring_in(job, attempt).await?;
         let rate = |job: &JobRecord| job.limits.rate.or(job.spec.options.rate);
         let share = Arc::new(Share::unlimited());
         // Nobody else works on it, so that nothing is to be shared.
         let bound = |job: &JobRecord| share.set(job.limits.permits.map(|permits| permits as usize), rate(job));
         bound(job);
         let permits = self.permits.of_slice(Arc::clone(&share));
-        let question = Question { spec: job.spec.clone(), rate: rate(job), proven: None, default_key: None };
+        let question = Question { spec: job.spec.clone(), rate: rate(job), proven: None, default_key: None, manifest };
         let census = Census::begin(self.store.clone(), permits, question, self.env.clone()).await?;
         if !job.full {
             return Ok(census.sample(SAMPLE).await?);
@@ -211,15 +235,18 @@ impl Desk {
 
     /// Everything that is asked before the first object is touched: what is frozen, the key space as it is stored, and what
     /// the job adds where that is bounded.
-    async fn find_out(&self, job: &JobRecord) -> Result<(Frozen, Vec<u8>, Option<Growth>), Unready> {
+    async fn find_out(&self, job: &JobRecord, attempt: &str) -> Result<(Frozen, Vec<u8>, Option<Growth>), Unready> {
         self.look_for_others(job).await?;
+        let manifest = self.bring_in(job, attempt).await?;
         let mut frozen = self.probe(job).await?;
-        let space = self.survey(job).key_space().await?;
+        frozen.notes.extend(manifest.as_ref().map(note));
+        let survey = Survey { manifest: manifest.as_ref(), ..self.survey(job) };
+        let space = survey.key_space().await?;
         if probe::only_rewrite(&frozen, &job.spec) {
-            let scope = self.survey(job).estimate(&space).await?;
+            let scope = survey.estimate(&space).await?;
             probe::must_pass(&mut frozen, &job.spec, scope)?;
         }
-        let growth = self.growth(job, &frozen, &space).await?;
+        let growth = self.growth(job, &frozen, &space, manifest.as_ref()).await?;
         self.take_lease(job, &mut frozen).await?;
         #[expect(clippy::expect_used, reason = "keys and numbers are always JSON")]
         let bytes = serde_json::to_vec(&space).expect("the key space is JSON");
@@ -342,12 +369,16 @@ impl Desk {
 
     /// The first object of the scope may be looked at, by each call that the job looks with.
     async fn look_first(&self, job: &JobRecord) -> Result<(), Halt> {
-        let page = match self.survey(job).list_one(ListFrom::Start).await {
-            Ok(page) => page,
-            Err(error) => return keyrotate_rewrap::halt_of(&error).map_or(Ok(()), Err),
+        let manifest = self.manifest(job).await.map_err(|error| unreadable(&error))?;
+        let survey = Survey { manifest: manifest.as_ref(), ..self.survey(job) };
+        let versions = job.frozen.as_ref().is_some_and(|frozen| frozen.versioning.has_versions());
+        let first = match survey.first(versions).await {
+            Ok(first) => first,
+            Err(SourceError::Store(error)) => return keyrotate_rewrap::halt_of(&error).map_or(Ok(()), Err),
+            Err(error) => return Err(unreadable(&error)),
         };
-        let (Some(first), Some(rewrapper)) = (page.entries.first(), self.rewrapper(job)) else { return Ok(()) };
-        match rewrapper.denied(first).await? {
+        let (Some(first), Some(rewrapper)) = (first, self.rewrapper(job)) else { return Ok(()) };
+        match rewrapper.denied(&first).await? {
             Some(detail) => Err(Halt::Pause { reason: PauseReason::Denied, detail }),
             None => Ok(()),
         }
@@ -444,10 +475,10 @@ impl Desk {
         Ok(self.site.ledger.finish(lease).await?)
     }
 
-    /// The key space of a job.
+    /// The key space of a job, its manifest left out of account.
     fn survey<'a>(&'a self, job: &'a JobRecord) -> Survey<'a> {
-        let (store, permits) = (self.store.as_ref(), &self.permits);
-        Survey { store, permits, bucket: &job.spec.bucket, prefix: &job.spec.prefix }
+        let (store, permits) = (&self.store, &self.permits);
+        Survey { store, permits, bucket: &job.spec.bucket, prefix: &job.spec.prefix, manifest: None }
     }
 
     /// How probes are made for a job.
@@ -460,6 +491,11 @@ impl Desk {
             ..ProbeSettings::new(job.id.clone())
         }
     }
+}
+
+/// A name that no other attempt to prepare a job has.
+fn attempt(lease: &HeldLease) -> String {
+    format!("{}-{}", lease.epoch().nonce.0, lease.epoch().counter)
 }
 
 fn unreadable(error: &dyn std::error::Error) -> Halt {

@@ -31,11 +31,13 @@ pub(crate) fn set_aside(tools: &Tools, task: &Task) -> Option<Done> {
         return None;
     }
     let row = match task {
-        Task::Agrees => return None,
-        Task::Look(entry) if !tools.left_intents.of(&entry.key).is_empty() => return None,
-        Task::Again(at, _) | Task::Doubt(at, _) if !tools.left_intents.of(&at.key).is_empty() => return None,
-        Task::Look(entry) => tools.rewrapper.set_aside(entry),
-        Task::Again(_, row) | Task::Doubt(_, row) => again(row),
+        Task::Agrees | Task::Missing(_) => return None,
+        Task::Look(entry) | Task::Current(entry, _) if !tools.left_intents.of(&entry.key).is_empty() => return None,
+        Task::Again(at, _) | Task::Doubt(at, _) | Task::Reread(at, _) if !tools.left_intents.of(&at.key).is_empty() => {
+            return None;
+        }
+        Task::Look(entry) | Task::Current(entry, _) => tools.rewrapper.set_aside(entry),
+        Task::Again(_, row) | Task::Doubt(_, row) | Task::Reread(_, row) => again(row),
     };
     tracing::warn!("an object is set aside: three leases in a row ended over it without progress; the report names it");
     tracing::debug!(key = row.key, "set aside");

@@ -54,6 +54,9 @@ pub(crate) struct RunArgs {
     /// Cancel the interrupted job on these objects and begin this one.
     #[arg(long)]
     pub(crate) replace: bool,
+    /// Only what this job, which has ended, could not do: the versions that `keyrotate failed JOB` lists.
+    #[arg(long, value_name = "JOB", conflicts_with = "dry_run")]
+    pub(crate) failed_of: Option<String>,
     /// Key prefix of the probe objects in the bucket. A job that goes on keeps the one it began with
     /// [default: the configuration's for that store, else `.keyrotate/`]
     #[arg(long, value_name = "PREFIX", value_parser = probe_prefix)]
@@ -116,6 +119,9 @@ pub(crate) struct StartArgs {
     /// With --dry-run: look at every object, not at a sample.
     #[arg(long, requires = "dry_run")]
     pub(crate) full: bool,
+    /// Only what this job, which has ended, could not do: the versions that `keyrotate failed JOB` lists.
+    #[arg(long, value_name = "JOB")]
+    pub(crate) failed_of: Option<String>,
     /// Follow the job to its end, and end with its exit code.
     #[arg(long)]
     pub(crate) wait: bool,

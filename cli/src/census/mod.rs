@@ -5,16 +5,20 @@ mod proven;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use keyrotate_config::Config;
 use keyrotate_env::Env;
+use keyrotate_manifest::Sorted;
 use keyrotate_proto::forecast::Forecast;
 use keyrotate_proto::spec::JobSpec;
+use keyrotate_report::{FolderStore, ReportError};
 use keyrotate_worker::Served;
 pub(crate) use keyrotate_worker::census::SAMPLE;
 use keyrotate_worker::census::{Census, CensusError, Count, Question};
+use keyrotate_worker::manifest::{self, NoManifest};
+use tempfile::TempDir;
 use tokio::time::Instant;
 
 use crate::args::{CensusArgs, Output};
@@ -68,7 +72,8 @@ pub(crate) async fn census(args: CensusArgs) -> Result<Exit, Failure> {
 pub(crate) async fn take(served: Served, spec: JobSpec, manner: Manner, env: &Env) -> Result<Exit, Failure> {
     let folder = BucketFolder::of(&manner.root, served.store.identity(), &spec.bucket);
     let (proven, default_key) = proven::recall(&folder, env.now()).unzip();
-    let question = Question { spec, rate: manner.rate, proven, default_key: default_key.flatten() };
+    let (manifest, _sorted) = manifest_of(&spec, &served, &folder).await?.unzip();
+    let question = Question { spec, rate: manner.rate, proven, default_key: default_key.flatten(), manifest };
     let permits = local::permits(manner.permits, manner.rate);
     let census = Census::begin(served.store, permits, question, env.clone()).await.map_err(no_census)?;
     let mut signals = Signals::listen()?;
@@ -87,6 +92,25 @@ pub(crate) async fn take(served: Served, spec: JobSpec, manner: Manner, env: &En
     };
     print(manner.output, &forecast, || page::of(&forecast))?;
     Ok(Exit::Completed)
+}
+
+/// What a job file's manifest names, in a folder that is there for as long as it is read.
+async fn manifest_of(
+    spec: &JobSpec,
+    served: &Served,
+    folder: &BucketFolder,
+) -> Result<Option<(Sorted, TempDir)>, Failure> {
+    let Some(named) = &spec.manifest else { return Ok(None) };
+    let made = fs::create_dir_all(folder.path()).and_then(|()| tempfile::tempdir_in(folder.path()));
+    let place = made.map_err(|e| Failure::io("can't make a folder for the manifest in", folder.path(), &e))?;
+    let unkept = |e: ReportError| Failure::broke("the manifest can't be sorted", &e, "is there room on the disk?");
+    let reports = Arc::new(FolderStore::open(place.path()).map_err(unkept)?);
+    let sorted = manifest::bring_in(spec, named, Arc::clone(&served.store), true, reports, "dry-run").await;
+    let sorted = sorted.map_err(|error| match error {
+        NoManifest::Refused(refusal) => Failure::refused(refusal.what, refusal.mend),
+        NoManifest::Report(error) => unkept(error),
+    })?;
+    Ok(Some((sorted, place)))
 }
 
 async fn taken(census: &Census, manner: &Manner, folder: &BucketFolder) -> Result<Option<Forecast>, Failure> {

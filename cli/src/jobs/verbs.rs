@@ -29,6 +29,7 @@ pub(crate) async fn start(args: StartArgs) -> Result<Exit, Failure> {
     query.extend(args.dry_run.then(|| "dryRun=true".to_owned()));
     query.extend(args.full.then(|| "full=true".to_owned()));
     query.extend(args.store.as_ref().map(|store| format!("store={store}")));
+    query.extend(args.failed_of.as_deref().map(id).transpose()?.map(|job| format!("failedOf={job}")));
     query.extend(args.priority.map(|priority| format!("priority={priority}")));
     let ask = Ask {
         method: "POST",

@@ -201,10 +201,11 @@ fn submitting(mut table: Table) -> Table {
             ),
             ("dryRun", "boolean", "Only say what would be done: see `getForecast`."),
             ("full", "boolean", "A dry run looks at every object, not at a sample."),
+            ("failedOf", "string", "A job that has ended: only what it could not do, see `listFailed`."),
             ("priority", "integer", "Jobs of a higher one go first: -100 to 100."),
         ],
         headers: &[("Idempotency-Key", "Any word of yours; remembered for a day.")],
-        problems: &[Kind::BadRequest, Kind::Overlap, Kind::TooLarge, Kind::MediaType, Kind::JobFile],
+        problems: &[Kind::BadRequest, Kind::NotFound, Kind::Overlap, Kind::TooLarge, Kind::MediaType, Kind::JobFile],
     };
     table.add(&submit, Some(body), (201, answer), post(submit::submit))
 }

@@ -15,7 +15,7 @@ use keyrotate_proto::api::{FileProblem, Submitted};
 use keyrotate_proto::id::{JobId, Nonce};
 use keyrotate_proto::job::{ParseOptions, Parsed, parse_with};
 use keyrotate_proto::position::KeyRange;
-use keyrotate_proto::spec::JobSpec;
+use keyrotate_proto::spec::{JobSpec, Location, Manifest};
 use keyrotate_telemetry::spans;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
@@ -38,6 +38,7 @@ pub(crate) struct SubmitQuery {
     confirm: bool,
     dry_run: bool,
     full: bool,
+    failed_of: Option<String>,
     priority: i32,
 }
 
@@ -58,7 +59,13 @@ pub(crate) async fn submit(
     let body = whole(body)?;
     let again = submit_key(&headers, &caller, &uri, &body)?;
     let options = ParseOptions { allow_private_notify: api.site.allow_private_notify };
-    let parsed = parse_with(&body, "job file", options).map_err(|errors| Problem::job_file(&errors.0))?;
+    let mut parsed = parse_with(&body, "job file", options).map_err(|errors| Problem::job_file(&errors.0))?;
+    if let Some(former) = &asked.failed_of {
+        if parsed.spec.manifest.is_some() {
+            return Err(bad("the job file has a `manifest`, and so has `failedOf`: leave one of them out"));
+        }
+        parsed.spec.manifest = Some(Manifest::FailedOf { job: api.job(&caller, former).await?.id });
+    }
     if !caller.reaches(&parsed.spec.bucket, &parsed.spec.prefix) {
         let what = format!(
             "bucket `{}`, prefix `{}` is outside of the token's scopes",
@@ -66,6 +73,7 @@ pub(crate) async fn submit(
         );
         return Err(Problem::new(Kind::Forbidden, what, "narrow the job file, or use a token that reaches it"));
     }
+    may_be_read(parsed.spec.manifest.as_ref(), &caller)?;
     if let Some(again) = &again
         && let Some(id) = api.site.ledger.submitted(again).await?
     {
@@ -84,6 +92,28 @@ pub(crate) async fn submit(
     };
     let status = if begun == id { StatusCode::CREATED } else { StatusCode::OK };
     Ok(answer(status, begun, &parsed))
+}
+
+/// A worker reads a manifest with rights of its own: its place must be one that the caller reaches, too, and no file, which
+/// other workers have not. The data files that an inventory names may lie anywhere in its bucket.
+fn may_be_read(manifest: Option<&Manifest>, caller: &Caller) -> Answer<()> {
+    let Some((manifest, location)) = manifest.and_then(|manifest| Some((manifest, manifest.location()?))) else {
+        return Ok(());
+    };
+    let (bucket, prefix) = match (location, manifest) {
+        (Location::File(path), _) => {
+            let what = format!("the manifest `{}` lies on one machine", path.escape_debug());
+            let mend = "put it into a bucket of the job's store and name it as `s3://BUCKET/KEY`";
+            return Err(Problem::new(Kind::Refused, what, mend));
+        }
+        (Location::Object { bucket, .. }, Manifest::Inventory { .. }) => (bucket, ""),
+        (Location::Object { bucket, key }, _) => (bucket, key.as_str()),
+    };
+    if caller.reaches(bucket, prefix) {
+        return Ok(());
+    }
+    let what = format!("the manifest in the bucket `{bucket}`, prefix `{prefix}` is outside of the token's scopes");
+    Err(Problem::new(Kind::Forbidden, what, "put it where the token reaches, or use a token that reaches it"))
 }
 
 fn answer(status: StatusCode, id: JobId, parsed: &Parsed) -> Response {

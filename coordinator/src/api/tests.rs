@@ -9,7 +9,7 @@ use keyrotate_checkpoint::MemoryBackend;
 use keyrotate_checkpoint::transition::job as transition;
 use keyrotate_proto::api::{DeadLetterList, JobList, JobStatus, Problem as ProblemBody, Requeued, Submitted};
 use keyrotate_proto::id::{PassId, ShardId, ShardRef};
-use keyrotate_proto::spec::JobSpec;
+use keyrotate_proto::spec::{JobSpec, Manifest};
 use keyrotate_proto::state::{JobState, PassKind, PauseReason, StopReason};
 use keyrotate_proto::ticket::{TICKET_VERSION, Ticket};
 use keyrotate_queue::{DeadLetter, QueueError};
@@ -361,6 +361,33 @@ async fn outside_of_the_scopes_there_is_no_job() {
     let file = JOB.replace("prefix: a/", "prefix: c/");
     assert_eq!(stand.ask("scoped", "post", "/v1/jobs", &file).await.0, 403);
     assert_eq!(stand.record(&outside).await.state.word(), "queued");
+}
+
+#[tokio::test]
+async fn a_manifest_lies_where_its_caller_reaches_and_a_former_job_is_one_that_the_caller_sees() {
+    let stand = stand();
+    let (inside, outside) = (JOB.replace("prefix: a/", "prefix: a/x/"), JOB.replace("prefix: a/", "prefix: b/"));
+    let (inside, outside) = (stand.submit(&inside).await, stand.submit(&outside).await);
+    let file = |location: &str, format: &str| {
+        JOB.replace("prefix: a/", &format!("prefix: a/y/, manifest: {{location: '{location}', format: {format}}}"))
+    };
+    for (location, format, wanted) in [
+        ("s3://bucket/c/list.csv", "csv", 403),
+        ("s3://bucket/a/manifest.json", "inventory", 403),
+        ("list.csv", "csv", 422),
+        ("s3://bucket/a/list.csv", "csv", 201),
+    ] {
+        let (status, body) = stand.ask("scoped", "post", "/v1/jobs", &file(location, format)).await;
+        assert_eq!(status, wanted, "{location}: {body}");
+    }
+    let again = JOB.replace("prefix: a/", "prefix: a/z/");
+    let path = |job: &JobId| format!("/v1/jobs?failedOf={job}");
+    assert_eq!(stand.ask("scoped", "post", &path(&outside), &again).await.0, 404);
+    assert_eq!(stand.ask("scoped", "post", &path(&inside), &file("s3://bucket/a/list.csv", "csv")).await.0, 400);
+    let (status, body) = stand.ask("scoped", "post", &path(&inside), &again).await;
+    assert_eq!(status, 201, "{body}");
+    let begun: Submitted = serde_json::from_str(&body).unwrap();
+    assert_eq!(stand.record(&begun.id).await.spec.manifest, Some(Manifest::FailedOf { job: inside }));
 }
 
 #[tokio::test]

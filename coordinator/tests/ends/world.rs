@@ -127,6 +127,7 @@ impl World {
             probe_part: 2000,
             default_key: None,
             confirmed: true,
+            local_files: false,
         };
         let worker = Worker::new(site, config, self.env.clone());
         let config = CoordinatorConfig {

@@ -208,6 +208,7 @@ impl World {
             probe_part: 2000,
             default_key: None,
             confirmed: true,
+            local_files: false,
         };
         let worker = Arc::new(Worker::new(site, config, self.env.clone()));
         let stop = CancellationToken::new();

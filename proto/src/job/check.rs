@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use super::findings::{Findings, Places, child, item};
 use super::tree::clip;
-use super::values::{self, Bad};
-use super::yaml::{Encryption, Entry, FilterBlock, Flags, JobFile, NotifyBlock, OptionsBlock, RetryBlock};
+use super::values::{self, Bad, ManifestFormat};
+use super::yaml::{
+    Encryption, Entry, FilterBlock, Flags, JobFile, ManifestBlock, NotifyBlock, OptionsBlock, RetryBlock,
+};
 use super::{ParseOptions, endpoint};
 use crate::key::KeyName;
 use crate::spec::{
-    BodyTransit, Dialect, Filter, JobSpec, KeyPattern, Loss, Notify, Options, Retry, SPEC_VERSION, Target,
+    BodyTransit, Dialect, Filter, JobSpec, KeyPattern, Loss, Manifest, Notify, Options, Retry, SPEC_VERSION, Target,
 };
 
 /// Versions of the format that are read.
@@ -47,6 +49,7 @@ pub(super) fn spec(file: &JobFile, places: &Places, options: ParseOptions, findi
         notify: flags.notify.as_ref().and_then(|notify| check.notify(notify, options)),
         retry: flags.retry.as_ref().map(|retry| check.retry(retry)).unwrap_or_default(),
         options: job.options.map(|block| check.options(block)).unwrap_or_default(),
+        manifest: job.manifest.and_then(|block| check.manifest(block)),
     }
 }
 
@@ -60,6 +63,7 @@ struct View<'a> {
     bucket: Option<&'a str>,
     prefix: Option<&'a str>,
     keys: Option<&'a BTreeMap<String, Option<String>>>,
+    manifest: Option<&'a ManifestBlock>,
     encryption: Option<&'a Encryption>,
     flags: Option<&'a Flags>,
     options: Option<&'a OptionsBlock>,
@@ -77,6 +81,7 @@ impl<'a> View<'a> {
                     bucket: job.bucket.as_deref(),
                     prefix: job.prefix.as_deref(),
                     keys: job.keys.as_ref(),
+                    manifest: job.manifest.as_ref(),
                     encryption: job.encryption.as_ref(),
                     flags: job.flags.as_ref(),
                     options: job.options.as_ref(),
@@ -93,6 +98,7 @@ impl<'a> View<'a> {
                 bucket: flat.bucket.as_deref(),
                 prefix: flat.prefix.as_deref(),
                 keys: flat.keys.as_ref(),
+                manifest: flat.manifest.as_ref(),
                 encryption: flat.encryption.as_ref(),
                 flags: flat.flags.as_ref(),
                 options: flat.options.as_ref(),
@@ -470,6 +476,18 @@ impl Check<'_> {
             attempts: block.attempts.filter(|n| *n > 0).unwrap_or(default.attempts),
             delay: delay.filter(|delay| !delay.is_zero()).unwrap_or(default.delay),
         }
+    }
+
+    fn manifest(&mut self, block: &ManifestBlock) -> Option<Manifest> {
+        let location = block.location.as_deref().filter(|text| !text.is_empty());
+        let hint = "name the file: `s3://BUCKET/KEY`, or a path";
+        let location = self.required(location, "manifest.location", hint, values::location);
+        let format =
+            self.required(block.format.as_deref(), "manifest.format", "`csv` or `inventory`", values::manifest_format);
+        Some(match (location?, format?) {
+            (location, ManifestFormat::Csv) => Manifest::Csv { location },
+            (location, ManifestFormat::Inventory) => Manifest::Inventory { location },
+        })
     }
 
     fn losses(&mut self, names: &[String]) -> BTreeSet<Loss> {

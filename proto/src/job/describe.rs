@@ -1,12 +1,15 @@
 //! What a job will do, in words for `keyrotate validate`.
 
-use crate::spec::{Dialect, JobSpec, Target};
+use crate::spec::{Dialect, JobSpec, Manifest, Target};
 
 /// Rules, target, and one line per kind of source object, each with its heading.
 #[must_use]
 pub fn describe(spec: &JobSpec) -> Vec<(String, String)> {
     let mut lines = vec![("rules".to_owned(), rules(spec.dialect).to_owned()), ("target".to_owned(), target(spec))];
     let mut add = |name: &str, text: &str| lines.push((name.to_owned(), text.to_owned()));
+    if let Some(manifest) = &spec.manifest {
+        add("objects", &named(manifest));
+    }
     add("plaintext", plaintext(spec));
     add("SSE-S3", sse_s3(spec));
     add("SSE-KMS, another key", other_key(spec));
@@ -46,6 +49,14 @@ fn target(spec: &JobSpec) -> String {
         (Target::SseKms { key: None, .. }, _) => {
             "SSE-KMS under the store's default key, which the start finds out, shows and asks about".to_owned()
         }
+    }
+}
+
+fn named(manifest: &Manifest) -> String {
+    match manifest {
+        Manifest::Csv { location } => format!("only those that the list {location} names"),
+        Manifest::Inventory { location } => format!("only those that the inventory {location} names"),
+        Manifest::FailedOf { job } => format!("only those that job {job} could not do"),
     }
 }
 

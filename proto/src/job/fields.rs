@@ -46,6 +46,7 @@ pub(super) const FLAT: Known = &[
     ("bucket", Shape::Text),
     ("prefix", Shape::Text),
     ("keys", Shape::Texts),
+    ("manifest", Shape::Map(MANIFEST)),
     ("encryption", Shape::Map(ENCRYPTION)),
     ("type", Shape::Text),
     ("key", Shape::Text),
@@ -59,10 +60,13 @@ const JOB: Known = &[
     ("bucket", Shape::Text),
     ("prefix", Shape::Text),
     ("keys", Shape::Texts),
+    ("manifest", Shape::Map(MANIFEST)),
     ("encryption", Shape::Map(ENCRYPTION)),
     ("flags", Shape::Map(FLAGS)),
     ("options", Shape::Map(OPTIONS)),
 ];
+
+const MANIFEST: Known = &[("location", Shape::Text), ("format", Shape::Text)];
 
 const ENCRYPTION: Known = &[("type", Shape::Text), ("key", Shape::Text), ("context", Shape::Text)];
 
@@ -108,7 +112,7 @@ const OPTIONS_TO_COME: [&str; 7] =
     ["checksums", "quiet", "priority", "weight", "windows", "failureThreshold", "approval"];
 
 /// Documented names beside `bucket` that are not built yet.
-const BESIDE_BUCKET_TO_COME: [&str; 2] = ["manifest", "buckets"];
+const BESIDE_BUCKET_TO_COME: [&str; 1] = ["buckets"];
 
 /// Kinds of batch jobs that keyrotate does not run.
 const OTHER_JOBS: [&str; 3] = ["replicate", "expire", "catalog"];

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::tree::clip;
 use crate::key::KeyName;
-use crate::spec::{BodyTransit, BucketKey, Loss, Superseded, VersionPolicy};
+use crate::spec::{BodyTransit, BucketKey, Location, Loss, Superseded, VersionPolicy};
 
 /// What is wrong with a value, and what to write instead.
 #[derive(Debug, PartialEq, Eq)]
@@ -188,6 +188,40 @@ pub(super) fn bucket_key(text: &str) -> Result<BucketKey, Bad> {
         "off" => Ok(BucketKey::Off),
         _ => bad(format!("`{}` says nothing about a bucket key", clip(text)), "`keep`, `on` or `off`"),
     }
+}
+
+/// Where a manifest lies.
+pub(super) fn location(text: &str) -> Result<Location, Bad> {
+    let hint = "`s3://BUCKET/KEY` on the job's store, or the path of a file";
+    match (text.strip_prefix("s3://"), text.split_once("://")) {
+        (Some(place), _) => match place.split_once('/') {
+            Some((bucket, key)) if !bucket.is_empty() && !key.is_empty() => {
+                Ok(Location::Object { bucket: bucket.to_owned(), key: key.to_owned() })
+            }
+            _ => bad(format!("`{}` names no object", clip(text)), hint),
+        },
+        (None, Some(_)) => bad(format!("`{}` is no place that keyrotate reads from", clip(text)), hint),
+        (None, None) => Ok(Location::File(text.to_owned())),
+    }
+}
+
+/// What a manifest is written in.
+pub(super) fn manifest_format(text: &str) -> Result<ManifestFormat, Bad> {
+    match text {
+        "csv" => Ok(ManifestFormat::Csv),
+        "inventory" => Ok(ManifestFormat::Inventory),
+        _ => bad(
+            format!("`{}` is not a format of manifests", clip(text)),
+            "`csv` for a list, `inventory` for `manifest.json` of S3 Inventory, whose data files are CSV or Parquet",
+        ),
+    }
+}
+
+/// See [`crate::spec::Manifest`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ManifestFormat {
+    Csv,
+    Inventory,
 }
 
 /// A share from 0 to 1, also in per cent.

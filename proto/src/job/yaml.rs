@@ -59,6 +59,8 @@ pub(super) struct Job {
     /// Which new key the objects under each old one get, instead of one `key` for all: `{old: new, older: new}`. What is under
     /// another key is left alone, and listed.
     pub(super) keys: Option<BTreeMap<String, Option<String>>>,
+    /// keyrotate's own: only the objects that a file names; absent: all below the prefix.
+    pub(super) manifest: Option<ManifestBlock>,
     /// What the objects shall be encrypted with. Without `type` AIStor's rules hold: always SSE-KMS, plaintext
     /// objects too; `{}` takes the store's default key.
     pub(super) encryption: Option<Encryption>,
@@ -86,6 +88,8 @@ pub(super) struct FlatFile {
     /// Which new key the objects under each old one get, instead of one `key` for all: `{old: new, older: new}`. What is under
     /// another key is left alone, and listed.
     pub(super) keys: Option<BTreeMap<String, Option<String>>>,
+    /// keyrotate's own: only the objects that a file names; absent: all below the prefix.
+    pub(super) manifest: Option<ManifestBlock>,
     /// What the objects shall be encrypted with, where it does not stand beside `bucket`.
     pub(super) encryption: Option<Encryption>,
     /// `sse-s3` or `sse-kms`.
@@ -114,6 +118,19 @@ pub(super) struct Encryption {
     pub(super) key: Option<String>,
     /// Encryption context, only for SSE-KMS: base64 of a JSON object of strings. Readers need the same.
     pub(super) context: Option<String>,
+}
+
+/// Objects that are named one by one.
+#[derive(Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(extend("required" = ["location", "format"]))]
+pub(super) struct ManifestBlock {
+    /// `s3://BUCKET/KEY` on the job's store, or a file of this machine, which only `keyrotate run` reads.
+    pub(super) location: Option<String>,
+    /// `csv`: a list, `bucket,key[,version]` in each row, keys URL-encoded; `inventory`: `manifest.json` of S3 Inventory,
+    /// with data files in CSV or Parquet.
+    #[schemars(extend("enum" = ["csv", "inventory"]))]
+    pub(super) format: Option<String>,
 }
 
 /// Filters, notification, retries.

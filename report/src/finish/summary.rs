@@ -235,7 +235,7 @@ impl Summary {
         if let Some(notify) = &mut spec.notify {
             notify.token = None;
         }
-        let doubt = Doubt::of(&tally, input.is_minio);
+        let doubt = Doubt { named: input.spec.manifest.is_some(), ..Doubt::of(&tally, input.is_minio) };
         let old_keys = old_keys(tally.keys, &doubt, input.checked);
         let command = |(key, upload_id): &(String, String)| LeftoverUpload {
             key: key.clone(),
@@ -317,12 +317,15 @@ struct Doubt {
     unknown: u64,
     /// Under SSE-S3 on a store that seals it by its default KMS key, which it does not show: MinIO does.
     sse_s3: u64,
+    /// Whether only what a manifest names was looked at.
+    named: bool,
 }
 
 impl Doubt {
     fn of(tally: &Tally, is_minio: bool) -> Self {
         let sse_s3 = tally.keys.get(SSE_S3).filter(|_| is_minio);
-        Self { unknown: tally.unknown.values().sum(), sse_s3: sse_s3.map_or(0, |kept| kept.still.values().sum()) }
+        let sse_s3 = sse_s3.map_or(0, |kept| kept.still.values().sum());
+        Self { unknown: tally.unknown.values().sum(), sse_s3, named: false }
     }
 }
 
@@ -334,6 +337,9 @@ fn old_key(key: String, counts: KeyTally, checked: Option<(Timestamp, u64)>, dou
     let versions: u64 = counts.still.values().sum();
     let verdict = match checked {
         _ if versions > 0 => Verdict::Needed,
+        None if doubt.named => Verdict::NotKnown {
+            why: "the job looked at what its manifest names, and at nothing else that may be under it".to_owned(),
+        },
         None => Verdict::NotKnown { why: "the job ended before the scope was listed again".to_owned() },
         Some(_) if doubt.unknown > 0 => Verdict::NotKnown {
             why: format!("the file's filters left out {} versions whose key nobody looked at", doubt.unknown),

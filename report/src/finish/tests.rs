@@ -1,6 +1,7 @@
 use keyrotate_proto::key::KeyName;
 use keyrotate_proto::outcome::{Evidence, FailReason, FilterReason, Outcome, SkipReason, Strategy};
 use keyrotate_proto::row::{Row, Seal};
+use keyrotate_proto::spec;
 
 use super::*;
 use crate::testing::{input, range, row, shard};
@@ -120,8 +121,12 @@ async fn no_key_is_called_unneeded_unless_everything_was_seen() {
     };
     let checked = Some((Timestamp::UNIX_EPOCH, 2));
     assert!(matches!(verdict(one.clone(), checked).await, Verdict::NotNeeded { versions_listed: 2, .. }));
-    assert!(matches!(verdict(one, None).await, Verdict::NotKnown { .. }));
+    assert!(matches!(verdict(one.clone(), None).await, Verdict::NotKnown { .. }));
     assert!(matches!(verdict(both, checked).await, Verdict::NotKnown { .. }));
+    let mut named = FinishInput { checked: None, ..input(vec![(PassId(1), vec![one])]) };
+    named.spec.manifest = Some(spec::Manifest::Csv { location: spec::Location::File("list.csv".into()) });
+    let verdict = old(&finish(&store, named).await.unwrap(), "old").verdict.clone();
+    assert!(matches!(verdict, Verdict::NotKnown { why } if why.contains("its manifest names")));
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ mod begin;
 mod connect;
 mod faults;
 mod interrupt;
+mod manifest;
 mod refusals;
 mod secrets;
 mod strangers;

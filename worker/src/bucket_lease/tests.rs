@@ -75,6 +75,7 @@ impl World {
             probe_part: 2000,
             default_key: None,
             confirmed: true,
+            local_files: false,
         };
         let desk =
             Desk::new(&Served::from(Arc::new(store.clone())), site, Arc::new(config), self.env.clone(), Arc::default());

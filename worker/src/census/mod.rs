@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
 use keyrotate_env::Env;
+use keyrotate_manifest::Sorted;
 use keyrotate_plan::share::Sample;
 use keyrotate_proto::capability::{Frozen, FrozenTarget};
 use keyrotate_proto::forecast::Forecast;
@@ -24,6 +25,7 @@ use keyrotate_proto::key::KeyName;
 use keyrotate_proto::position::{KeyRange, right_behind};
 use keyrotate_proto::row::Seal;
 use keyrotate_proto::spec::{JobSpec, Target};
+use keyrotate_report::ReportError;
 use keyrotate_rewrap::probe::{self, Refusal};
 use keyrotate_rewrap::{Fate, Foretold, Halt, Rewrapper, Rules};
 use keyrotate_store::wrap::reading::Reading;
@@ -35,7 +37,7 @@ use tokio::time::Instant;
 use crate::Permits;
 use crate::bucket_lease::LEASE_KEY;
 use crate::keyspace::{PAGE, Survey};
-use crate::source::from_key;
+use crate::source::{SourceError, from_key};
 use worlds::World;
 
 pub use full::Count;
@@ -63,6 +65,8 @@ pub struct Question {
     pub proven: Option<(Frozen, Timestamp)>,
     /// The store's default key, where that was proven, too.
     pub default_key: Option<KeyName>,
+    /// The job's manifest, where it has one.
+    pub manifest: Option<Sorted>,
 }
 
 /// Why there is no census.
@@ -77,6 +81,22 @@ pub enum CensusError {
     /// A listing failed.
     #[error("listing the bucket")]
     Listing(#[from] StoreError),
+    /// The manifest can't be read.
+    #[error("reading the manifest")]
+    Report(#[from] ReportError),
+    /// The listing can't be held against the manifest.
+    #[error("looking for what the manifest names")]
+    Reading(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl From<SourceError> for CensusError {
+    fn from(error: SourceError) -> Self {
+        match error {
+            SourceError::Store(error) => Self::Listing(error),
+            SourceError::Rows(error) => Self::Report(error),
+            other => Self::Reading(other.into()),
+        }
+    }
 }
 
 /// What is known of an object, as far as it makes a difference.
@@ -173,12 +193,18 @@ impl Census {
 
     fn survey(&self) -> Survey<'_> {
         let (bucket, prefix) = (&self.spec().bucket, &self.spec().prefix);
-        Survey { store: self.store.as_ref(), permits: &self.permits, bucket, prefix }
+        Survey { store: &self.store, permits: &self.permits, bucket, prefix, manifest: self.question.manifest.as_ref() }
     }
 
     /// The versions of a range from its beginning on, one page of them, without what jobs of ours put there; of no key only
     /// some, unless it has more than a page of them. The second value is where the rest begins; `None` where there is none.
-    async fn page(&self, range: &KeyRange) -> Result<(Vec<Entry>, Option<String>), StoreError> {
+    async fn page(&self, range: &KeyRange) -> Result<(Vec<Entry>, Option<String>), CensusError> {
+        if self.question.manifest.is_some() {
+            let versions = self.facts.versioning.has_versions();
+            let (entries, rest, pages) = self.survey().picked_page(range, versions).await?;
+            self.progress.pages.fetch_add(pages, Ordering::Relaxed);
+            return Ok((entries, rest));
+        }
         let request = |from| ListRequest {
             bucket: self.spec().bucket.clone(),
             prefix: self.spec().prefix.clone(),

@@ -40,6 +40,7 @@ fn spec(key: Option<&str>) -> JobSpec {
         notify: None,
         retry: Retry::default(),
         options: Options::default(),
+        manifest: None,
     }
 }
 
@@ -80,7 +81,7 @@ impl World {
     }
 
     async fn census(&self, spec: JobSpec) -> Census {
-        let question = Question { spec, rate: Some(10.0), proven: None, default_key: None };
+        let question = Question { spec, rate: Some(10.0), proven: None, default_key: None, manifest: None };
         let permits = Permits::new(16, None);
         Census::begin(self.store.clone(), permits, question, self.env.clone()).await.unwrap()
     }
@@ -107,7 +108,7 @@ async fn what_is_guessed_of_a_store_is_what_probes_prove_there() {
         let settings = ProbeSettings { part: 2_000, ..ProbeSettings::new(JobId::new(1, [9; 10])) };
         let store = world.store.as_ref();
         let proven = prepare(store, Some(&world.kes), &spec, &settings, &world.env).await.unwrap();
-        let question = Question { spec, rate: None, proven: None, default_key: None };
+        let question = Question { spec, rate: None, proven: None, default_key: None, manifest: None };
         let facts = BucketFacts::default();
         let worlds = worlds::of(&question, &facts, Some(&proven.target), None, "http://store");
         let guessed = &worlds.iter().find(|world| world.basis == basis).unwrap().frozen;
@@ -183,7 +184,7 @@ async fn what_was_proven_leaves_one_way() {
     let settings = ProbeSettings { part: 2_000, ..ProbeSettings::new(JobId::new(1, [9; 10])) };
     let frozen = prepare(world.store.as_ref(), Some(&world.kes), &spec, &settings, &world.env).await.unwrap();
     let at = world.env.now();
-    let question = Question { spec, rate: None, proven: Some((frozen, at)), default_key: None };
+    let question = Question { spec, rate: None, proven: Some((frozen, at)), default_key: None, manifest: None };
     let census = Census::begin(world.store.clone(), Permits::new(4, None), question, world.env.clone()).await.unwrap();
     let forecast = census.full(None, |_| {}).await.unwrap();
     let [way] = forecast.ways.as_slice() else { panic!("{:#?}", forecast.ways) };

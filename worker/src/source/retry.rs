@@ -1,15 +1,17 @@
-//! The last rows `failed` and `conflict` of earlier passes, and the ranges that abandoned shards left unlisted.
+//! The last rows of earlier passes, and the ranges that abandoned shards left unlisted: those `failed` and `conflict`, to be
+//! tried again; or all, to be read again, where a manifest names what a job is about.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use async_trait::async_trait;
 
 use keyrotate_proto::outcome::Outcome;
 use keyrotate_proto::position::{KeyRange, Position};
+use keyrotate_proto::row::Row;
 use keyrotate_report::rows::LastRows;
 use keyrotate_store::ObjectAt;
 
-use super::{Item, Listing, Source, SourceError, Task};
+use super::{Item, Source, SourceError, Task};
 
 /// A range that no pass has listed yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,44 +51,91 @@ fn still_left(gap: &Gap, at: &Position, range: &KeyRange) -> Option<Gap> {
     (!empty).then_some(Gap { from, end })
 }
 
-/// Rows that want another try, then the gaps of the range.
+/// Rows, then the gaps of the range.
 pub(crate) struct Retry {
     bucket: String,
     rows: Option<LastRows>,
-    gaps: VecDeque<Listing>,
+    gaps: VecDeque<Box<dyn Source>>,
+    again: Again,
+}
+
+/// What is done about the rows.
+enum Again {
+    /// Those that want it are tried again.
+    Try,
+    /// Each is read again; of this key not those that a row of the pass itself speaks of, by their versions.
+    Read(Option<(String, BTreeSet<String>)>),
 }
 
 impl Retry {
-    /// What `rows` still gives of rows that want another try, then `gaps` (each a listing that begins behind all rows
+    /// What `rows` still gives of rows that want another try, then `gaps` (each a source that begins behind all rows
     /// of the range before it). In a range with gaps all rows lie before them: an abandoned shard has none behind its
     /// cursor.
     #[must_use]
-    pub(crate) fn new(bucket: String, rows: LastRows, gaps: VecDeque<Listing>) -> Self {
-        Self { bucket, rows: Some(rows.filtered(Outcome::wants_retry)), gaps }
+    pub(crate) fn new(bucket: String, rows: LastRows, gaps: VecDeque<Box<dyn Source>>) -> Self {
+        Self { bucket, rows: Some(rows.filtered(Outcome::wants_retry)), gaps, again: Again::Try }
+    }
+
+    /// All rows that `rows` still gives, to be read again, then `gaps`; of the cursor's key, where it stands inside of one,
+    /// without the versions in `covered`.
+    #[must_use]
+    pub(crate) fn reading(
+        bucket: String,
+        rows: LastRows,
+        gaps: VecDeque<Box<dyn Source>>,
+        cursor: &Position,
+        covered: BTreeSet<String>,
+    ) -> Self {
+        let inside = match cursor {
+            Position::After(key, Some(_)) => Some((key.clone(), covered)),
+            _ => None,
+        };
+        Self { bucket, rows: Some(rows), gaps, again: Again::Read(inside) }
+    }
+
+    fn item(&self, row: Row) -> Option<Item> {
+        let at = ObjectAt { bucket: self.bucket.clone(), key: row.key.clone(), version: row.version.clone() };
+        let after = Position::After(row.key.clone(), row.version.clone());
+        let task = match &self.again {
+            Again::Try => Task::Again(at, Box::new(row)),
+            Again::Read(covered) => {
+                let version = row.version_after.clone().or_else(|| row.version.clone());
+                let is_at = |(key, _): &&(String, BTreeSet<String>)| *key == row.key;
+                if covered
+                    .as_ref()
+                    .filter(is_at)
+                    .zip(version.as_ref())
+                    .is_some_and(|((_, known), id)| known.contains(id))
+                {
+                    return None;
+                }
+                Task::Reread(at.at_version(version), Box::new(row))
+            }
+        };
+        Some(Item { after, task })
     }
 }
 
 #[async_trait]
 impl Source for Retry {
     async fn page(&mut self) -> Result<Option<Vec<Item>>, SourceError> {
-        if let Some(rows) = &mut self.rows {
+        if let Some(mut rows) = self.rows.take() {
             let mut items = Vec::new();
-            while let Some(group) = rows.next_key().await? {
-                for row in group.rows.into_iter().map(|last| last.row) {
-                    let at =
-                        ObjectAt { bucket: self.bucket.clone(), key: row.key.clone(), version: row.version.clone() };
-                    let after = Position::After(row.key.clone(), row.version.clone());
-                    items.push(Item { after, task: Task::Again(at, Box::new(row)) });
+            while let Some(mut group) = rows.next_key().await? {
+                if matches!(self.again, Again::Read(_)) {
+                    // A position without a version is behind all of its key.
+                    group.rows.sort_by_key(|last| last.row.version.is_none());
                 }
+                items.extend(group.rows.into_iter().filter_map(|last| self.item(last.row)));
                 if items.len() >= 1000 {
+                    self.rows = Some(rows);
                     return Ok(Some(items));
                 }
             }
-            self.rows = None;
             return Ok(Some(items));
         }
-        while let Some(listing) = self.gaps.front_mut() {
-            match listing.page().await? {
+        while let Some(gap) = self.gaps.front_mut() {
+            match gap.page().await? {
                 Some(items) => return Ok(Some(items)),
                 None => self.gaps.pop_front(),
             };

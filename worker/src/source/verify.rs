@@ -1,12 +1,13 @@
 //! The scope listed again, held against the last rows: what the report lacks or what differs is looked at.
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 
 use keyrotate_proto::outcome::Outcome;
 use keyrotate_proto::position::Position;
 use keyrotate_proto::row::Row;
 use keyrotate_report::rows::{KeyRows, LastRow, LastRows};
-use keyrotate_store::{Entry, ObjectAt};
+use keyrotate_store::{Entry, ObjectAt, Sse};
 
 use super::{Item, Listing, Source, SourceError, Task};
 
@@ -67,7 +68,9 @@ enum Verdict<'a> {
 fn held_against<'a>(entry: &Entry, rows: &'a [LastRow]) -> Verdict<'a> {
     let mut rows = rows.iter().map(|last| &last.row);
     if let Some(row) = rows.clone().find(|row| written_version(row) == entry.version.as_ref()) {
-        return if agrees(entry, row) { Verdict::Agrees } else { Verdict::Differs(row) };
+        let sse = entry.facts.as_deref().map(|facts| &facts.sse);
+        let agrees = agrees(row, &entry.etag, entry.size, entry.last_modified, sse);
+        return if agrees { Verdict::Agrees } else { Verdict::Differs(row) };
     }
     if rows.any(|row| row.supersedes() && row.version == entry.version) { Verdict::Agrees } else { Verdict::Lacks }
 }
@@ -77,13 +80,12 @@ fn written_version(row: &Row) -> Option<&String> {
     row.version_after.as_ref().or(row.version.as_ref())
 }
 
-fn agrees(entry: &Entry, row: &Row) -> bool {
-    let same_content = entry.etag == row.etag
-        && entry.size == row.size
-        && entry.last_modified.as_second() == row.last_modified.as_second();
+/// Whether what is shown of an object is what its row says; of its encryption only where that is shown.
+pub(crate) fn agrees(row: &Row, etag: &str, size: u64, modified: Timestamp, sse: Option<&Sse>) -> bool {
+    let same_content = etag == row.etag && size == row.size && modified.as_second() == row.last_modified.as_second();
     let sealed_right = matches!(row.outcome, Outcome::Rotated(_) | Outcome::Current);
-    let shows_other_key = |facts: &keyrotate_store::EntryFacts| sealed_right && !same_seal(&facts.sse.seal(), row);
-    same_content && !entry.facts.as_deref().is_some_and(shows_other_key)
+    let shows_other_key = |sse: &Sse| sealed_right && !same_seal(&sse.seal(), row);
+    same_content && !sse.is_some_and(shows_other_key)
 }
 
 fn same_seal(seen: &keyrotate_proto::row::Seal, row: &Row) -> bool {
@@ -97,12 +99,11 @@ fn same_seal(seen: &keyrotate_proto::row::Seal, row: &Row) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use jiff::Timestamp;
     use keyrotate_proto::id::PassId;
     use keyrotate_proto::key::KeyName;
     use keyrotate_proto::outcome::Evidence;
     use keyrotate_proto::row::Seal;
-    use keyrotate_store::{EntryFacts, Headers, Sse};
+    use keyrotate_store::{EntryFacts, Headers};
 
     fn entry(version: Option<&str>, etag: &str) -> Entry {
         Entry {

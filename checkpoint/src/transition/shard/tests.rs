@@ -28,6 +28,7 @@ pub(crate) fn job(phase: Phase) -> JobRecord {
         notify: None,
         retry: Retry::default(),
         options: Options::default(),
+        manifest: None,
     };
     let id = JobId::new(1, [1; 10]);
     let mut job = JobRecord::new(id, spec, "https://s".into(), Nonce("c0ffee".into()), "me".into(), at(0));
