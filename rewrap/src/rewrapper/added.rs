@@ -4,6 +4,7 @@
 //! headers, and an unguarded write sees nothing. In a bucket that keeps versions all of that can be seen afterwards: then
 //! ours is withdrawn by its id, what somebody else wrote is the current version again, and the object is a conflict.
 
+use keyrotate_proto::capability::Versioning;
 use keyrotate_proto::outcome::{Note, Outcome, SkipReason};
 use keyrotate_proto::row::Row;
 use keyrotate_proto::spec::Superseded;
@@ -202,6 +203,9 @@ impl Rewrapper {
     }
 
     async fn why_not_expire(&self, plan: &Plan, old: &Object, new: &Seen) -> Result<Option<String>, Halt> {
+        if self.rules.frozen.versioning != Versioning::Enabled {
+            return Ok(Some("versioning is suspended, and whatever is put next takes the place of the new one".into()));
+        }
         if old.lock.standing(self.env.now()).is_locked() {
             return Ok(Some("it is locked".into()));
         }

@@ -226,7 +226,16 @@ async fn still_the_same(store: &dyn Store, frozen: &Frozen, plan: &Plan, new: &N
         Some(0) => new.tags.is_empty(),
         _ => same_tags(&store.tags(&plan.facts.at).await.map_err(Trouble::reading)?, &new.tags),
     };
-    if same_tags { Ok(()) } else { Err(changed("tags")) }
+    if !same_tags {
+        return Err(changed("tags"));
+    }
+    // What is created gets the plain one.
+    match &frozen.acl_owner {
+        Some(owner) if !store.acl(&plan.facts.at).await.map_err(Trouble::reading)?.is_plain_of(owner) => {
+            Err(changed("ACL"))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn upload(plan: &Plan, id: String) -> Upload {

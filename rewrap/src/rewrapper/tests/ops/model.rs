@@ -15,9 +15,6 @@ use super::case::{Case, Goal, Lost};
 /// So long after the last look nothing is looked at again before an upload is completed.
 const A_WHILE: Duration = Duration::from_secs(1);
 
-/// ACLs are not looked at again.
-const ACL_GOOD_FOR: Duration = Duration::from_secs(3_600);
-
 /// A call of ours that may have written.
 #[derive(Clone, Debug)]
 pub(super) struct Landing {
@@ -150,7 +147,7 @@ impl Looks {
 
     pub(super) fn granted(&mut self, at: u64, object_at: &ObjectAt, acl: &Acl) {
         let (look, when) = self.of(object_at, By::Asking);
-        look.grants.push(Said { what: acl.grants.clone(), at, when, good_for: ACL_GOOD_FOR });
+        look.grants.push(Said { what: acl.grants.clone(), at, when, good_for: A_WHILE });
     }
 
     /// Whether the last look at a part of the key showed this. Of an upload: any that was not too long before its end.
