@@ -29,7 +29,7 @@ pub(crate) const INDEX: &str = "manifest/index.json";
 pub struct Left {
     /// Rows whose keys the job's prefix leaves out.
     pub outside: u64,
-    /// Rows that were there before.
+    /// Rows that say what another one says.
     pub duplicates: u64,
 }
 

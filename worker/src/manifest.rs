@@ -100,7 +100,7 @@ async fn sort(
 pub(crate) fn note(sorted: &Sorted) -> String {
     let left = sorted.left();
     format!(
-        "the manifest names {} objects; rows left out: {} outside of the prefix, {} that were there before",
+        "the manifest names {} objects; rows left out: {} outside of the prefix, {} that say what another one says",
         sorted.count(),
         left.outside,
         left.duplicates

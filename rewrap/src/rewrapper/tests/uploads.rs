@@ -292,3 +292,63 @@ async fn no_upload_stays_that_nobody_goes_on_with() {
     rewrapper.write(plan).await.unwrap_err();
     assert!(world.store.uploads(BUCKET, "").await.unwrap().is_empty());
 }
+
+/// Of 64 parts, by copies and through us, each worker adds one and is killed, before or behind the next call.
+#[tokio::test(start_paused = true)]
+async fn of_an_object_in_64_parts_none_is_copied_more_than_twice_however_many_workers_die() {
+    const PARTS: u64 = 64;
+    let hour = std::time::Duration::from_secs(3_600);
+    for strategy in [Strategy::CopyMultipart, Strategy::RewriteMultipart] {
+        let world = World::new(Mode { update_encryption: false, ..Mode::aws() }, Versioning::Off).await;
+        let rewrapper = only(&world, strategy, any_size(spec())).await.unwrap();
+        let (store, at) = (world.store.store().clone(), ObjectAt::current(BUCKET, "k"));
+        let id = store.create_upload(&at, &new(kms(OLD)), &InPlace::default()).await.unwrap();
+        let upload = Upload { bucket: BUCKET.into(), key: "k".into(), id };
+        let mut parts = Vec::new();
+        for number in 1..=u32::try_from(PARTS).unwrap() {
+            let body = vec![number as u8; PART + number as usize];
+            parts.push(store.upload_part(&upload, number, Bytes::from(body).into(), None).await.unwrap());
+        }
+        store.complete_upload(&upload, &parts, &Guard::None, &InPlace::default()).await.unwrap();
+        world.later().await;
+        let body = world.get("k").await.1;
+
+        let part = if strategy.moves_bodies() { "UploadPart" } else { "UploadPartCopy" };
+        let before = store.calls();
+        let mut intent = None;
+        let mut workers = 0;
+        let row = loop {
+            workers += 1;
+            assert!(workers <= 2 * PARTS, "{strategy}: it never ends");
+            let next = world.with(rewrapper.rules().spec.clone(), rewrapper.rules().frozen.clone());
+            let look = match &intent {
+                None => next.look_again(&at).await.unwrap(),
+                Some(intent) => match next.take_over(intent).await.unwrap() {
+                    TakenOver::Look(look) => look,
+                    TakenOver::Written(row) => break row,
+                },
+            };
+            let Look::Write(mut plan) = look else { panic!("{strategy}: {look:?}") };
+            next.open(&mut plan).await.unwrap();
+            intent = plan.intent();
+            world.store.faults().clear();
+            let dies = match workers % 2 {
+                0 => Rule::on(part, Action::Delay(hour)).behind(1),
+                _ => Rule::on(part, Action::After(Arc::new(move || tokio::time::sleep(hour).boxed()))),
+            };
+            world.store.faults().add(dies);
+            // What takes so long is a worker that is gone.
+            match tokio::time::timeout(hour / 60, next.write(plan)).await {
+                Err(_) => {}
+                Ok(Ok(Settled::Row(row))) => break row,
+                Ok(other) => panic!("{strategy}: {other:?}"),
+            }
+        };
+        assert!(matches!(row.outcome, Outcome::Rotated(_)), "{strategy}: {row:?}");
+        let copied = world.calls_since(&before)[part];
+        assert!((PARTS..=2 * PARTS).contains(&copied), "{strategy}: {copied} parts, by {workers} workers");
+        let (object, now, _) = world.get("k").await;
+        assert!(now == body && object.etag.ends_with("-64"), "{strategy}: {}", object.etag);
+        assert!(store.uploads(BUCKET, "").await.unwrap().is_empty(), "{strategy}: an upload is left");
+    }
+}
