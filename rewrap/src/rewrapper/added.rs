@@ -8,7 +8,7 @@ use keyrotate_proto::capability::Versioning;
 use keyrotate_proto::outcome::{Note, Outcome, SkipReason};
 use keyrotate_proto::row::Row;
 use keyrotate_proto::spec::Superseded;
-use keyrotate_store::{HeadRequest, Object, ObjectAt, Tags};
+use keyrotate_store::{Object, ObjectAt, Tags};
 
 use super::{Rewrapper, unwritten};
 use crate::bodies;
@@ -72,12 +72,9 @@ impl Rewrapper {
             }
             Ground::Removed => return Ok(conflict(plan, format!("version {id}, made from it, was deleted"))),
         }
-        let source_now = match self.store.head(HeadRequest::of(source)).await {
+        let source_now = match self.headed(source).await? {
             Ok(object) => object,
-            Err(error) => match classify(&error, Doing::Reading) {
-                Meaning::Halt(halt) => return Err(halt),
-                _ => return Ok(conflict(plan, format!("version {id} was made from it, and then: {error}"))),
-            },
+            Err(error) => return Ok(conflict(plan, format!("version {id} was made from it, and then: {error}"))),
         };
         match self.altered(plan, sent, &source_now, ours).await? {
             Altered::Nothing => {}
@@ -181,7 +178,7 @@ impl Rewrapper {
 
     /// With `superseded: expire`, deletes the version that was replaced: by its id, unlocked, and only if the new one was
     /// seen to have the same content.
-    pub(super) async fn expired(&self, plan: &Plan, old: &Object, new: &Seen, mut row: Row) -> Result<Row, Halt> {
+    async fn expired(&self, plan: &Plan, old: &Object, new: &Seen, mut row: Row) -> Result<Row, Halt> {
         if self.rules.spec.options.superseded != Superseded::Expire {
             return Ok(row);
         }

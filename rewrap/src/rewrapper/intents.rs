@@ -3,11 +3,10 @@
 use keyrotate_proto::intent::{Intent, Made};
 use keyrotate_proto::outcome::{Evidence, Outcome};
 use keyrotate_proto::row::Row;
-use keyrotate_store::{HeadRequest, Lock, ObjectAt, Upload};
+use keyrotate_store::{Lock, ObjectAt, Upload};
 
 use super::write::{only_halt, rotated};
 use super::{Rewrapper, unwritten, wanted};
-use crate::classify::{Doing, Meaning, classify};
 use crate::facts::Facts;
 use crate::halt::Halt;
 use crate::plan::{Look, OpenUpload, Plan, fingerprint};
@@ -129,7 +128,7 @@ impl Rewrapper {
         let Some(ours) = ours.filter(|_| read.version == at.version) else { return Ok(None) };
         let mut facts = Facts::listed(&at.bucket, read);
         let (Some(before), Some(after)) =
-            (self.headed(at).await?, self.headed(&at.at_version(ours.version.clone())).await?)
+            (self.headed(at).await?.ok(), self.headed(&at.at_version(ours.version.clone())).await?.ok())
         else {
             return Ok(None);
         };
@@ -154,16 +153,5 @@ impl Rewrapper {
         let plan = Plan::new(facts, intent.strategy, expected.sse.clone(), why, self.env.now());
         let row = rotated(&plan, &expected, &seen, &proof);
         Ok(Some((plan, seen, row)))
-    }
-
-    /// HEAD; `None` where the object gives none.
-    async fn headed(&self, at: &ObjectAt) -> Result<Option<keyrotate_store::Object>, Halt> {
-        match self.store.head(HeadRequest::of(at)).await {
-            Ok(object) => Ok(Some(object)),
-            Err(error) => match classify(&error, Doing::Reading) {
-                Meaning::Halt(halt) => Err(halt),
-                _ => Ok(None),
-            },
-        }
     }
 }

@@ -3,7 +3,7 @@
 use keyrotate_proto::outcome::{Evidence, FailReason, Note, Outcome, Strategy};
 use keyrotate_proto::row::Row;
 use keyrotate_proto::state::StopReason;
-use keyrotate_store::{ErrorKind, GetRequest, HeadRequest, ObjectAt, Sse, StoreError, Upload};
+use keyrotate_store::{ErrorKind, GetRequest, HeadRequest, Object, ObjectAt, Sse, StoreError, Upload};
 use tokio::time::Instant;
 
 use super::{Rewrapper, unwritten, whole};
@@ -352,8 +352,13 @@ impl Rewrapper {
     }
 
     async fn seen(&self, at: &ObjectAt) -> Result<Result<Seen, StoreError>, Halt> {
+        Ok(self.headed(at).await?.map(Seen::headed))
+    }
+
+    /// What HEAD shows, or why it shows nothing of the object.
+    pub(super) async fn headed(&self, at: &ObjectAt) -> Result<Result<Object, StoreError>, Halt> {
         match self.store.head(HeadRequest::of(at)).await {
-            Ok(object) => Ok(Ok(Seen::headed(object))),
+            Ok(object) => Ok(Ok(object)),
             Err(error) => match classify(&error, Doing::Reading) {
                 Meaning::Halt(halt) => Err(halt),
                 _ => Ok(Err(error)),
