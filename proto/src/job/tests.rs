@@ -497,6 +497,16 @@ fn what_only_one_reader_takes_is_refused_in_plain_words() {
     }
 }
 
+#[test]
+fn a_value_that_stops_the_reader_at_its_first_sign_is_named_by_it() {
+    let file = |value: &str| format!("{HEAD}  encryption: {{}}\n  options:\n    verifyBodies: {value}\n");
+    assert!(refused(&file("&0?}")).contains("aliases (`*name`) are not taken"));
+    assert!(refused(&file("|#")).contains("a value that begins with `|` needs quotes"));
+    for value in ["&0?}", "|#", ">1#"] {
+        agree(&file(value)).unwrap();
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 3000, failure_persistence: None, ..ProptestConfig::default() })]
 

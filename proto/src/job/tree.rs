@@ -12,6 +12,9 @@ use super::findings::{At, Findings, child, item};
 pub(super) const MAX_BYTES: usize = 64 * 1024;
 /// Real job files are six levels deep.
 const MAX_DEPTH: usize = 32;
+/// What YAML gives a meaning to at the beginning of a value.
+const SIGNS: &str = "|>@`%&*!";
+const QUOTES_HINT: &str = "put it in double quotes";
 const ALIAS_HINT: &str = "write the value out; a pattern that begins with `*` needs quotes";
 const TOO_DEEP: &str = "the file is nested too deeply";
 const DEPTH_HINT: &str = "six levels are all there is";
@@ -147,12 +150,8 @@ impl Builder<'_> {
                     self.note(at, "a line of this text begins with a tab", "use double quotes, and `\\t` for the tab");
                 }
                 let plain = style == ScalarStyle::Plain;
-                if let Some(sign) = value.chars().next().filter(|c| plain && "|>@`%&*!".contains(*c)) {
-                    self.note(
-                        at,
-                        &format!("a value that begins with `{sign}` needs quotes"),
-                        "put it in double quotes",
-                    );
+                if let Some(sign) = value.chars().next().filter(|c| plain && SIGNS.contains(*c)) {
+                    self.note(at, &needs_quotes(sign), QUOTES_HINT);
                 }
                 let kind = if plain && matches!(&*value, "" | "~" | "null" | "Null" | "NULL") {
                     Kind::Null
@@ -264,10 +263,27 @@ impl Builder<'_> {
         if error.info().contains("recursion limit") {
             return self.refuse(at, TOO_DEEP, DEPTH_HINT);
         }
+        match sign_before(text, at) {
+            Some('&' | '*') => return self.refuse(at, "aliases (`*name`) are not taken", ALIAS_HINT),
+            Some(sign) => return self.refuse(at, &needs_quotes(sign), QUOTES_HINT),
+            None => {}
+        }
         let path = self.path();
         self.findings.error(at, &path, format!("this is not YAML: {}", error.info()), syntax_hint(text, at.line));
         false
     }
+}
+
+fn needs_quotes(sign: char) -> String {
+    format!("a value that begins with `{sign}` needs quotes")
+}
+
+/// The sign that begins the word in which reading came to its end.
+fn sign_before(text: &str, at: At) -> Option<char> {
+    let line = text.lines().nth(at.line - 1)?;
+    let end = line.char_indices().nth(at.column - 1).map_or(line.len(), |(end, _)| end);
+    let word = line[..end].rsplit([' ', '\t', '[', '{', ',']).next()?;
+    word.chars().next().filter(|c| SIGNS.contains(*c))
 }
 
 /// What usually makes a line unreadable.
