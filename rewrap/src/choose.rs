@@ -107,7 +107,9 @@ fn losing(rules: &Rules, facts: &Facts, kind: SourceKind, accepted: &BTreeSet<Lo
     let mut unguarded = None;
     for strategy in ORDER {
         match fits(rules, facts, (shown, kind), strategy, accepted) {
-            Ok((proof, borrowed)) if proof.guarded => return used(strategy, true, borrowed, &against),
+            Ok((proof, borrowed)) if proof.guarded && guards(facts, strategy) => {
+                return used(strategy, true, borrowed, &against);
+            }
             Ok((_, borrowed)) => {
                 unguarded.get_or_insert((strategy, borrowed));
                 against.push((strategy, SkipReason::Unguarded, "nothing guards it here".into()));
@@ -136,6 +138,11 @@ fn used(strategy: Strategy, guarded: bool, borrowed: bool, against: &[(Strategy,
     let before: Vec<_> = against.iter().take_while(|(s, ..)| guarded_before(*s, strategy, guarded)).cloned().collect();
     let why = if before.is_empty() { proven.to_owned() } else { format!("{proven}; {}", list(&before)) };
     Choice::Use { strategy, guarded, borrowed, why }
+}
+
+/// Whether the guard is compared with the very version that is written: at the end of an upload it is the current one.
+fn guards(facts: &Facts, strategy: Strategy) -> bool {
+    facts.latest || !strategy.uploads()
 }
 
 /// Whether `other` would have been preferred to `strategy`.
@@ -214,10 +221,10 @@ fn in_its_place(rules: &Rules, facts: &Facts, proof: &Proof) -> Result<(), Out> 
         return no(SkipReason::Noncurrent, "not proven for a noncurrent version");
     }
     match (proof.strategy, facts.listed, facts.newer) {
-        (Strategy::RewriteInPlace, Some(date), Some(newer)) if newer.duration_since(date) <= CLOSE => {
+        (strategy, Some(date), Some(newer)) if strategy.is_in_place() && newer.duration_since(date) <= CLOSE => {
             no(SkipReason::VersionsTooClose, "the version above it is not 2 ms younger")
         }
-        (Strategy::RewriteInPlace, _, None) => {
+        (strategy, _, None) if strategy.is_in_place() => {
             no(SkipReason::Noncurrent, "the date of the version above it is not known")
         }
         _ => Ok(()),
@@ -274,7 +281,7 @@ fn never_in_place(rules: &Rules, facts: &Facts, strategy: Strategy, locked: bool
     match facts.storage_class.as_deref() {
         _ if !rules.spec.options.in_place => Some("inPlace is off"),
         _ if locked => Some("a lock forbids that a version is replaced"),
-        _ if !facts.latest && uploaded => {
+        _ if !facts.latest && uploaded && !(strategy.uploads() && rules.spec.options.allow_unguarded) => {
             Some("at its end the guard of an upload in parts is compared with the current version")
         }
         _ if hides_a_write(rules, facts, strategy) => Some(MAY_BE_ON_ITS_WAY),

@@ -140,7 +140,7 @@ async fn prove(
     }
     for (sse, _) in &sources {
         for strategy in tried(spec, &frozen, sse) {
-            attempt(yard, &mut frozen, strategy, sse, false).await;
+            attempt(yard, (spec, &mut frozen), strategy, sse, false).await;
         }
     }
     for (sse, _) in &sources {
@@ -236,11 +236,11 @@ fn tried(spec: &JobSpec, frozen: &Frozen, sse: &Sse) -> Vec<Strategy> {
     all.into_iter().filter_map(|(strategy, try_it)| try_it.then_some(strategy)).collect()
 }
 
-async fn attempt(yard: &Yard<'_>, frozen: &mut Frozen, strategy: Strategy, sse: &Sse, parts: bool) {
+async fn attempt(yard: &Yard<'_>, (spec, frozen): (&JobSpec, &mut Frozen), strategy: Strategy, sse: &Sse, parts: bool) {
     let kind = crate::facts::kind_of(sse).unwrap_or(SourceKind::Plaintext);
     let form = if parts { Form::Parts(kind) } else { Form::Single(kind) };
     // Each trial holds several writes: on the heap, a debug build has stack enough for what calls this.
-    match Box::pin(trial::trial(yard, frozen, strategy, form, sse)).await {
+    match Box::pin(trial::trial(yard, (spec, frozen), strategy, form, sse)).await {
         Ok((proof, why)) => {
             frozen.proofs.push(proof);
             frozen.notes.extend(
@@ -261,7 +261,7 @@ async fn parts(yard: &Yard<'_>, spec: &JobSpec, frozen: &mut Frozen, sse: &Sse) 
     for strategy in Strategy::ALL.iter().filter(|strategy| is_for_parts(**strategy, spec)) {
         let of = |p: &&Proof| p.strategy == *strategy && Some(p.source) == kind;
         let Some(single) = frozen.proofs.iter().find(of).cloned() else { continue };
-        attempt(yard, frozen, *strategy, sse, true).await;
+        attempt(yard, (spec, frozen), *strategy, sse, true).await;
         let Some(proof) = frozen.proofs.iter_mut().find(|p| of(&&**p) && p.multipart) else { continue };
         // What is sent along with a PUT does not depend on how the source was uploaded.
         if strategy.puts() {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use keyrotate_proto::capability::{Frozen, Proof, Property, SourceKind, Versioning};
 use keyrotate_proto::outcome::Strategy;
-use keyrotate_proto::spec::BucketKey;
+use keyrotate_proto::spec::{BucketKey, JobSpec};
 use keyrotate_store::{
     Entry, ErrorKind, GetRequest, HeadRequest, Object, ObjectAt, PartCopyRequest, Sse, Store, StoreError, Upload,
 };
@@ -34,7 +34,7 @@ const AHEAD: SignedDuration = SignedDuration::from_secs(61);
 /// versions, where it may have been.
 pub(super) async fn trial(
     yard: &Yard<'_>,
-    frozen: &Frozen,
+    (spec, frozen): (&JobSpec, &Frozen),
     strategy: Strategy,
     form: Form,
     sse: &Sse,
@@ -53,9 +53,9 @@ pub(super) async fn trial(
     }
     strategy::run(yard.store, frozen, &mut plan, None).await.map_err(why)?;
     let keeps = after(yard, &plan, &made, form.has_parts()).await?;
-    let below = frozen.versioning == Versioning::Enabled
-        && matches!(strategy, Strategy::UpdateEncryption | Strategy::RewriteInPlace)
-        && !form.has_parts();
+    let single = matches!(strategy, Strategy::UpdateEncryption | Strategy::RewriteInPlace) && !form.has_parts();
+    let in_parts = strategy.uploads() && strategy.is_in_place() && form.has_parts();
+    let below = frozen.versioning == Versioning::Enabled && (single || in_parts && spec.options.allow_unguarded);
     let tried = if below { Some(Box::pin(noncurrent(yard, frozen, strategy, form, sse)).await) } else { None };
     let noncurrent = matches!(tried, Some(Ok(())));
     let proof = Proof { strategy, source: kind, multipart: form.has_parts(), guarded, keeps, noncurrent };

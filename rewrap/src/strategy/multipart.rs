@@ -3,7 +3,8 @@
 //! where a store copies nothing, through us: ranged GET with `If-Match`, then UploadPart.
 //!
 //! In place (MinIO) the version and its date (+ 1 ms) stay. At complete MinIO compares the ETag with the current version,
-//! whichever is replaced: so only the current one is ever written so.
+//! whichever is replaced: so nothing guards a noncurrent one, which is written with `allowUnguarded` only, and looked at
+//! right before.
 
 use std::time::Duration;
 
@@ -79,10 +80,14 @@ pub(super) async fn run(
     // Where the ETag is that of the body, the same body put again passes the condition; in place it then has the later date,
     // which can cost the object.
     let by_body = plan.facts.shown.as_ref().is_some_and(|shown| !matches!(shown.sse, Sse::Kms { .. }));
-    if plan.looked.elapsed() > A_WHILE || (plan.strategy.is_in_place() && by_body) {
+    let latest = plan.facts.latest;
+    if plan.looked.elapsed() > A_WHILE || (plan.strategy.is_in_place() && by_body) || !latest {
         still_the_same(store, frozen, plan, &open.new).await?;
     }
-    let guard = Guard::IfMatch(guard.unwrap_or(plan.facts.guard()).to_owned());
+    let guard = match latest {
+        true => Guard::IfMatch(guard.unwrap_or(plan.facts.guard()).to_owned()),
+        false => Guard::None,
+    };
     let (_, place) = place(frozen, plan)?;
     let written = store.complete_upload(&upload, &parts, &guard, &place).await.map_err(Trouble::Writing)?;
     let expected = written_as(plan, open.new, written, &place);
@@ -209,9 +214,9 @@ async fn through_us(
 /// that were changed alone, nor a new version of the same body above it.
 async fn still_the_same(store: &dyn Store, frozen: &Frozen, plan: &Plan, new: &NewObject) -> Result<(), Trouble> {
     let changed = |what: &str| Trouble::Changed(format!("its {what} changed while it was copied"));
-    let current = plan.facts.at.at_version(None);
-    let now = store.head(HeadRequest::of(&current)).await.map_err(|error| match error.kind {
-        ErrorKind::NotFound => changed("current version"),
+    let at = if plan.facts.latest { plan.facts.at.at_version(None) } else { plan.facts.at.clone() };
+    let now = store.head(HeadRequest::of(&at)).await.map_err(|error| match error.kind {
+        ErrorKind::NotFound if plan.facts.latest => changed("current version"),
         _ => Trouble::reading(error),
     })?;
     if now.version.is_some() && now.version != plan.facts.at.version {

@@ -40,6 +40,7 @@ const ROWS: &[(&str, Versioning)] = &[
     ("version of before versioning, below another", Versioning::Enabled),
     ("versions in two parts", Versioning::Enabled),
     ("noncurrent in two parts", Versioning::Enabled),
+    ("noncurrent in two parts, allowUnguarded", Versioning::Enabled),
     ("versions within 2 ms", Versioning::Enabled),
     ("deleted", Versioning::Enabled),
     ("governance", Versioning::Enabled),
@@ -69,6 +70,7 @@ fn job(name: &str) -> JobSpec {
     spec.options.accept_loss.extend(name.contains("[parts]").then_some(Loss::Parts));
     spec.options.accept_loss.extend(name.contains("[checksum]").then_some(Loss::Checksum));
     spec.options.reseal = name.contains("reseal");
+    spec.options.allow_unguarded = name.contains("allowUnguarded");
     if name.contains("MinIO's rules") {
         spec.dialect = Dialect::Minio;
     }
@@ -150,7 +152,7 @@ async fn fill(world: &World, name: &str) {
                 world.later().await;
             }
         }
-        "noncurrent in two parts" => {
+        _ if name.starts_with("noncurrent in two parts") => {
             put_parts(store, "k", new(old()), &[7; 2_700]).await.unwrap();
             world.later().await;
             put(store, "k", old(), "body").await;
