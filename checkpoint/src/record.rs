@@ -97,6 +97,9 @@ pub struct JobRecord {
     /// Whether a dry run looks at every object, not at a sample.
     #[serde(default, skip_serializing_if = "is_default")]
     pub full: bool,
+    /// The first of the jobs that a file about several buckets began, where this is another of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<JobId>,
     /// What it adds to a bucket with versions, where that is bounded; set when it is prepared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub growth: Option<Growth>,
@@ -179,6 +182,7 @@ impl JobRecord {
             confirmed: false,
             dry_run: false,
             full: false,
+            group: None,
             growth: None,
             limits: JobLimits::default(),
             traceparent: String::new(),

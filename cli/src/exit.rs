@@ -65,6 +65,30 @@ impl Exit {
         }
     }
 
+    /// Its word beside the name of what ended so.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::Usage => "wrong job file",
+            Self::Exceptions => "completed with exceptions",
+            Self::Failed => "failed",
+            Self::Refused => "refused",
+            Self::Interrupted => "interrupted or cancelled",
+        }
+    }
+
+    /// How bad it is: of several ends the heaviest counts.
+    pub(crate) fn weight(self) -> u8 {
+        match self {
+            Self::Completed => 0,
+            Self::Exceptions => 1,
+            Self::Interrupted => 2,
+            Self::Refused => 3,
+            Self::Usage => 4,
+            Self::Failed => 5,
+        }
+    }
+
     /// The exit code of a job that ended.
     pub(crate) fn of(state: &JobState, counts: &Counts) -> Self {
         match state {

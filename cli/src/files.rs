@@ -12,6 +12,9 @@ use crate::args::{DialectArg, GenerateArgs, ValidateArgs};
 use crate::exit::Exit;
 use crate::failure::Failure;
 
+/// Longest job file that is looked at: no reader takes more.
+const LONGEST: u64 = 1 << 20;
+
 /// Prints a job file to fill in.
 #[expect(clippy::print_stdout, reason = "the template is the output")]
 pub(crate) fn generate(args: &GenerateArgs) -> Result<Exit, Failure> {
@@ -33,7 +36,11 @@ pub(crate) fn validate(args: &ValidateArgs) -> Result<Exit, Failure> {
     };
     let config = crate::config::load(args.config.clone(), Vec::new())?;
     let parsed = read(file, config.notify.allow_private)?;
-    let lines = job::describe(&parsed.spec);
+    let mut lines = job::describe(&parsed.spec);
+    if !parsed.buckets.is_empty() {
+        let names: Vec<_> = parsed.buckets.iter().map(ToString::to_string).collect();
+        lines.insert(0, ("buckets".to_owned(), format!("{}: a job for each", names.join(", "))));
+    }
     let width = lines.iter().map(|(what, _)| what.len()).max().unwrap_or(0);
     for (what, how) in lines {
         println!("{what:width$}  {how}");
@@ -44,19 +51,27 @@ pub(crate) fn validate(args: &ValidateArgs) -> Result<Exit, Failure> {
     Ok(Exit::Completed)
 }
 
-/// Reads and parses a job file; `-` is standard input. `allow_private_notify`: whether it may name private addresses.
+/// Reads and parses a job file. `allow_private_notify`: whether it may name private addresses.
 pub(crate) fn read(path: &Path, allow_private_notify: bool) -> Result<Parsed, Failure> {
+    parse(&text(path)?, path, ParseOptions { allow_private_notify, scope: None })
+}
+
+/// What is in a job file; `-` is standard input.
+pub(crate) fn text(path: &Path) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
-    let limit = 1 << 20;
     let read = if path.as_os_str() == "-" {
-        std::io::stdin().lock().take(limit).read_to_end(&mut bytes)
+        std::io::stdin().lock().take(LONGEST).read_to_end(&mut bytes)
     } else {
-        std::fs::File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes))
+        std::fs::File::open(path).and_then(|file| file.take(LONGEST).read_to_end(&mut bytes))
     };
-    read.map_err(|e| Failure::usage(format!("can't read `{}`: {e}", path.display()), "give the path of a job file"))?;
+    let failed = |e| Failure::usage(format!("can't read `{}`: {e}", path.display()), "give the path of a job file");
+    read.map(|_| bytes).map_err(failed)
+}
+
+/// Parses what is in that job file.
+pub(crate) fn parse(text: &[u8], path: &Path, options: ParseOptions<'_>) -> Result<Parsed, Failure> {
     let name = path.display().to_string();
-    let options = ParseOptions { allow_private_notify };
-    job::parse_with(&bytes, &name, options).map_err(|errors| {
+    job::parse_with(text, &name, options).map_err(|errors| {
         let mend = "`keyrotate generate` prints a file to fill in, `keyrotate validate` checks one";
         Failure::usage(format!("`{name}` is no job file:\n{errors}"), mend)
     })

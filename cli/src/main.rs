@@ -27,6 +27,7 @@ mod manual;
 mod permissions;
 mod run;
 mod scope;
+mod several;
 mod signals;
 mod state;
 mod summary;
@@ -99,7 +100,7 @@ async fn perform(verb: Verb) -> Result<Exit, Failure> {
         Verb::Resume(args) => verbs::tell(args, "resume").await,
         Verb::Cancel(args) => verbs::cancel(args).await,
         Verb::Set(args) => verbs::set(args).await,
-        Verb::Confirm(args) => verbs::confirm(args).await,
+        Verb::Confirm(args) => verbs::tell(args, "confirm").await,
         Verb::Failed(args) => failed::failed(args).await,
         Verb::Report(args) => report::report(args).await,
         Verb::Dlq(DlqVerb::List(args)) => dlq::list(args).await,

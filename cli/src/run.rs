@@ -1,10 +1,13 @@
 //! `run`: a job file on this machine, from the first question to the table at the end.
 
+use std::fmt;
 use std::io::{IsTerminal, Write};
+use std::path::Path;
 use std::sync::Arc;
 
 use keyrotate_checkpoint::record::JobRecord;
 use keyrotate_checkpoint::{Ledger, LedgerError};
+use keyrotate_config::Config;
 use keyrotate_coordinator::api::view;
 use keyrotate_coordinator::notify::Notifier;
 use keyrotate_coordinator::sealed::Sealer;
@@ -12,7 +15,7 @@ use keyrotate_env::Env;
 use keyrotate_kms::Kms;
 use keyrotate_proto::capability::FrozenTarget;
 use keyrotate_proto::id::JobId;
-use keyrotate_proto::job::Parsed;
+use keyrotate_proto::job::{ParseOptions, Parsed, Scope};
 use keyrotate_proto::say::{bytes, chain, grouped};
 use keyrotate_proto::spec::{Manifest, Target};
 use keyrotate_proto::state::JobState;
@@ -21,7 +24,7 @@ use keyrotate_worker::Served;
 use crate::args::{Output, RunArgs};
 use crate::census::{self, Manner};
 use crate::choose::{self, Wish};
-use crate::connect;
+use crate::connect::{self, Connected};
 use crate::control;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -29,6 +32,8 @@ use crate::files;
 use crate::live::{Pace, Screen};
 use crate::local::{self, LOOK_EVERY, Local, LocalConfig, Place};
 use crate::say;
+use crate::scope::ScopeArg;
+use crate::several;
 use crate::signals::Signals;
 use crate::state::{self, BucketFolder, Holder};
 use crate::summary;
@@ -41,7 +46,8 @@ pub(crate) async fn run(args: RunArgs) -> Result<Exit, Failure> {
     let env = Env::system();
     let settings = crate::config::load(args.config.clone(), Vec::new())?;
     let allow_private_notify = settings.notify.allow_private;
-    let (mut parsed, what) = asked(&args, allow_private_notify)?;
+    let asked = Asked::of(&args)?;
+    let mut parsed = asked.job(&args, allow_private_notify, None)?;
     if let Some(former) = &args.failed_of {
         parsed.spec.manifest = Some(failed_of(former, parsed.spec.manifest.as_ref())?);
     }
@@ -51,41 +57,108 @@ pub(crate) async fn run(args: RunArgs) -> Result<Exit, Failure> {
     let wish = wish(&args)?;
     let store = args.on.as_ref().map_or(args.store.as_deref(), |on| on.store.as_deref());
     let connected = connect::to(store, &settings, &env).await?;
-    let root = state::root(&args.state)?;
-    let rate = args.rate.or(parsed.spec.options.rate);
-    if args.dry_run {
-        files::check_at_start(&parsed, env.now())?;
-        let sample = (!args.full).then_some(census::SAMPLE);
-        let manner = Manner { sample, rate, permits: args.permits, root, output: args.output };
-        return census::take(connected.store, parsed.spec, manner, &env).await;
+    let start = Start { args: &args, settings: &settings, wish, store, connected, what: asked.to_string(), env: &env };
+    if parsed.buckets.is_empty() {
+        return start.one(&parsed).await;
     }
-    let config = LocalConfig {
-        permits: args.permits,
-        rate,
-        confirmed: args.yes,
-        probes: connect::probe_place(store, args.probe_prefix.clone(), args.probe_bucket.clone(), &settings),
-        default_key: connected.default_key.clone(),
-    };
-    let session = Session {
-        what,
-        store: store.map(str::to_owned),
-        root,
-        wish,
-        config,
-        no_wait: args.no_wait,
-        allow_private_notify,
-        output: args.output,
-        stays: true,
-    };
-    session.run(&parsed, connected.store, connected.kms, &env).await
+    if args.resume.is_some() || args.failed_of.is_some() {
+        let mend = "name its bucket with `bucket` in the file, in the place of `buckets`";
+        return Err(Failure::usage("`--resume` and `--failed-of` are about one job, and the file is of several", mend));
+    }
+    let scopes = several::named(&parsed.buckets, &*start.connected.store.store).await?;
+    let mut ends = several::Ends::default();
+    for (n, scope) in scopes.iter().enumerate() {
+        say(&format!("{} of {}: {scope}", n + 1, scopes.len()));
+        let ended = match asked.job(&args, allow_private_notify, Some(scope)) {
+            Ok(parsed) => start.one(&parsed).await,
+            Err(failure) => Err(failure),
+        };
+        if ends.note(scope.clone(), ended) == Exit::Interrupted {
+            break;
+        }
+    }
+    ends.lines(scopes.len()).iter().for_each(|line| say(line));
+    Ok(ends.worst())
 }
 
-/// The job, and what it is called: of a file, or of what `--on` names.
-fn asked(args: &RunArgs, allow_private_notify: bool) -> Result<(Parsed, String), Failure> {
-    match (&args.file, &args.on) {
-        (Some(file), _) => Ok((files::read(file, allow_private_notify)?, file.display().to_string())),
-        (None, Some(on)) => Ok((on.job(args.key.as_deref())?, on.to_string())),
-        (None, None) => Err(Failure::usage("nothing to rotate is named", "give a job file, or --on ALIAS/BUCKET")),
+/// What `run` is asked to rotate.
+enum Asked<'a> {
+    /// A file, and what is in it.
+    File(&'a Path, Vec<u8>),
+    /// What `--on` names.
+    Place(&'a ScopeArg),
+}
+
+impl<'a> Asked<'a> {
+    fn of(args: &'a RunArgs) -> Result<Self, Failure> {
+        match (&args.file, &args.on) {
+            (Some(file), _) => Ok(Self::File(file, files::text(file)?)),
+            (None, Some(on)) => Ok(Self::Place(on)),
+            (None, None) => Err(Failure::usage("nothing to rotate is named", "give a job file, or --on ALIAS/BUCKET")),
+        }
+    }
+
+    /// The job; of a file about several buckets the one on that scope.
+    fn job(&self, args: &RunArgs, allow_private_notify: bool, scope: Option<&Scope>) -> Result<Parsed, Failure> {
+        match self {
+            Self::File(path, text) => files::parse(text, path, ParseOptions { allow_private_notify, scope }),
+            Self::Place(on) => on.job(args.key.as_deref()),
+        }
+    }
+}
+
+impl fmt::Display for Asked<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path, _) => path.display().fmt(f),
+            Self::Place(on) => on.fmt(f),
+        }
+    }
+}
+
+/// A command line of `run`, connected to its store.
+struct Start<'a> {
+    args: &'a RunArgs,
+    settings: &'a Config,
+    wish: Wish,
+    store: Option<&'a str>,
+    connected: Connected,
+    what: String,
+    env: &'a Env,
+}
+
+impl Start<'_> {
+    /// One job, to its end.
+    async fn one(&self, parsed: &Parsed) -> Result<Exit, Failure> {
+        let (args, connected) = (self.args, &self.connected);
+        let root = state::root(&args.state)?;
+        let rate = args.rate.or(parsed.spec.options.rate);
+        if args.dry_run {
+            files::check_at_start(parsed, self.env.now())?;
+            let sample = (!args.full).then_some(census::SAMPLE);
+            let manner = Manner { sample, rate, permits: args.permits, root, output: args.output };
+            return census::take(connected.store.clone(), parsed.spec.clone(), manner, self.env).await;
+        }
+        let (prefix, bucket) = (args.probe_prefix.clone(), args.probe_bucket.clone());
+        let config = LocalConfig {
+            permits: args.permits,
+            rate,
+            confirmed: args.yes,
+            probes: connect::probe_place(self.store, prefix, bucket, self.settings),
+            default_key: connected.default_key.clone(),
+        };
+        let session = Session {
+            what: self.what.clone(),
+            store: self.store.map(str::to_owned),
+            root,
+            wish: self.wish.clone(),
+            config,
+            no_wait: args.no_wait,
+            allow_private_notify: self.settings.notify.allow_private,
+            output: args.output,
+            stays: true,
+        };
+        session.run(parsed, connected.store.clone(), connected.kms.clone(), self.env).await
     }
 }
 

@@ -33,6 +33,10 @@ pub struct JobBrief {
     pub bucket: String,
     /// Only keys that begin with it; empty: all.
     pub prefix: String,
+    /// The first of the jobs that one file about several buckets began, where this is another of them.
+    #[schemars(with = "Option<String>")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<JobId>,
 }
 
 /// A page of jobs, in the order of their making.

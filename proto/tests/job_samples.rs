@@ -84,7 +84,7 @@ fn dialects_are_told_apart() {
 #[test]
 fn a_private_endpoint_passes_where_the_configuration_allows_it() {
     let (name, text) = samples("invalid").into_iter().find(|(name, _)| name == "notify-link-local.yaml").unwrap();
-    assert!(job::parse_with(&text, &name, ParseOptions { allow_private_notify: true }).is_ok());
+    assert!(job::parse_with(&text, &name, ParseOptions { allow_private_notify: true, scope: None }).is_ok());
 }
 
 /// What editors check by: it takes every good file, and refuses what can be seen without reading values.

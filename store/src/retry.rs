@@ -351,6 +351,10 @@ impl<S: Store> Store for Retrying<S> {
         self.run(Effect::Repeatable, || Some(self.inner.bucket(bucket))).await
     }
 
+    async fn buckets(&self) -> Result<Vec<String>> {
+        self.run(Effect::Repeatable, || Some(self.inner.buckets())).await
+    }
+
     async fn reactions(&self, bucket: &str) -> Result<Reactions> {
         self.run(Effect::Repeatable, || Some(self.inner.reactions(bucket))).await
     }

@@ -140,6 +140,9 @@ pub(crate) struct ListArgs {
     /// Only jobs in this state, such as `running`.
     #[arg(long = "in", value_name = "STATE", value_parser = state_word)]
     pub(crate) in_state: Option<String>,
+    /// Only the jobs that one file about several buckets began; JOB is the first of them.
+    #[arg(long, value_name = "JOB")]
+    pub(crate) group: Option<String>,
     #[command(flatten)]
     pub(crate) place: WhereArgs,
     /// How results are printed.
@@ -174,8 +177,20 @@ pub(crate) struct JobArgs {
     pub(crate) output: Output,
 }
 
-/// The same as of the other verbs.
-pub(crate) type ConfirmArgs = JobArgs;
+#[derive(Clone, Debug, Args)]
+pub(crate) struct TellArgs {
+    /// The job's id.
+    #[arg(value_name = "JOB")]
+    pub(crate) job: String,
+    /// Tell all open jobs that one file about several buckets began; JOB is the first of them.
+    #[arg(long)]
+    pub(crate) group: bool,
+    #[command(flatten)]
+    pub(crate) place: WhereArgs,
+    /// How results are printed.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
+}
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct SetArgs {

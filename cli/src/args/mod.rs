@@ -14,7 +14,7 @@ pub(crate) use fleet::{
     CoordinatorArgs, DlqListArgs, DlqRequeueArgs, DlqVerb, FleetArgs, HealthArgs, TokenNewArgs, TokenVerb, WorkerArgs,
 };
 pub(crate) use jobs::{
-    CensusArgs, ConfirmArgs, FailedArgs, Format, JobArgs, ListArgs, ReportArgs, RunArgs, SetArgs, StartArgs, StatusArgs,
+    CensusArgs, FailedArgs, Format, JobArgs, ListArgs, ReportArgs, RunArgs, SetArgs, StartArgs, StatusArgs, TellArgs,
 };
 pub(crate) use tools::{
     CompletionsArgs, DemoArgs, DevstackArgs, DialectArg, DoctorArgs, ExplainArgs, GenerateArgs, KeyCreateArgs,
@@ -57,15 +57,15 @@ pub(crate) enum Verb {
     /// Say what a job was asked to do, and what it does to which objects.
     Describe(JobArgs),
     /// Pause a job until it is resumed.
-    Pause(JobArgs),
+    Pause(TellArgs),
     /// Let a paused or failed job go on.
-    Resume(JobArgs),
+    Resume(TellArgs),
     /// Cancel a job, running or not.
-    Cancel(JobArgs),
+    Cancel(TellArgs),
     /// Change how much of the fleet a job may take.
     Set(SetArgs),
     /// Take the target key that a job found, where its file names none.
-    Confirm(ConfirmArgs),
+    Confirm(TellArgs),
     /// List versions that failed, are in conflict, or could not be done, by reason, with what to do.
     Failed(FailedArgs),
     /// Show a job's report as a page or as rows, fetch its files, or check them.

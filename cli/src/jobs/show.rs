@@ -4,14 +4,15 @@ use comfy_table::{Table, presets};
 use keyrotate_proto::api::{JobBrief, JobDescription, JobStatus};
 use keyrotate_proto::say::{bytes, grouped};
 
-/// ID, TYPE, USER, STARTED, STATUS, as `mc batch list` shows them.
+/// ID, TYPE, USER, STARTED, STATUS, as `mc batch list` shows them, and what each is about.
 pub(super) fn list(jobs: &[JobBrief]) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
-    table.set_header(["ID", "TYPE", "USER", "STARTED", "STATUS"]);
+    table.set_header(["ID", "TYPE", "USER", "STARTED", "STATUS", "SCOPE"]);
     for job in jobs {
         let started = job.started.strftime("%Y-%m-%d %H:%M:%S UTC").to_string();
-        table.add_row([job.id.to_string(), job.kind.clone(), job.user.clone(), started, job.state.clone()]);
+        let scope = format!("{}/{}", job.bucket, job.prefix);
+        table.add_row([job.id.to_string(), job.kind.clone(), job.user.clone(), started, job.state.clone(), scope]);
     }
     table.lines().map(|line| line.trim().to_owned()).collect::<Vec<_>>().join("\n")
 }

@@ -1,66 +1,134 @@
 //! The verbs over jobs: each asks, shows, and says with which code it ends.
 
-use std::io::{IsTerminal, Read as _};
+use std::io::IsTerminal;
 use std::path::Path;
 
-use keyrotate_proto::api::{JobStatus, LimitsChange};
+use keyrotate_env::Env;
+use keyrotate_proto::api::{JobBrief, JobStatus, LimitsChange};
 use keyrotate_proto::id::JobId;
+use keyrotate_proto::job::{self, BucketPattern, ParseOptions, Scope};
 use keyrotate_proto::say::bytes;
 use serde_json::{Value, json};
 
 use super::follow::follow;
 use super::{Ask, Client, Jobs, open, show};
-use crate::args::{ConfirmArgs, JobArgs, ListArgs, Output, SetArgs, StartArgs, StatusArgs, WhereArgs};
+use crate::args::{JobArgs, ListArgs, Output, SetArgs, StartArgs, StatusArgs, TellArgs};
 use crate::census::page;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::run::ask;
-use crate::say;
+use crate::several::{self, Ends};
+use crate::{connect, files, say};
 
-/// Longest job file that is sent: the other side reads no more.
-const LONGEST: u64 = 1 << 20;
-
-/// `start`: begins a job in the fleet, waits for what `prepare` finds.
+/// `start`: begins a job in the fleet, or one for each of a file's `buckets`, and waits for what `prepare` finds.
 pub(crate) async fn start(args: StartArgs) -> Result<Exit, Failure> {
     let jobs = open(&args.place)?;
-    let client = Client(&*jobs);
+    let text = files::text(&args.file)?;
+    let Some(scopes) = scopes(&args, &text).await? else {
+        let id = begin(&*jobs, &args, &text, None).await?;
+        say(&format!("{} {id} begins", if args.dry_run { "dry run" } else { "job" }));
+        return see_through(&*jobs, &args, &id).await;
+    };
+    if args.failed_of.is_some() {
+        let mend = "name its bucket with `bucket` in the file, in the place of `buckets`";
+        return Err(Failure::usage("`--failed-of` is about one job, and the file is of several", mend));
+    }
+    let (mut begun, mut ends) = (Vec::<(Scope, JobId)>::new(), Ends::default());
+    for scope in &scopes {
+        match begin(&*jobs, &args, &text, Some((scope, begun.first().map(|(_, id)| id)))).await {
+            Ok(id) => {
+                say(&format!("{} {id} begins on {scope}", if args.dry_run { "dry run" } else { "job" }));
+                begun.push((scope.clone(), id));
+            }
+            Err(failure) => drop(ends.note(scope.clone(), Err(failure))),
+        }
+    }
+    let first = begun.first().map(|(_, id)| id.clone());
+    for (scope, id) in begun {
+        say(&format!("{scope}:"));
+        let ended = see_through(&*jobs, &args, &id).await;
+        ends.note(scope, ended);
+    }
+    match first {
+        Some(first) if !args.wait && !args.dry_run => {
+            say(&format!("`keyrotate list --group {first}` shows all of them"))
+        }
+        _ => ends.lines(scopes.len()).iter().for_each(|line| say(line)),
+    }
+    Ok(ends.worst())
+}
+
+/// What a file with `buckets` names; `None` of any other, and of one that can't be read, about which the fleet says more.
+async fn scopes(args: &StartArgs, text: &[u8]) -> Result<Option<Vec<Scope>>, Failure> {
+    let config = crate::config::load(args.place.config.clone(), args.place.flags())?;
+    let options = ParseOptions { allow_private_notify: true, scope: None };
+    let Ok(parsed) = files::parse(text, &args.file, options) else { return Ok(None) };
+    if parsed.buckets.is_empty() {
+        return Ok(None);
+    }
+    if !parsed.buckets.iter().any(BucketPattern::is_open) {
+        return Ok(Some(job::scopes(&parsed.buckets, &[]).0));
+    }
+    let connected = connect::to(args.store.as_deref(), &config, &Env::system()).await.map_err(|failure| {
+        let what = format!("a pattern in `buckets` wants the list of buckets, from this machine: {}", failure.what());
+        Failure::refused(what, format!("name each bucket in the file, or: {}", failure.mend()))
+    })?;
+    several::named(&parsed.buckets, &*connected.store.store).await.map(Some)
+}
+
+/// Submits the file; of one with `buckets` the job on that scope, beside the first of its group.
+async fn begin(
+    jobs: &dyn Jobs,
+    args: &StartArgs,
+    text: &[u8],
+    scope: Option<(&Scope, Option<&JobId>)>,
+) -> Result<JobId, Failure> {
     let name = args.file.display().to_string();
-    let mut query = vec![format!("confirm={}", args.yes)];
-    query.extend(args.dry_run.then(|| "dryRun=true".to_owned()));
-    query.extend(args.full.then(|| "full=true".to_owned()));
-    query.extend(args.store.as_ref().map(|store| format!("store={store}")));
-    query.extend(args.failed_of.as_deref().map(id).transpose()?.map(|job| format!("failedOf={job}")));
-    query.extend(args.priority.map(|priority| format!("priority={priority}")));
+    let mut query = vec![("confirm", args.yes.to_string())];
+    query.extend(args.dry_run.then(|| ("dryRun", "true".to_owned())));
+    query.extend(args.full.then(|| ("full", "true".to_owned())));
+    query.extend(args.store.as_ref().map(|store| ("store", store.clone())));
+    query.extend(args.failed_of.as_deref().map(id).transpose()?.map(|job| ("failedOf", job.to_string())));
+    query.extend(args.priority.map(|priority| ("priority", priority.to_string())));
+    if let Some((scope, first)) = scope {
+        query.extend([("bucket", scope.bucket.clone()), ("prefix", scope.prefix.clone())]);
+        query.extend(first.map(|first| ("group", first.to_string())));
+    }
+    let query = serde_urlencoded::to_string(query).unwrap_or_default();
     let ask = Ask {
         method: "POST",
-        path: format!("/v1/jobs?{}", query.join("&")),
-        body: Some(("application/yaml", text(&args.file)?)),
+        path: format!("/v1/jobs?{query}"),
+        body: Some(("application/yaml", text.to_vec())),
         idempotency_key: args.idempotency_key.clone(),
     };
-    let begun = client.submit(ask, &name).await?;
-    for warning in &begun.warnings {
+    let begun = Client(jobs).submit(ask, &name).await?;
+    let is_another = scope.is_some_and(|(_, first)| first.is_some());
+    for warning in begun.warnings.iter().filter(|_| !is_another) {
         say(&format!("warning: {}", warning.of_file(&name)));
     }
+    Ok(begun.id)
+}
+
+/// Follows a job until it is prepared, and confirmed where it asks; with --wait to its end.
+async fn see_through(jobs: &dyn Jobs, args: &StartArgs, job: &JobId) -> Result<Exit, Failure> {
     if args.dry_run {
-        return foretold(&*jobs, &begun.id, args.output).await;
+        return foretold(jobs, job, args.output).await;
     }
-    say(&format!("job {} begins", begun.id));
-    let mut status = follow(&*jobs, &begun.id, |status| !status.is_preparing()).await?;
+    let mut status = follow(jobs, job, |status| !status.is_preparing()).await?;
     status.findings.iter().for_each(|line| say(line));
     if status.job.state == "awaiting-confirmation" {
-        status = consent(&client, &begun.id, status).await?;
+        status = consent(&Client(jobs), job, status).await?;
     }
     if args.wait && !status.is_ended() {
-        status = follow(&*jobs, &begun.id, JobStatus::is_ended).await?;
+        status = follow(jobs, job, JobStatus::is_ended).await?;
     }
-    print(args.output, &status, || format!("{}", begun.id))?;
+    print(args.output, &status, || format!("{job}"))?;
     say(&show::line(&status));
     Ok(if args.wait || status.is_ended() { exit(&status) } else { Exit::Completed })
 }
 
 /// Waits for what a dry run says, and prints it.
 async fn foretold(jobs: &dyn Jobs, job: &JobId, output: Output) -> Result<Exit, Failure> {
-    say(&format!("dry run {job} begins"));
     let status = follow(jobs, job, JobStatus::is_ended).await?;
     if status.job.state != "completed" {
         say(&show::line(&status));
@@ -85,7 +153,10 @@ async fn consent(client: &Client<'_>, job: &JobId, status: JobStatus) -> Result<
 /// `list`
 pub(crate) async fn list(args: ListArgs) -> Result<Exit, Failure> {
     let jobs = open(&args.place)?;
-    let all = jobs.list(args.in_state.as_deref()).await?;
+    let mut all = jobs.list(args.in_state.as_deref()).await?;
+    if let Some(first) = args.group.as_deref().map(id).transpose()? {
+        all.retain(|job| is_of(job, &first));
+    }
     print(args.output, &json!({ "jobs": all }), || show::list(&all))?;
     Ok(Exit::Completed)
 }
@@ -111,33 +182,49 @@ pub(crate) async fn describe(args: JobArgs) -> Result<Exit, Failure> {
     Ok(Exit::Completed)
 }
 
-/// `pause` and `resume`
-pub(crate) async fn tell(args: JobArgs, verb: &'static str) -> Result<Exit, Failure> {
-    told(&args.place, &args.job, verb, args.output).await
+/// Whether a job belongs to the group that begins with that one.
+fn is_of(job: &JobBrief, first: &JobId) -> bool {
+    job.id == *first || job.group.as_ref() == Some(first)
 }
 
-/// `confirm`
-pub(crate) async fn confirm(args: ConfirmArgs) -> Result<Exit, Failure> {
-    told(&args.place, &args.job, "confirm", args.output).await
+/// The jobs that are told something: the one that is named, or what has not ended of its group.
+async fn meant(jobs: &dyn Jobs, args: &TellArgs) -> Result<Vec<JobId>, Failure> {
+    let named = id(&args.job)?;
+    if !args.group {
+        return Ok(vec![named]);
+    }
+    let all = jobs.list(None).await?;
+    let of_group = all.into_iter().filter(|job| is_of(job, &named));
+    let open: Vec<_> = of_group.filter(|job| !matches!(&*job.state, "completed" | "cancelled")).collect();
+    if open.is_empty() {
+        let mend = format!("`keyrotate list --group {named}` shows how they stand");
+        return Err(Failure::usage(format!("no job of the group of {named} is open"), mend));
+    }
+    Ok(open.into_iter().map(|job| job.id).collect())
 }
 
-async fn told(place: &WhereArgs, job: &str, verb: &'static str, output: Output) -> Result<Exit, Failure> {
-    let (jobs, job) = (open(place)?, id(job)?);
-    let status = Client(&*jobs).tell(&job, verb).await?;
-    print(output, &status, || format!("job {job}: {}", show::line(&status)))?;
+/// `pause`, `resume` and `confirm`
+pub(crate) async fn tell(args: TellArgs, verb: &'static str) -> Result<Exit, Failure> {
+    let jobs = open(&args.place)?;
+    for job in meant(&*jobs, &args).await? {
+        let status = Client(&*jobs).tell(&job, verb).await?;
+        print(args.output, &status, || format!("job {job}: {}", show::line(&status)))?;
+    }
     Ok(Exit::Completed)
 }
 
 /// `cancel`
-pub(crate) async fn cancel(args: JobArgs) -> Result<Exit, Failure> {
-    let (jobs, job) = (open(&args.place)?, id(&args.job)?);
-    jobs.cancel(&job).await?;
-    let status = Client(&*jobs).status(&job).await?;
-    let said = || match status.is_ended() {
-        true => format!("job {job} is cancelled"),
-        false => format!("job {job} is being cancelled; `keyrotate status {job}` shows its end"),
-    };
-    print(args.output, &status, said)?;
+pub(crate) async fn cancel(args: TellArgs) -> Result<Exit, Failure> {
+    let jobs = open(&args.place)?;
+    for job in meant(&*jobs, &args).await? {
+        jobs.cancel(&job).await?;
+        let status = Client(&*jobs).status(&job).await?;
+        let said = || match status.is_ended() {
+            true => format!("job {job} is cancelled"),
+            false => format!("job {job} is being cancelled; `keyrotate status {job}` shows its end"),
+        };
+        print(args.output, &status, said)?;
+    }
     Ok(Exit::Completed)
 }
 
@@ -167,17 +254,6 @@ pub(crate) async fn set(args: SetArgs) -> Result<Exit, Failure> {
         )
     })?;
     Ok(Exit::Completed)
-}
-
-fn text(file: &Path) -> Result<Vec<u8>, Failure> {
-    let mut bytes = Vec::new();
-    let read = if file.as_os_str() == "-" {
-        std::io::stdin().lock().take(LONGEST).read_to_end(&mut bytes)
-    } else {
-        std::fs::File::open(file).and_then(|file| file.take(LONGEST).read_to_end(&mut bytes))
-    };
-    let failed = |e| Failure::usage(format!("can't read `{}`: {e}", file.display()), "give the path of a job file");
-    read.map(|_| bytes).map_err(failed)
 }
 
 pub(super) fn id(text: &str) -> Result<JobId, Failure> {

@@ -13,7 +13,7 @@ use keyrotate_checkpoint::Submit;
 use keyrotate_checkpoint::record::{JobLimits, JobRecord};
 use keyrotate_proto::api::{FileProblem, Submitted};
 use keyrotate_proto::id::{JobId, Nonce};
-use keyrotate_proto::job::{ParseOptions, Parsed, parse_with};
+use keyrotate_proto::job::{ParseOptions, Parsed, Scope, parse_with};
 use keyrotate_proto::position::KeyRange;
 use keyrotate_proto::spec::{JobSpec, Location, Manifest};
 use keyrotate_telemetry::spans;
@@ -39,7 +39,23 @@ pub(crate) struct SubmitQuery {
     dry_run: bool,
     full: bool,
     failed_of: Option<String>,
+    bucket: Option<String>,
+    prefix: Option<String>,
+    group: Option<String>,
     priority: i32,
+}
+
+impl SubmitQuery {
+    /// Which job of a file with `buckets` is meant.
+    fn scope(&self) -> Answer<Option<Scope>> {
+        match (&self.bucket, &self.prefix) {
+            (Some(bucket), prefix) => {
+                Ok(Some(Scope { bucket: bucket.clone(), prefix: prefix.clone().unwrap_or_default() }))
+            }
+            (None, Some(_)) => Err(bad("`prefix` without `bucket`: both say which of the file's `buckets` is meant")),
+            (None, None) => Ok(None),
+        }
+    }
 }
 
 /// `POST /v1/jobs`
@@ -57,9 +73,15 @@ pub(crate) async fn submit(
     }
     check_type(&headers)?;
     let body = whole(body)?;
-    let again = submit_key(&headers, &caller, &uri, &body)?;
-    let options = ParseOptions { allow_private_notify: api.site.allow_private_notify };
+    let scope = asked.scope()?;
+    let again = submit_key(&headers, &caller, scope.as_ref(), &uri, &body)?;
+    let options = ParseOptions { allow_private_notify: api.site.allow_private_notify, scope: scope.as_ref() };
     let mut parsed = parse_with(&body, "job file", options).map_err(|errors| Problem::job_file(&errors.0))?;
+    if scope.is_none() && !parsed.buckets.is_empty() {
+        return Err(bad(
+            "the file has `buckets`, each of which is a job of its own: name one as `bucket` and `prefix`",
+        ));
+    }
     if let Some(former) = &asked.failed_of {
         if parsed.spec.manifest.is_some() {
             return Err(bad("the job file has a `manifest`, and so has `failedOf`: leave one of them out"));
@@ -83,7 +105,11 @@ pub(crate) async fn submit(
     if !problems.is_empty() {
         return Err(Problem::job_file(&problems));
     }
-    let job = api.record(&asked, &caller, &parsed).await?;
+    let group = match &asked.group {
+        Some(first) => Some(api.job(&caller, first).await?.id),
+        None => None,
+    };
+    let job = JobRecord { group, ..api.record(&asked, &caller, &parsed).await? };
     let id = job.id.clone();
     spans::Span::current().record("job", tracing::field::display(&id));
     let begun = match again {
@@ -219,11 +245,18 @@ fn check_type(headers: &HeaderMap) -> Answer<()> {
     }
 }
 
-fn submit_key(headers: &HeaderMap, caller: &Caller, uri: &Uri, body: &[u8]) -> Answer<Option<Submit>> {
+/// One word of the caller's begins one job, of a file with `buckets` one for each of them.
+fn submit_key(
+    headers: &HeaderMap,
+    caller: &Caller,
+    scope: Option<&Scope>,
+    uri: &Uri,
+    body: &[u8],
+) -> Answer<Option<Submit>> {
     let Some(key) = headers.get("idempotency-key") else { return Ok(None) };
     let key = key.to_str().ok().filter(|key| !key.is_empty() && key.len() <= LONGEST_KEY);
     let key = key.ok_or_else(|| bad(format!("`Idempotency-Key` has 1 to {LONGEST_KEY} ASCII characters")))?;
-    let hash = |pieces: [&[u8]; 2]| {
+    let hash = |pieces: &[&[u8]]| {
         let mut hash = Sha256::new();
         for piece in pieces {
             hash.update((piece.len() as u64).to_le_bytes());
@@ -232,8 +265,14 @@ fn submit_key(headers: &HeaderMap, caller: &Caller, uri: &Uri, body: &[u8]) -> A
         hex::encode(hash.finalize())
     };
     Ok(Some(Submit {
-        key: hash([caller.name.as_bytes(), key.as_bytes()]),
-        asked: hash([uri.query().unwrap_or_default().as_bytes(), body]),
+        key: match scope {
+            Some(scope) => {
+                let (bucket, prefix) = (scope.bucket.as_bytes(), scope.prefix.as_bytes());
+                hash(&[caller.name.as_bytes(), key.as_bytes(), bucket, prefix])
+            }
+            None => hash(&[caller.name.as_bytes(), key.as_bytes()]),
+        },
+        asked: hash(&[uri.query().unwrap_or_default().as_bytes(), body]),
         remember: REMEMBER,
     }))
 }

@@ -305,6 +305,43 @@ async fn of_several_stores_one_is_named() {
 }
 
 #[tokio::test]
+async fn a_file_of_several_buckets_is_submitted_once_for_each() {
+    let stand = stand();
+    let file = "keyrotate: {apiVersion: v1, buckets: [bucket/a/, 'logs-*'], encryption: {key: k}}";
+    let token = format!("Bearer {}", stand.tokens["operate"]);
+    let post = |query: String| {
+        let (stand, token) = (&stand, token.as_str());
+        let headers = [("authorization", token), ("content-type", "application/yaml"), ("idempotency-key", "k-1")];
+        async move { stand.send("post", &format!("/v1/jobs{query}"), &headers, file).await }
+    };
+    for (query, status) in [
+        ("", 400),
+        ("?prefix=a%2F", 400),
+        ("?bucket=bucket", 422),
+        ("?bucket=other", 422),
+        ("?bucket=logs-x&group=01m80khdbhdmdvx72mhfk8cdj4", 404),
+    ] {
+        let (got, body) = post(query.to_owned()).await;
+        assert_eq!(got, status, "{query}: {body}");
+    }
+    let id = |(status, body): (u16, String), wanted: u16| {
+        assert_eq!(status, wanted, "{body}");
+        serde_json::from_str::<Submitted>(&body).unwrap().id
+    };
+    let first = id(post("?bucket=bucket&prefix=a%2F".to_owned()).await, 201);
+    let second = id(post(format!("?bucket=logs-x&prefix=&group={first}")).await, 201);
+    assert_eq!(id(post(format!("?bucket=logs-x&prefix=&group={first}")).await, 200), second);
+    let record = stand.record(&second).await;
+    assert_eq!((&*record.spec.bucket, &*record.spec.prefix, record.group), ("logs-x", "", Some(first.clone())));
+    let (_, body) = stand.ask("view", "get", "/v1/jobs", "").await;
+    let list: body::JobList = serde_json::from_str(&body).unwrap();
+    let groups: Vec<_> = list.jobs.into_iter().map(|job| (job.id, job.group)).collect();
+    assert_eq!(groups, [(first.clone(), None), (second, Some(first))]);
+    assert_eq!(stand.ask("scoped", "post", "/v1/jobs?bucket=logs-y", file).await.0, 403);
+    assert_eq!(stand.ask("operate", "post", "/v1/jobs?bucket=logs-y", JOB).await.0, 422);
+}
+
+#[tokio::test]
 async fn the_same_key_begins_one_job() {
     let stand = stand();
     let token = format!("Bearer {}", stand.tokens["operate"]);

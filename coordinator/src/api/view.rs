@@ -20,6 +20,7 @@ pub(crate) fn brief(job: &JobRecord) -> JobBrief {
         store: job.store_name.clone(),
         bucket: job.spec.bucket.clone(),
         prefix: job.spec.prefix.clone(),
+        group: job.group.clone(),
     }
 }
 

@@ -51,7 +51,7 @@ fn job(env: &Env, endpoint: &str) -> JobRecord {
     let text = format!(
         "keyrotate: {{apiVersion: v1, bucket: bucket, encryption: {{key: k}}, flags: {{notify: {{endpoint: '{endpoint}'}}}}}}"
     );
-    let options = keyrotate_proto::job::ParseOptions { allow_private_notify: true };
+    let options = keyrotate_proto::job::ParseOptions { allow_private_notify: true, scope: None };
     let spec = keyrotate_proto::job::parse_with(text.as_bytes(), "job.yaml", options).unwrap().spec;
     let id = JobId::new(1, [1; 10]);
     JobRecord::new(id, spec, "s".into(), Nonce("n".into()), "me".into(), env.now())

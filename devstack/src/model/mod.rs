@@ -256,6 +256,10 @@ impl Store for StoreModel {
         &self.inner.identity
     }
 
+    async fn buckets(&self) -> Result<Vec<String>> {
+        Ok(StoreModel::buckets(self))
+    }
+
     async fn list(&self, request: ListRequest) -> Result<ListPage> {
         self.inner.list_page(&request)
     }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::buckets::{BucketPattern, Scope};
 use super::findings::{Findings, Places, child, item};
 use super::tree::clip;
 use super::values::{self, Bad, ManifestFormat};
@@ -18,13 +19,21 @@ use crate::spec::{
 /// Versions of the format that are read.
 const API_VERSIONS: [&str; 1] = ["v1"];
 
-/// The spec that the file means; only worth something when no error was noted.
-pub(super) fn spec(file: &JobFile, places: &Places, options: ParseOptions, findings: &mut Findings) -> JobSpec {
+/// The spec that the file means, and its `buckets`; only worth something when no error was noted.
+pub(super) fn spec(
+    file: &JobFile,
+    places: &Places,
+    options: ParseOptions<'_>,
+    findings: &mut Findings,
+) -> (JobSpec, Vec<BucketPattern>) {
     let job = View::of(file);
     let mut check = Check { root: job.root, places, findings };
     check.api_version(job.api_version);
-    let bucket = check.required(job.bucket, "bucket", "name the bucket", values::bucket).unwrap_or_default();
-    let prefix = check.value("prefix", job.prefix, values::prefix).unwrap_or_default();
+    let buckets = check.buckets(&job);
+    let Scope { bucket, prefix } = match job.buckets {
+        Some(_) => check.scope(&buckets, options.scope),
+        None => check.one_bucket(&job, options.scope),
+    };
     if prefix.starts_with('/') {
         check.warn(
             "prefix",
@@ -38,7 +47,7 @@ pub(super) fn spec(file: &JobFile, places: &Places, options: ParseOptions, findi
     let (dialect, target) = check.target(&job, filter);
     let keys = job.keys.map(|keys| check.keys(keys, &target)).unwrap_or_default();
     let filter = filter.map(|filter| check.filter(filter)).unwrap_or_default();
-    JobSpec {
+    let spec = JobSpec {
         version: SPEC_VERSION,
         dialect,
         bucket,
@@ -50,7 +59,8 @@ pub(super) fn spec(file: &JobFile, places: &Places, options: ParseOptions, findi
         retry: flags.retry.as_ref().map(|retry| check.retry(retry)).unwrap_or_default(),
         options: job.options.map(|block| check.options(block)).unwrap_or_default(),
         manifest: job.manifest.and_then(|block| check.manifest(block)),
-    }
+    };
+    (spec, buckets)
 }
 
 /// Both layouts looked at alike.
@@ -62,6 +72,7 @@ struct View<'a> {
     api_version: Option<&'a str>,
     bucket: Option<&'a str>,
     prefix: Option<&'a str>,
+    buckets: Option<&'a [String]>,
     keys: Option<&'a BTreeMap<String, Option<String>>>,
     manifest: Option<&'a ManifestBlock>,
     encryption: Option<&'a Encryption>,
@@ -80,6 +91,7 @@ impl<'a> View<'a> {
                     api_version: job.api_version.as_deref(),
                     bucket: job.bucket.as_deref(),
                     prefix: job.prefix.as_deref(),
+                    buckets: job.buckets.as_deref(),
                     keys: job.keys.as_ref(),
                     manifest: job.manifest.as_ref(),
                     encryption: job.encryption.as_ref(),
@@ -97,6 +109,7 @@ impl<'a> View<'a> {
                 api_version: flat.api_version.as_deref(),
                 bucket: flat.bucket.as_deref(),
                 prefix: flat.prefix.as_deref(),
+                buckets: flat.buckets.as_deref(),
                 keys: flat.keys.as_ref(),
                 manifest: flat.manifest.as_ref(),
                 encryption: flat.encryption.as_ref(),
@@ -476,6 +489,50 @@ impl Check<'_> {
             attempts: block.attempts.filter(|n| *n > 0).unwrap_or(default.attempts),
             delay: delay.filter(|delay| !delay.is_zero()).unwrap_or(default.delay),
         }
+    }
+
+    fn one_bucket(&mut self, job: &View<'_>, asked: Option<&Scope>) -> Scope {
+        let bucket = self.required(job.bucket, "bucket", "name the bucket", values::bucket).unwrap_or_default();
+        let prefix = self.value("prefix", job.prefix, values::prefix).unwrap_or_default();
+        let scope = Scope { bucket, prefix };
+        if let Some(asked) = asked.filter(|asked| **asked != scope) {
+            let hint = "only of a file with `buckets` one of several jobs can be asked for";
+            self.error("bucket", format!("the file is about `{scope}`, and `{asked}` was asked for"), hint);
+        }
+        scope
+    }
+
+    /// What `buckets` names, and that nothing else says where the objects are.
+    fn buckets(&mut self, job: &View<'_>) -> Vec<BucketPattern> {
+        let Some(names) = job.buckets else { return Vec::new() };
+        if names.is_empty() {
+            self.error("buckets", "`buckets` names no bucket", "write `- NAME` or `- NAME/PREFIX` for each");
+        }
+        let others = [("bucket", job.bucket.is_some()), ("prefix", job.prefix.is_some())];
+        for (other, _) in others.iter().filter(|(_, there)| *there) {
+            let hint = "write it as `NAME/PREFIX` under `buckets`, or leave `buckets` out";
+            self.error(other, format!("`{other}` and `buckets` both say where the objects are"), hint);
+        }
+        if job.manifest.is_some() {
+            let hint = "write a job file for each bucket of the manifest, with `bucket`";
+            self.error("manifest", "a manifest is of one bucket, and `buckets` may name several", hint);
+        }
+        let entries = names.iter().enumerate();
+        entries
+            .filter_map(|(n, name)| self.value(&format!("buckets[{n}]"), Some(name), super::buckets::entry))
+            .collect()
+    }
+
+    /// The one that was asked for; else all of them, for somebody to read.
+    fn scope(&mut self, entries: &[BucketPattern], asked: Option<&Scope>) -> Scope {
+        let Some(asked) = asked else {
+            let all: Vec<_> = entries.iter().map(BucketPattern::to_string).collect();
+            return Scope { bucket: all.join(", "), prefix: String::new() };
+        };
+        if !entries.iter().any(|entry| entry.names(asked)) {
+            self.error("buckets", format!("`{asked}` is not among them"), "ask for one that an entry names");
+        }
+        asked.clone()
     }
 
     fn manifest(&mut self, block: &ManifestBlock) -> Option<Manifest> {

@@ -45,6 +45,7 @@ pub(super) const FLAT: Known = &[
     ("apiVersion", Shape::Text),
     ("bucket", Shape::Text),
     ("prefix", Shape::Text),
+    ("buckets", Shape::List(&Shape::Text)),
     ("keys", Shape::Texts),
     ("manifest", Shape::Map(MANIFEST)),
     ("encryption", Shape::Map(ENCRYPTION)),
@@ -59,6 +60,7 @@ const JOB: Known = &[
     ("apiVersion", Shape::Text),
     ("bucket", Shape::Text),
     ("prefix", Shape::Text),
+    ("buckets", Shape::List(&Shape::Text)),
     ("keys", Shape::Texts),
     ("manifest", Shape::Map(MANIFEST)),
     ("encryption", Shape::Map(ENCRYPTION)),
@@ -110,9 +112,6 @@ const OPTIONS: Known = &[
 /// Documented names of `options` that are not built yet.
 const OPTIONS_TO_COME: [&str; 7] =
     ["checksums", "quiet", "priority", "weight", "windows", "failureThreshold", "approval"];
-
-/// Documented names beside `bucket` that are not built yet.
-const BESIDE_BUCKET_TO_COME: [&str; 1] = ["buckets"];
 
 /// Kinds of batch jobs that keyrotate does not run.
 const OTHER_JOBS: [&str; 3] = ["replicate", "expire", "catalog"];
@@ -234,7 +233,7 @@ impl Walk<'_> {
             (Shape::Texts, Kind::Map(fields)) => Some(self.named(fields, &Shape::Text, path)),
             (Shape::List(shape), Kind::List(items)) => Some(self.list(items, shape, path)),
             (Shape::Text, Kind::List(_)) if path.ends_with("prefix") => {
-                let hint = Some("one prefix per job: write a job file for each".into());
+                let hint = Some("for several write `buckets: [NAME/PREFIX, …]`".into());
                 self.findings.error(place, path, "must be a single value, and is a list".into(), hint);
                 None
             }
@@ -263,8 +262,11 @@ impl Walk<'_> {
             let here = item(path, n);
             self.places.insert(&here, node.at);
             if node.kind == Kind::Null {
-                let hint = "write `- key: name` and below it `value: pattern`, or remove it".to_owned();
-                self.findings.error(node.at, &here, "the item is empty".into(), Some(hint));
+                let hint = match shape {
+                    Shape::Map(_) => "write `- key: name` and below it `value: pattern`, or remove it",
+                    _ => "write a value behind the `-`, or remove it",
+                };
+                self.findings.error(node.at, &here, "the item is empty".into(), Some(hint.into()));
             }
             // An item that does not fit keeps its place, so that the others keep their numbers.
             let value = self.value(node, node.at, shape, &here).filter(|value| !value.is_null());
@@ -305,10 +307,7 @@ impl Walk<'_> {
 
     fn unknown(&mut self, field: &Field, known: Known, path: &str) {
         let name = clip(&field.name);
-        let beside_bucket = known.iter().any(|(name, _)| *name == "bucket");
-        let to_come = (path.ends_with("options") && OPTIONS_TO_COME.contains(&&*field.name))
-            || (beside_bucket && BESIDE_BUCKET_TO_COME.contains(&&*field.name));
-        let to_come = to_come && self.layout.is_some();
+        let to_come = path.ends_with("options") && OPTIONS_TO_COME.contains(&&*field.name) && self.layout.is_some();
         let (message, hint) = if to_come {
             (format!("`{name}` is not built yet"), "remove it, or wait for a version of keyrotate that has it".into())
         } else {

@@ -4,6 +4,7 @@
 //! its line; `serde_yaml` does the typed read of what passed. What either refuses, or what they read differently, is
 //! refused.
 
+mod buckets;
 mod check;
 mod describe;
 mod endpoint;
@@ -22,6 +23,7 @@ mod yaml;
 use jiff::Timestamp;
 
 use crate::spec::JobSpec;
+pub use buckets::{BucketPattern, Scope, scopes};
 pub use describe::describe;
 pub use endpoint::is_private;
 pub use pattern::{HEADERS, any_metadata_matches, any_tag_matches, wildcard};
@@ -38,8 +40,11 @@ use yaml::{JobFile, Layout};
 /// A job file that was read.
 #[derive(Clone, Debug)]
 pub struct Parsed {
-    /// What it means.
+    /// What it means. Of a file with `buckets` the job on the scope that was asked for; where none was asked for, the spec
+    /// is only good to be described.
     pub spec: JobSpec,
+    /// Its `buckets`: each scope that they name is a job of its own.
+    pub buckets: Vec<BucketPattern>,
     /// What is taken, but should be looked at.
     pub warnings: Vec<Problem>,
     file: String,
@@ -67,11 +72,13 @@ impl Parsed {
     }
 }
 
-/// What the installation allows a job file to say.
+/// How a job file is to be read.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct ParseOptions {
+pub struct ParseOptions<'a> {
     /// Whether a notify endpoint may be a loopback, link-local or private address.
     pub allow_private_notify: bool,
+    /// Of a file with `buckets`: which of its jobs is meant.
+    pub scope: Option<&'a Scope>,
 }
 
 /// Reads a job file; `file` is its name as error messages shall show it.
@@ -82,32 +89,36 @@ pub fn parse(text: &[u8], file: &str) -> Result<Parsed, JobFileErrors> {
     parse_with(text, file, ParseOptions::default())
 }
 
-/// [`parse`] under what this installation allows.
+/// [`parse`], told how.
 ///
 /// # Errors
 /// Everything that is wrong with it, at once.
-pub fn parse_with(text: &[u8], file: &str, options: ParseOptions) -> Result<Parsed, JobFileErrors> {
+pub fn parse_with(text: &[u8], file: &str, options: ParseOptions<'_>) -> Result<Parsed, JobFileErrors> {
     let mut findings = Findings::new(file);
     let parsed = read(text, options, &mut findings);
     findings.sort();
     match parsed {
-        Some((spec, layout, places)) if findings.errors.is_empty() => {
-            Ok(Parsed { spec, warnings: findings.warnings, file: file.to_owned(), layout, places })
+        Some((spec, buckets, layout, places)) if findings.errors.is_empty() => {
+            Ok(Parsed { spec, buckets, warnings: findings.warnings, file: file.to_owned(), layout, places })
         }
         _ => Err(JobFileErrors(findings.errors)),
     }
 }
 
-/// The spec, where the file got as far; `None` never comes without an error noted.
-fn read(bytes: &[u8], options: ParseOptions, findings: &mut Findings) -> Option<(JobSpec, Layout, Places)> {
+/// The spec and the file's `buckets`, where the file got as far; `None` never comes without an error noted.
+fn read(
+    bytes: &[u8],
+    options: ParseOptions<'_>,
+    findings: &mut Findings,
+) -> Option<(JobSpec, Vec<BucketPattern>, Layout, Places)> {
     let text = tree::text(bytes, findings)?;
     let root = tree::read(text, findings)?;
     let Fields { layout, file, places } = fields::read(&root, findings)?;
-    let spec = check::spec(&file, &places, options, findings);
+    let (spec, buckets) = check::spec(&file, &places, options, findings);
     if findings.errors.is_empty() {
         second_opinion(text, layout, &file, findings);
     }
-    Some((spec, layout, places))
+    Some((spec, buckets, layout, places))
 }
 
 /// Lets `serde_yaml` read the file, and refuses it where it reads something else. No file is known for which it does.

@@ -507,6 +507,38 @@ fn a_value_that_stops_the_reader_at_its_first_sign_is_named_by_it() {
     }
 }
 
+#[test]
+fn a_file_of_several_buckets_is_as_many_jobs() {
+    let file = |places: &str| format!("keyrotate:\n  apiVersion: v1\n  {places}\n  encryption: {{key: k}}\n");
+    let two = file("buckets: [logs-*, data/2026/]");
+    let of = |bucket: &str, prefix: &str| {
+        let scope = Scope { bucket: bucket.to_owned(), prefix: prefix.to_owned() };
+        let options = ParseOptions { scope: Some(&scope), ..ParseOptions::default() };
+        parse_with(two.as_bytes(), "j", options).map(|parsed| parsed.spec).map_err(|errors| errors.to_string())
+    };
+    assert_eq!(parse(two.as_bytes(), "j").unwrap().buckets.len(), 2);
+    let one = spec(&file("bucket: data\n  prefix: 2026/"));
+    assert_eq!(of("data", "2026/").unwrap().hash(), one.hash());
+    assert_eq!(of("logs-a", "").unwrap().bucket, "logs-a");
+    for (bucket, prefix) in [("data", ""), ("logs-a", "x"), ("other", "")] {
+        assert!(of(bucket, prefix).unwrap_err().contains("is not among them"), "{bucket}/{prefix}");
+    }
+    for (places, words) in [
+        ("buckets: []", "names no bucket"),
+        ("buckets: [a/b]", "`a` is not a bucket's name"),
+        ("buckets: [data]\n  bucket: data", "both say where"),
+        ("buckets: [data]\n  prefix: a/", "both say where"),
+        ("buckets: [data]\n  manifest: {location: l.csv, format: csv}", "a manifest is of one bucket"),
+        ("buckets:\n    -", "the item is empty"),
+    ] {
+        assert!(refused(&file(places)).contains(words), "{places}: {}", refused(&file(places)));
+    }
+    let options =
+        ParseOptions { scope: Some(&Scope { bucket: "b".into(), prefix: String::new() }), ..Default::default() };
+    let single = parse_with(with_key("a").as_bytes(), "j", options).unwrap_err().to_string();
+    assert!(single.contains("only of a file with `buckets`"), "{single}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 3000, failure_persistence: None, ..ProptestConfig::default() })]
 

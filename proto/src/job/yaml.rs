@@ -47,7 +47,7 @@ pub(super) struct NestedFile {
 /// Changes the encryption key of the objects of a bucket.
 #[derive(Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-#[schemars(extend("required" = ["apiVersion", "bucket", "encryption"]))]
+#[schemars(extend("required" = ["apiVersion", "encryption"], "oneOf" = [{"required": ["bucket"]}, {"required": ["buckets"]}]))]
 pub(super) struct Job {
     /// Version of the format: `v1`.
     #[schemars(extend("const" = "v1"))]
@@ -56,6 +56,9 @@ pub(super) struct Job {
     pub(super) bucket: Option<String>,
     /// Only objects whose key begins with it; empty or absent: all.
     pub(super) prefix: Option<String>,
+    /// keyrotate's own: several buckets, in the place of `bucket` and `prefix`. `NAME` or `NAME/PREFIX`; in a name `*` and
+    /// `?` stand for other signs. Each becomes a job of its own.
+    pub(super) buckets: Option<Vec<String>>,
     /// Which new key the objects under each old one get, instead of one `key` for all: `{old: new, older: new}`. What is under
     /// another key is left alone, and listed.
     pub(super) keys: Option<BTreeMap<String, Option<String>>>,
@@ -73,7 +76,7 @@ pub(super) struct Job {
 /// The flat layout: `type`, `key` and `context` may stand beside `bucket`.
 #[derive(Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-#[schemars(extend("required" = ["apiVersion", "bucket"]))]
+#[schemars(extend("required" = ["apiVersion"], "oneOf" = [{"required": ["bucket"]}, {"required": ["buckets"]}]))]
 pub(super) struct FlatFile {
     /// Empty, as in the template of the announcement.
     #[schemars(extend("type" = "null"))]
@@ -85,6 +88,9 @@ pub(super) struct FlatFile {
     pub(super) bucket: Option<String>,
     /// Only objects whose key begins with it; empty or absent: all.
     pub(super) prefix: Option<String>,
+    /// keyrotate's own: several buckets, in the place of `bucket` and `prefix`. `NAME` or `NAME/PREFIX`; in a name `*` and
+    /// `?` stand for other signs. Each becomes a job of its own.
+    pub(super) buckets: Option<Vec<String>>,
     /// Which new key the objects under each old one get, instead of one `key` for all: `{old: new, older: new}`. What is under
     /// another key is left alone, and listed.
     pub(super) keys: Option<BTreeMap<String, Option<String>>>,

@@ -8,6 +8,21 @@ use super::{S3Store, headers, xml};
 use crate::{BucketFacts, ErrorKind, Result, Sse, Versioning};
 
 impl S3Store {
+    /// All pages.
+    pub(super) async fn list_buckets(&self) -> Result<Vec<String>> {
+        let (mut all, mut token) = (Vec::new(), None);
+        loop {
+            let call = self.client.list_buckets().set_continuation_token(token).send();
+            let page = self.call("ListBuckets", self.timeouts.call, call).await?;
+            all.extend(page.buckets().iter().filter_map(|bucket| bucket.name().map(str::to_owned)));
+            token = page.continuation_token.filter(|token| !token.is_empty());
+            if token.is_none() {
+                all.sort();
+                return Ok(all);
+            }
+        }
+    }
+
     /// Versioning must be known; of the rest, what the store does not answer stays unsaid.
     pub(super) async fn bucket_facts(&self, bucket: &str) -> Result<BucketFacts> {
         let mut facts = BucketFacts::default();

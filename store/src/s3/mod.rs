@@ -277,6 +277,10 @@ impl Store for S3Store {
         self.bucket_facts(bucket).await
     }
 
+    async fn buckets(&self) -> Result<Vec<String>> {
+        self.list_buckets().await
+    }
+
     async fn reactions(&self, bucket: &str) -> Result<Reactions> {
         self.bucket_reactions(bucket).await
     }

@@ -227,6 +227,11 @@ impl<S: Store> Store for Counting<S> {
         self.inner.bucket(bucket).await
     }
 
+    async fn buckets(&self) -> Result<Vec<String>> {
+        self.calls.add(Operation::Bucket);
+        self.inner.buckets().await
+    }
+
     async fn reactions(&self, bucket: &str) -> Result<Reactions> {
         self.calls.add(Operation::Bucket);
         self.inner.reactions(bucket).await

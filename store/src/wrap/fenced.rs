@@ -229,6 +229,10 @@ impl<S: Store> Store for Fenced<S> {
         self.0.bucket(bucket).await
     }
 
+    async fn buckets(&self) -> Result<Vec<String>> {
+        self.0.buckets().await
+    }
+
     async fn reactions(&self, bucket: &str) -> Result<Reactions> {
         self.0.reactions(bucket).await
     }

@@ -153,6 +153,10 @@ impl<S: Store> Store for Measured<S> {
         self.measure(Operation::Bucket, self.inner.bucket(bucket)).await
     }
 
+    async fn buckets(&self) -> Result<Vec<String>> {
+        self.measure(Operation::Bucket, self.inner.buckets()).await
+    }
+
     async fn reactions(&self, bucket: &str) -> Result<Reactions> {
         self.measure(Operation::Bucket, self.inner.reactions(bucket)).await
     }

@@ -100,6 +100,10 @@ impl Store for Reading {
         self.0.bucket(bucket).await
     }
 
+    async fn buckets(&self) -> Result<Vec<String>> {
+        self.0.buckets().await
+    }
+
     async fn reactions(&self, bucket: &str) -> Result<Reactions> {
         self.0.reactions(bucket).await
     }

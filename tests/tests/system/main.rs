@@ -9,5 +9,6 @@ mod interrupt;
 mod manifest;
 mod refusals;
 mod secrets;
+mod several;
 mod strangers;
 mod transit;
