@@ -52,7 +52,7 @@ async fn what_one_bucket_refuses_keeps_no_other_from_its_rotation() {
     let both = file(&stand, &format!("aaa-is-not-there, {}", stand.bucket));
     let ended = stand.start(&["run", &both, "--state", &state]).end().await.expect(5);
     assert!(ended.stderr.contains("1 of 2 completed"), "{}", ended.stderr);
-    assert_eq!(keys_of(&stand, &stand.bucket).await, [stand.target.new_key.clone()]);
+    assert_eq!(keys_of(&stand, &stand.bucket).await, std::slice::from_ref(&stand.target.new_key));
     let before = stand.snapshot().await;
     let idle = file(&stand, "'none-*', 'keyrotate-test-*'");
     let ended = stand.start(&["run", &idle, "--state", &state]).end().await.expect(2);
