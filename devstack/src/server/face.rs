@@ -89,6 +89,8 @@ impl Face {
             "GetObjectTagging" => objects::tags(store, call).await,
             "PutObjectTagging" => objects::set_tags(model, call).await,
             "DeleteObjectTagging" => objects::delete_tags(model, call),
+            "GetObjectAcl" => objects::acl(store, call).await,
+            "PutObjectAcl" if model.mode().acls => objects::set_acl(model, call),
             "GetObjectRetention" => objects::retention(store, call).await,
             "PutObjectRetention" => objects::set_retention(model, call).await,
             "GetObjectLegalHold" => objects::legal_hold(store, call).await,

@@ -12,6 +12,9 @@ use super::reply::{Answer, Reply, empty, object_headers, outgoing, quoted, set, 
 use super::text::{Xml, from_xml, xml_date};
 use crate::model::{Deleted, StoreModel};
 
+/// The group that everybody is in.
+const EVERYBODY: &str = "http://acs.amazonaws.com/groups/global/AllUsers";
+
 /// HeadObject.
 pub(super) async fn head(store: &dyn Store, call: &Call) -> Answer {
     let part = call.number("partNumber")?;
@@ -210,6 +213,34 @@ pub(super) async fn tags(store: &dyn Store, call: &Call) -> Answer {
         set(reply.headers_mut(), "x-amz-version-id", version);
     }
     Ok(reply)
+}
+
+/// GetObjectAcl.
+pub(super) async fn acl(store: &dyn Store, call: &Call) -> Answer {
+    let acl = store.acl(&call.at()).await?;
+    Ok(xml(Xml::document("AccessControlPolicy", |xml| {
+        xml.nest("Owner", |xml| xml.text("ID", &acl.owner));
+        xml.nest("AccessControlList", |xml| {
+            for (who, what) in &acl.grants {
+                xml.nest("Grant", |xml| {
+                    match who.starts_with("http") {
+                        true => xml.grantee("Group", "URI", who),
+                        false => xml.grantee("CanonicalUser", "ID", who),
+                    }
+                    xml.text("Permission", what);
+                });
+            }
+        });
+    })))
+}
+
+/// PutObjectAcl, which here can only let everybody read.
+pub(super) fn set_acl(model: &StoreModel, call: &Call) -> Answer {
+    if call.header("x-amz-acl") != Some("public-read") {
+        return Err(call.refuse(501, "NotImplemented", "no ACL but public-read can be put here"));
+    }
+    model.let_read(&call.at(), EVERYBODY)?;
+    Ok(empty(StatusCode::OK))
 }
 
 /// DeleteObject.

@@ -89,6 +89,14 @@ impl Xml {
         self.nest(name, |xml| xml.content(value.as_ref()));
     }
 
+    /// Somebody whom an ACL names: the one element that has attributes.
+    pub(super) fn grantee(&mut self, kind: &str, name: &str, value: &str) {
+        const SCHEMA: &str = "http://www.w3.org/2001/XMLSchema-instance";
+        write!(self.text, "<Grantee xmlns:xsi=\"{SCHEMA}\" xsi:type=\"{kind}\">").unwrap_or_default();
+        self.text(name, value);
+        self.close("Grantee");
+    }
+
     fn close(&mut self, name: &str) {
         write!(self.text, "</{name}>").unwrap_or_default();
     }
