@@ -91,7 +91,7 @@ async fn opens(kms: &dyn Kms, key: &KeyName, canary: &str) -> Result<(), Halt> {
 }
 
 /// Reads one byte of an object through the store: shows that the store still opens the key that it is under. An
-/// object that is gone or empty shows nothing.
+/// object that is gone, empty or in an archive, or that somebody has put again under a key of his own, shows nothing.
 ///
 /// # Errors
 /// When the store does not open it.
@@ -103,11 +103,14 @@ pub async fn touch(store: &dyn Store, at: &ObjectAt) -> Result<(), Halt> {
     };
     match read {
         Ok(()) => Ok(()),
-        Err(error) if matches!(error.kind, ErrorKind::NotFound | ErrorKind::Refused | ErrorKind::Precondition) => {
-            Ok(())
-        }
+        Err(error) if shows_nothing(error.kind) => Ok(()),
         Err(error) => Err(unopened(at, halt(&error))),
     }
+}
+
+fn shows_nothing(kind: ErrorKind) -> bool {
+    use ErrorKind::{Archived, CustomerKey, NotFound, Precondition, Refused};
+    matches!(kind, NotFound | Refused | Precondition | Archived | CustomerKey)
 }
 
 /// What it may mean that the store does not open what is under the target key. Nobody can tell the causes apart.

@@ -2,16 +2,17 @@
 
 use std::fmt::Write as _;
 
+use bytes::Bytes;
 use keyrotate_devstack::kes::{KesModel, Policy};
 use keyrotate_devstack::model::{Action, BucketSettings, Call, Mode, Rule};
 use keyrotate_kms::{KmsError, KmsErrorKind};
 use keyrotate_proto::capability::Versioning;
 use keyrotate_proto::spec::{Dialect, Filter, Options, Target};
-use keyrotate_store::{ErrorKind, InPlace, NewObject, ObjectAt, Sse, StoreError};
+use keyrotate_store::{ErrorKind, Guard, InPlace, NewObject, ObjectAt, PutRequest, Sse, StoreError};
 
 use super::*;
 use crate::Halt;
-use crate::testing::{BUCKET, NEW, OLD, World, job, settings, spec};
+use crate::testing::{BUCKET, NEW, OLD, World, job, new_object, settings, spec};
 use keyrotate_proto::state::{PauseReason, StopReason};
 
 fn shown(frozen: &Frozen) -> String {
@@ -369,6 +370,20 @@ async fn a_touch_sees_that_the_store_lost_the_key() {
     touch(&world.store, &ObjectAt::current(BUCKET, "gone")).await.unwrap();
     world.kes.delete_key(OLD).unwrap();
     assert!(matches!(touch(&world.store, &at).await, Err(Halt::Pause { .. })));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_touch_of_what_nobody_can_read_shows_nothing() {
+    let world = World::new(Mode::aws(), Versioning::Off).await;
+    let at = |key| ObjectAt::current(BUCKET, key);
+    let new = NewObject { storage_class: Some("GLACIER".into()), ..new_object(crate::testing::kms(OLD), b"body") };
+    let request = PutRequest { at: at("archived"), new, guard: Guard::None, place: InPlace::default() };
+    world.store.put(request, Bytes::from_static(b"body").into()).await.unwrap();
+    let new = new_object(Sse::Customer, b"body");
+    world.store.store().seed_sse_c(&at("theirs"), new, Bytes::from_static(b"body")).await.unwrap();
+    for key in ["archived", "theirs"] {
+        touch(&world.store, &at(key)).await.unwrap();
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -495,6 +495,20 @@ async fn bodies_are_hashed_before_and_after() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_lies_in_an_archive_gets_its_key_without_a_hash_of_its_body() {
+    let world = World::new(Mode::aws(), Versioning::Off).await;
+    let options = Options { verify_bodies: 0.001, ..spec().options };
+    let rewrapper = world.rewrapper(JobSpec { options, ..spec() }).await;
+    let new = NewObject { storage_class: Some("GLACIER".into()), ..new_object(kms(OLD), b"body") };
+    let at = ObjectAt::current(BUCKET, "k");
+    let request = PutRequest { at, new, guard: Guard::None, place: InPlace::default() };
+    world.store.put(request, Bytes::from_static(b"body").into()).await.unwrap();
+    world.later().await;
+    let rows = world.walk(&rewrapper).await.unwrap();
+    assert!(matches!(rows[0].outcome, Outcome::Rotated(_)), "{rows:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_body_that_differs_stops_the_job() {
     let world = World::new(Mode::aws(), Versioning::Off).await;
     let rewrapper = world.rewrapper(spec()).await;

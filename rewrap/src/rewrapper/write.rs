@@ -1,6 +1,6 @@
 //! Writing: the strategy, a second try where the first was never answered, the read-back by HEAD.
 
-use keyrotate_proto::outcome::{Evidence, FailReason, Note, Outcome, Strategy};
+use keyrotate_proto::outcome::{Evidence, FailReason, Note, Outcome, SkipReason, Strategy};
 use keyrotate_proto::row::Row;
 use keyrotate_proto::state::StopReason;
 use keyrotate_store::{ErrorKind, GetRequest, HeadRequest, Object, ObjectAt, Sse, StoreError, Upload};
@@ -97,6 +97,8 @@ impl Rewrapper {
         if sampled && !plan.strategy.puts() {
             match self.digest(&plan.facts.at, plan.facts.guard(), Doing::Reading).await? {
                 Ok(digest) => before = Some(digest),
+                // In its archive the store can change its key, and nobody can read it.
+                Err(Meaning::Outcome(Outcome::Skipped(SkipReason::Archived))) if updates => {}
                 Err(meaning) => {
                     self.end_upload(plan).await;
                     return Ok(match meaning {
