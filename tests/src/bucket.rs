@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, HashMap};
 
 use aws_sdk_s3::Client;
-use aws_sdk_s3::error::DisplayErrorContext;
+use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata as _};
+use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use aws_sdk_s3::operation::list_object_versions::ListObjectVersionsOutput;
 use aws_sdk_s3::operation::list_object_versions::builders::ListObjectVersionsFluentBuilder;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{
-    BucketVersioningStatus, ChecksumAlgorithm, ChecksumMode, CompletedMultipartUpload, CompletedPart,
-    ServerSideEncryption, VersioningConfiguration,
+    BucketVersioningStatus, ChecksumAlgorithm, ChecksumMode, CompletedMultipartUpload, CompletedPart, EncodingType,
+    ServerSideEncryption, StorageClass, VersioningConfiguration,
 };
 use bytes::Bytes;
 use futures::stream::{self, StreamExt};
@@ -89,7 +90,7 @@ impl Put {
             None => self.sse.seal().to_string(),
         };
         let content = &seen.content;
-        let same_body = content.sha256 == hex::encode(Sha256::digest(&self.body));
+        let same_body = content.sha256.as_ref() == Some(&hex::encode(Sha256::digest(&self.body)));
         same_body && content.metadata == self.headers.metadata && content.tags == tags && seen.seal == seal
     }
 
@@ -150,11 +151,11 @@ pub struct Listed {
 /// All that a user can see of a version, its encryption apart from the rest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Content {
-    /// SHA-256 of the body, in hex.
-    pub sha256: String,
+    /// SHA-256 of the body, in hex; `None` where nobody here can read it: archived, or its owner alone has the key.
+    pub sha256: Option<String>,
     /// Its size.
     pub size: u64,
-    /// Standard headers, storage class and checksum.
+    /// Standard headers, storage class, lock and checksum.
     pub headers: BTreeMap<&'static str, String>,
     /// User metadata.
     pub metadata: BTreeMap<String, String>,
@@ -167,10 +168,13 @@ pub struct Content {
 pub struct Seen {
     /// What must never change.
     pub content: Content,
-    /// `plaintext`, `sse-s3` or `sse-kms:NAME`, the name without what stands before it in an ARN.
+    /// `plaintext`, `sse-s3`, `sse-kms:NAME` or `dsse:NAME`, the name without what stands before it in an ARN; `sse-c`
+    /// where only its owner sees anything.
     pub seal: String,
     /// Its ETag.
     pub etag: String,
+    /// How many parts it was uploaded in, and the bytes of the first one; `None` where it came in one piece.
+    pub parts: Option<(i32, i64)>,
     /// Its date, in whole seconds.
     pub last_modified: i64,
     /// Whether it is the current version of its key.
@@ -188,10 +192,27 @@ pub async fn create(client: &Client, bucket: &str, versioned: bool) {
     let made = client.create_bucket().bucket(bucket).send().await;
     made.unwrap_or_else(|e| panic!("the bucket `{bucket}` can't be made: {}", DisplayErrorContext(e)));
     if versioned {
-        let on = VersioningConfiguration::builder().status(BucketVersioningStatus::Enabled).build();
-        let set = client.put_bucket_versioning().bucket(bucket).versioning_configuration(on).send().await;
-        set.unwrap_or_else(|e| panic!("versioning can't be switched on: {}", DisplayErrorContext(e)));
+        set_versioning(client, bucket, BucketVersioningStatus::Enabled).await;
     }
+}
+
+/// Makes a bucket with object lock, and so with versions.
+///
+/// # Panics
+/// When the store refuses.
+pub async fn create_with_locks(client: &Client, bucket: &str) {
+    let made = client.create_bucket().bucket(bucket).object_lock_enabled_for_bucket(true).send().await;
+    made.unwrap_or_else(|e| panic!("the bucket `{bucket}` can't be made: {}", DisplayErrorContext(e)));
+}
+
+/// Switches versioning on, or suspends it.
+///
+/// # Panics
+/// When the store refuses.
+pub async fn set_versioning(client: &Client, bucket: &str, status: BucketVersioningStatus) {
+    let settings = VersioningConfiguration::builder().status(status).build();
+    let set = client.put_bucket_versioning().bucket(bucket).versioning_configuration(settings).send().await;
+    set.unwrap_or_else(|e| panic!("versioning can't be set: {}", DisplayErrorContext(e)));
 }
 
 /// Puts one object; gives its version id, empty without versions.
@@ -228,31 +249,35 @@ pub async fn try_put(client: &Client, bucket: &str, one: Put) -> Result<String, 
     Ok(version(written.version_id()))
 }
 
-/// Puts one object in parts of that many bytes, the last one smaller.
+/// Puts one object in parts of that many bytes, the last one smaller; gives its version id, empty without versions.
 ///
 /// # Panics
 /// When the store refuses.
-pub async fn put_parts(client: &Client, bucket: &str, one: Put, part: usize) {
+pub async fn put_parts(client: &Client, bucket: &str, one: Put, part: usize) -> String {
     let failed = |what: &str, e: String| -> ! { panic!("{what} of {}: {e}", one.key) };
     let (sse, kms_key, tags) = (one.algorithm(), one.kms_key(), one.tagging());
     let create = client.create_multipart_upload().bucket(bucket).key(&one.key).set_metadata(one.metadata_map());
     let create = create.set_server_side_encryption(sse).set_ssekms_key_id(kms_key).set_tagging(tags);
+    let checksum = one.sha256.then_some(ChecksumAlgorithm::Sha256);
+    let create = create.set_checksum_algorithm(checksum.clone());
     let upload = create.send().await.unwrap_or_else(|e| failed("create", DisplayErrorContext(e).to_string()));
     let id = upload.upload_id().expect("an upload has an id");
     let mut parts = Vec::new();
     for (number, from) in (1..).zip((0..one.body.len()).step_by(part)) {
         let body = one.body.slice(from..one.body.len().min(from + part));
         let call = client.upload_part().bucket(bucket).key(&one.key).upload_id(id).part_number(number);
+        let call = call.set_checksum_algorithm(checksum.clone());
         let sent = call.body(ByteStream::from(body)).send().await;
         let sent = sent.unwrap_or_else(|e| failed("a part", DisplayErrorContext(e).to_string()));
-        let done =
-            CompletedPart::builder().part_number(number).set_e_tag(sent.e_tag).set_checksum_crc32(sent.checksum_crc32);
+        let done = CompletedPart::builder().part_number(number).set_e_tag(sent.e_tag);
+        let done = done.set_checksum_crc32(sent.checksum_crc32).set_checksum_sha256(sent.checksum_sha256);
         parts.push(done.build());
     }
     let all = CompletedMultipartUpload::builder().set_parts(Some(parts)).build();
     let complete = client.complete_multipart_upload().bucket(bucket).key(&one.key).upload_id(id);
     let done = complete.multipart_upload(all).send().await;
-    done.unwrap_or_else(|e| failed("complete", DisplayErrorContext(e).to_string()));
+    let done = done.unwrap_or_else(|e| failed("complete", DisplayErrorContext(e).to_string()));
+    version(done.version_id())
 }
 
 /// Puts many.
@@ -275,12 +300,20 @@ pub async fn delete(client: &Client, bucket: &str, key: &str) {
     deleted.unwrap_or_else(|e| panic!("DELETE {key}: {}", DisplayErrorContext(e)));
 }
 
+/// How a request names a version of a listing: the one that has no id of its own is `null` where it is below another.
+#[must_use]
+pub fn id_of(version: &str, latest: bool) -> Option<String> {
+    match version {
+        "" => (!latest).then(|| "null".to_owned()),
+        id => Some(id.to_owned()),
+    }
+}
+
 /// Reads a body; the error as text.
 ///
 /// # Errors
 /// What the store said.
-pub async fn get(client: &Client, bucket: &str, key: &str, version: &str) -> Result<Bytes, String> {
-    let version = (!version.is_empty()).then(|| version.to_owned());
+pub async fn get(client: &Client, bucket: &str, key: &str, version: Option<String>) -> Result<Bytes, String> {
     let got = client.get_object().bucket(bucket).key(key).set_version_id(version).send().await;
     let got = got.map_err(|e| DisplayErrorContext(e).to_string())?;
     got.body.collect().await.map(|body| body.into_bytes()).map_err(|e| e.to_string())
@@ -311,18 +344,23 @@ pub async fn list(client: &Client, bucket: &str) -> Vec<Listed> {
 /// # Panics
 /// When the store refuses.
 pub async fn list_with_markers(client: &Client, bucket: &str) -> Vec<Listed> {
-    let (mut all, mut key, mut id) = (Vec::new(), None, None);
+    let (mut all, mut from, mut id) = (Vec::new(), None, None);
     loop {
-        let ask = client.list_object_versions().bucket(bucket).set_key_marker(key).set_version_id_marker(id);
-        let page = page(ask).await;
+        let ask = client.list_object_versions().bucket(bucket).encoding_type(EncodingType::Url);
+        let page = page(ask.set_key_marker(from).set_version_id_marker(id)).await;
+        let is_encoded = page.encoding_type() == Some(&EncodingType::Url);
+        let key = |key: Option<&str>| {
+            let key = key.unwrap_or_default();
+            if is_encoded { decoded(key) } else { key.to_owned() }
+        };
         all.extend(page.versions().iter().map(|entry| Listed {
-            key: entry.key().unwrap_or_default().to_owned(),
+            key: key(entry.key()),
             version: version(entry.version_id()),
             latest: entry.is_latest().unwrap_or(true),
             marker: false,
         }));
         all.extend(page.delete_markers().iter().map(|entry| Listed {
-            key: entry.key().unwrap_or_default().to_owned(),
+            key: key(entry.key()),
             version: version(entry.version_id()),
             latest: entry.is_latest().unwrap_or(true),
             marker: true,
@@ -330,8 +368,29 @@ pub async fn list_with_markers(client: &Client, bucket: &str) -> Vec<Listed> {
         if page.is_truncated() != Some(true) {
             return all;
         }
-        (key, id) = (page.next_key_marker, page.next_version_id_marker);
+        (from, id) = (page.next_key_marker().map(|marker| key(Some(marker))), page.next_version_id_marker.clone());
     }
+}
+
+/// A key that a listing wrote as a form does.
+///
+/// # Panics
+/// When it is none.
+fn decoded(key: &str) -> String {
+    let (mut bytes, mut rest) = (Vec::new(), key.as_bytes());
+    while let Some((first, behind)) = rest.split_first() {
+        rest = behind;
+        bytes.push(match first {
+            b'+' => b' ',
+            b'%' => {
+                let digits = std::str::from_utf8(&rest[..2]).expect("two digits behind a percent sign");
+                rest = &rest[2..];
+                u8::from_str_radix(digits, 16).expect("two digits behind a percent sign")
+            }
+            other => *other,
+        });
+    }
+    String::from_utf8(bytes).expect("a key is UTF-8")
 }
 
 /// One page. moto's server breaks off a listing with a 500 when somebody deletes meanwhile, so it is asked again.
@@ -371,14 +430,59 @@ pub async fn snapshot(client: &Client, bucket: &str) -> Snapshot {
 
 async fn look(client: &Client, bucket: &str, one: &Listed) -> Seen {
     let failed = |what: &str, e: String| format!("{what} {} ({}): {e}", one.key, one.version);
-    let id = (!one.version.is_empty()).then(|| one.version.clone());
-    let head = client.head_object().bucket(bucket).key(&one.key).set_version_id(id.clone());
-    let head = head.checksum_mode(ChecksumMode::Enabled).send().await;
-    let head = head.unwrap_or_else(|e| panic!("{}", failed("HEAD", DisplayErrorContext(e).to_string())));
-    let body = get(client, bucket, &one.key, &one.version).await;
-    let body = body.unwrap_or_else(|e| panic!("{}", failed("GET", e)));
+    let id = id_of(&one.version, one.latest);
+    let ask = client.head_object().bucket(bucket).key(&one.key).set_version_id(id.clone());
+    let head = ask.clone().checksum_mode(ChecksumMode::Enabled).send().await;
+    let head = match head {
+        Err(e) if e.raw_response().is_some_and(|answer| answer.status().as_u16() == 400) => return hidden(one),
+        head => head.unwrap_or_else(|e| panic!("{}", failed("HEAD", DisplayErrorContext(e).to_string()))),
+    };
+    let is_archived = matches!(head.storage_class(), Some(StorageClass::Glacier | StorageClass::DeepArchive));
+    let body = match get(client, bucket, &one.key, id.clone()).await {
+        Err(e) if is_archived && e.contains("InvalidObjectState") => None,
+        body => Some(body.unwrap_or_else(|e| panic!("{}", failed("GET", e)))),
+    };
     let tags = client.get_object_tagging().bucket(bucket).key(&one.key).set_version_id(id).send().await;
-    let tags = tags.unwrap_or_else(|e| panic!("{}", failed("GET ?tagging", DisplayErrorContext(e).to_string())));
+    // moto's server shows no tags of what is archived.
+    let tags = match tags {
+        Err(e) if is_archived && e.code() == Some("InvalidObjectState") => Vec::new(),
+        tags => {
+            tags.unwrap_or_else(|e| panic!("{}", failed("GET ?tagging", DisplayErrorContext(e).to_string()))).tag_set
+        }
+    };
+    let etag = head.e_tag.clone().unwrap_or_default();
+    let parts = match etag.contains('-') {
+        true => {
+            let first = ask.part_number(1).send().await;
+            let first = first.unwrap_or_else(|e| panic!("{}", failed("HEAD 1", DisplayErrorContext(e).to_string())));
+            Some((first.parts_count.unwrap_or_default(), first.content_length.unwrap_or_default()))
+        }
+        false => None,
+    };
+    let size = head.content_length.unwrap_or_default().cast_unsigned();
+    if let Some(body) = &body {
+        assert_eq!(body.len() as u64, size, "HEAD and GET of {}", one.key);
+    }
+    let content = Content {
+        sha256: body.map(|body| hex::encode(Sha256::digest(&body))),
+        size,
+        headers: headers(&head),
+        metadata: head.metadata.clone().unwrap_or_default().into_iter().collect(),
+        tags: tags.into_iter().map(|tag| (tag.key, tag.value)).collect(),
+    };
+    Seen {
+        content,
+        seal: seal(head.server_side_encryption.as_ref(), head.ssekms_key_id.as_deref()),
+        etag,
+        parts,
+        last_modified: head.last_modified.map_or(0, |date| date.secs()),
+        latest: one.latest,
+    }
+}
+
+/// What HEAD shows beside metadata and encryption.
+fn headers(head: &HeadObjectOutput) -> BTreeMap<&'static str, String> {
+    let until = head.object_lock_retain_until_date.as_ref().map(|date| date.secs().to_string());
     let headers = [
         ("content-type", head.content_type.clone()),
         ("content-encoding", head.content_encoding.clone()),
@@ -386,31 +490,34 @@ async fn look(client: &Client, bucket: &str, one: &Listed) -> Seen {
         ("content-disposition", head.content_disposition.clone()),
         ("cache-control", head.cache_control.clone()),
         ("expires", head.expires_string.clone()),
+        ("website-redirect", head.website_redirect_location.clone()),
         ("storage-class", head.storage_class.as_ref().map(|class| class.as_str().to_owned())),
+        ("lock-mode", head.object_lock_mode.as_ref().map(|mode| mode.as_str().to_owned())),
+        ("lock-until", until),
+        ("legal-hold", head.object_lock_legal_hold_status.as_ref().map(|hold| hold.as_str().to_owned())),
+        ("bucket-key", head.bucket_key_enabled.map(|on| on.to_string())),
         ("crc32", head.checksum_crc32.clone()),
+        ("crc32c", head.checksum_crc32_c.clone()),
+        ("crc64nvme", head.checksum_crc64_nvme.clone()),
+        ("sha1", head.checksum_sha1.clone()),
         ("sha256", head.checksum_sha256.clone()),
+        ("checksum-type", head.checksum_type.as_ref().map(|kind| kind.as_str().to_owned())),
     ];
-    let content = Content {
-        sha256: hex::encode(Sha256::digest(&body)),
-        size: body.len() as u64,
-        headers: headers.into_iter().filter_map(|(name, value)| Some((name, value?))).collect(),
-        metadata: head.metadata.clone().unwrap_or_default().into_iter().collect(),
-        tags: tags.tag_set.into_iter().map(|tag| (tag.key, tag.value)).collect(),
-    };
-    assert_eq!(head.content_length, Some(content.size.cast_signed()), "HEAD and GET of {}", one.key);
-    Seen {
-        content,
-        seal: seal(head.server_side_encryption.as_ref(), head.ssekms_key_id.as_deref()),
-        etag: head.e_tag.clone().unwrap_or_default(),
-        last_modified: head.last_modified.map_or(0, |date| date.secs()),
-        latest: one.latest,
-    }
+    headers.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+}
+
+/// What nobody but its owner sees.
+fn hidden(one: &Listed) -> Seen {
+    let (headers, metadata, tags) = Default::default();
+    let content = Content { sha256: None, size: 0, headers, metadata, tags };
+    Seen { content, seal: "sse-c".into(), etag: String::new(), parts: None, last_modified: 0, latest: one.latest }
 }
 
 fn seal(sse: Option<&ServerSideEncryption>, key: Option<&str>) -> String {
     match sse {
         None => "plaintext".to_owned(),
         Some(ServerSideEncryption::Aes256) => "sse-s3".to_owned(),
+        Some(ServerSideEncryption::AwsKmsDsse) => format!("dsse:{}", bare(key.unwrap_or_default())),
         Some(_) => format!("sse-kms:{}", bare(key.unwrap_or_default())),
     }
 }

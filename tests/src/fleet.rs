@@ -231,7 +231,7 @@ impl Fleet {
         for one in listed.iter().filter(|one| one.key.starts_with(&of)) {
             let path = folder.join(&one.key[of.len()..]);
             let body =
-                bucket::get(self.stand.client(), &self.reports, &one.key, "").await.expect("reports can be read");
+                bucket::get(self.stand.client(), &self.reports, &one.key, None).await.expect("reports can be read");
             fs::create_dir_all(path.parent().expect("a file lies in a folder"))
                 .expect("the test's folder can be written");
             fs::write(path, body).expect("the test's folder can be written");

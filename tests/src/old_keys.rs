@@ -81,24 +81,32 @@ impl Truth {
         let rows: BTreeMap<(&str, &str), &Row> =
             report.rows.iter().map(|row| ((row["key"].as_str(), plain(&row["version"])), row)).collect();
         let mut truth = Self { wanted, of: BTreeMap::new(), unseen: 0 };
-        let has_key = |seal: &str| seal == "sse-s3" || seal.starts_with("sse-kms:");
-        for ((key, version), was) in before.iter().filter(|((key, _), was)| calm(key) && has_key(&was.seal)) {
+        for ((key, version), was) in before.iter().filter(|((key, _), _)| calm(key)) {
+            let Some(old) = key_of(&was.seal) else { continue };
             let stayed = after.get(&(key.clone(), version.clone())).is_some_and(|now| now.seal == was.seal);
             let renewed = was.latest && after.iter().any(|((k, v), now)| k == key && v != version && now.latest);
             // What a killed process wrote and could not put down any more is found `current`.
             let found = rows.get(&(key.as_str(), version.as_str())).is_some_and(|row| row["outcome"] == "current");
             if was.seal != truth.wanted && (!stayed || renewed) && !found {
-                truth.of.entry(was.seal.clone()).or_default().left += 1;
+                truth.of.entry(old).or_default().left += 1;
             }
         }
         for ((key, version), now) in after.iter().filter(|((key, _), _)| calm(key)) {
             if rows.get(&(key.as_str(), version.as_str())).is_some_and(|row| row["after"] == "unknown") {
                 truth.unseen += 1;
-            } else if has_key(&now.seal) && now.seal != truth.wanted {
-                truth.of.entry(now.seal.clone()).or_default().still += 1;
+            } else if let Some(old) = key_of(&now.seal).filter(|_| now.seal != truth.wanted) {
+                truth.of.entry(old).or_default().still += 1;
             }
         }
         truth
+    }
+}
+
+/// The key that a version needs, as [`said`] names it: of two layers it is the same key.
+fn key_of(seal: &str) -> Option<String> {
+    match seal.split_once(':') {
+        None => (seal == "sse-s3").then(|| seal.to_owned()),
+        Some((_, key)) => Some(format!("sse-kms:{key}")),
     }
 }
 

@@ -9,7 +9,7 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::interceptors::{
     BeforeDeserializationInterceptorContextMut, BeforeTransmitInterceptorContextMut,
 };
-use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
+use aws_sdk_s3::config::{Config, ConfigBag, Intercept, ResponseChecksumValidation, RuntimeComponents};
 use aws_sdk_s3::error::DisplayErrorContext;
 use aws_sdk_s3::primitives::{ByteStream, SdkBody};
 use serde::Deserialize;
@@ -46,7 +46,10 @@ impl Raw {
         let kept = Kept::default();
         // The SDK signs and sends; what it wanted to say, and what it makes of the answer, does not matter.
         let exact = Exact { raw: self.clone(), bucket: bucket.to_owned(), kept: Arc::clone(&kept) };
-        let sent = client.get_object().bucket(bucket).key("any").customize().interceptor(exact).send().await;
+        // A checksum in the answer to a PUT is not that of the answer.
+        let plain = Config::builder().response_checksum_validation(ResponseChecksumValidation::WhenRequired);
+        let call = client.get_object().bucket(bucket).key("any").customize();
+        let sent = call.config_override(plain).interceptor(exact).send().await;
         let answer = kept.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some((status, mut text, body)) = answer else {
             let why = sent.err().map(|e| DisplayErrorContext(e).to_string()).unwrap_or_default();

@@ -106,7 +106,7 @@ impl Way {
 
     async fn read(&self, bucket: &str, key: &str) -> Read {
         let body = match self {
-            Self::Client(client) => bucket::get(client, bucket, key, "").await?,
+            Self::Client(client) => bucket::get(client, bucket, key, None).await?,
             Self::Model(model) => {
                 let got = model.get(GetRequest::of(&ObjectAt::current(bucket, key))).await;
                 let (_, body) = got.map_err(|e| e.to_string())?;

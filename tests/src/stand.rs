@@ -42,6 +42,15 @@ impl Stand {
     pub async fn on(target: Arc<Target>, versioned: bool) -> Self {
         let bucket = target.new_bucket_name();
         bucket::create(&target.client, &bucket, versioned).await;
+        Self::in_bucket(target, bucket, versioned)
+    }
+
+    /// A bucket that the test has made, with versions or without.
+    ///
+    /// # Panics
+    /// When there is no room for a folder.
+    #[must_use]
+    pub fn in_bucket(target: Arc<Target>, bucket: String, versioned: bool) -> Self {
         let dir = tempfile::tempdir().expect("there is room for a temporary folder");
         Self { target, bucket, versioned, dir, reader: Mutex::default() }
     }
@@ -88,6 +97,17 @@ impl Stand {
         let at = ObjectAt::current(&self.bucket, key);
         let body = keyrotate_store::Body::Bytes(body);
         self.target.model().seed_plaintext(&at, new, body).await.expect("the model takes plaintext");
+    }
+
+    /// Makes an object that its owner alone has the key of, behind the embedded store's back, which takes none over HTTP.
+    ///
+    /// # Panics
+    /// When it can't be made.
+    pub async fn seed_sse_c(&self, key: &str, body: &str) {
+        let at = ObjectAt::current(&self.bucket, key);
+        let new = NewObject { sse: Sse::Customer, ..NewObject::default() };
+        let body = keyrotate_store::Body::Bytes(bytes::Bytes::copy_from_slice(body.as_bytes()));
+        self.target.model().seed_sse_c(&at, new, body).await.expect("the model takes it");
     }
 
     /// A picture of every version.

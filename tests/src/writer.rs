@@ -85,7 +85,7 @@ async fn write_on(place: Place, keys: Vec<String>, stop: Arc<AtomicBool>) -> Wri
 impl Place {
     async fn still_has(&self, key: &str, last: Option<u64>) {
         let Some(last) = last else { return };
-        let now = bucket::get(&self.client, &self.bucket, key, "").await;
+        let now = bucket::get(&self.client, &self.bucket, key, None).await;
         let now = now.unwrap_or_else(|error| panic!("{key} can't be read after write {last}: {error}"));
         assert_eq!(now, last.to_string(), "the last acknowledged write of {key} is what is there");
     }

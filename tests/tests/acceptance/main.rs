@@ -6,6 +6,7 @@
 
 #![expect(clippy::print_stdout, reason = "a test without libtest's harness prints for itself")]
 
+mod every_kind;
 mod not_run;
 mod scenarios;
 mod whole_job;

@@ -8,6 +8,7 @@ use futures::future::BoxFuture;
 use keyrotate_tests::bucket;
 use keyrotate_tests::prelude::*;
 
+use crate::every_kind::every_kind_of_object;
 use crate::whole_job::a_whole_job_is_killed_again_and_again;
 
 /// How many objects of the mix.
@@ -53,6 +54,7 @@ scenarios! {
     the_store_changes_the_key_alone
     in_place_nobody_notices
     a_whole_job_is_killed_again_and_again
+    every_kind_of_object
 }
 
 /// Runs a job to its end; the reason when keyrotate refused.
