@@ -28,6 +28,14 @@ pub(crate) enum Call {
     Rewrite,
     /// The same, keeping date and ETag as MinIO can.
     InPlace,
+    /// The same with one version, which keeps its id and its date.
+    VersionInPlace,
+    /// ListObjectVersions of the key alone.
+    Versions,
+    /// An upload of as many parts as the object has, each of them copied.
+    PartsCopied,
+    /// The same, each of them by GetObject and UploadPart.
+    PartsThrough,
 }
 
 /// Does `calls` one after the other on each object, `tasks` objects at a time.
@@ -75,20 +83,63 @@ async fn call(s3: &Client, at: &Place, key: &str, call: Call) -> Result<(), Erro
             let complete = s3.complete_multipart_upload().bucket(bucket).key(key).upload_id(id);
             drop(complete.multipart_upload(parts).send().await?);
         }
-        Call::Rewrite | Call::InPlace => {
+        Call::Versions => {
+            drop(s3.list_object_versions().bucket(bucket).prefix(key).max_keys(100).send().await?);
+        }
+        Call::PartsCopied | Call::PartsThrough => parts(s3, at, key, call == Call::PartsThrough).await?,
+        Call::Rewrite | Call::InPlace | Call::VersionInPlace => {
             let got = s3.get_object().bucket(bucket).key(key).send().await?;
             let etag = got.e_tag.unwrap_or_default();
+            let version = got.version_id.filter(|_| call == Call::VersionInPlace);
             let body = got.body.collect().await?.into_bytes();
             let put = s3.put_object().bucket(bucket).key(key).if_match(&etag).body(ByteStream::from(body));
             let put = put.server_side_encryption(kms).ssekms_key_id(&at.kms_key).customize();
             let put = put.mutate_request(move |request| {
-                if call == Call::InPlace {
+                if call != Call::Rewrite {
                     request.headers_mut().insert("x-minio-source-mtime", Place::MOMENT_AFTER);
+                }
+                if call == Call::InPlace {
                     request.headers_mut().insert("x-minio-source-etag", etag.trim_matches('"').to_owned());
+                }
+                if let Some(version) = &version {
+                    let uri = format!("{}&versionId={version}", request.uri());
+                    let _is_one = request.set_uri(uri);
                 }
             });
             drop(put.send().await?);
         }
     }
+    Ok(())
+}
+
+async fn parts(s3: &Client, at: &Place, key: &str, through: bool) -> Result<(), Error> {
+    let (bucket, kms) = (&at.bucket, ServerSideEncryption::AwsKms);
+    let head = s3.head_object().bucket(bucket).key(key);
+    let whole = head.clone().send().await?;
+    let (etag, size) = (whole.e_tag.unwrap_or_default(), whole.content_length.unwrap_or_default());
+    let count = etag.trim_matches('"').rsplit('-').next().unwrap_or_default().parse()?;
+    let create = s3.create_multipart_upload().bucket(bucket).key(key).server_side_encryption(kms);
+    let id = create.ssekms_key_id(&at.kms_key).send().await?.upload_id.unwrap_or_default();
+    let (mut parts, mut from) = (Vec::new(), 0);
+    for number in 1..=count {
+        let bytes = match number == count {
+            true => size - from,
+            false => head.clone().part_number(number).send().await?.content_length.unwrap_or_default(),
+        };
+        let range = format!("bytes={from}-{}", from + bytes - 1);
+        from += bytes;
+        let made = if through {
+            let got = s3.get_object().bucket(bucket).key(key).range(range).if_match(&etag).send().await?;
+            let part = s3.upload_part().bucket(bucket).key(key).upload_id(&id).part_number(number);
+            part.content_length(bytes).body(got.body).send().await?.e_tag
+        } else {
+            let part = s3.upload_part_copy().bucket(bucket).key(key).upload_id(&id).part_number(number);
+            let part = part.copy_source(format!("{bucket}/{key}")).copy_source_range(range);
+            part.send().await?.copy_part_result.and_then(|part| part.e_tag)
+        };
+        parts.push(CompletedPart::builder().part_number(number).set_e_tag(made).build());
+    }
+    let all = CompletedMultipartUpload::builder().set_parts(Some(parts)).build();
+    drop(s3.complete_multipart_upload().bucket(bucket).key(key).upload_id(id).multipart_upload(all).send().await?);
     Ok(())
 }

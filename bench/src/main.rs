@@ -59,6 +59,9 @@ struct Measure {
     /// Sizes of the buckets of the memory parts.
     #[arg(long, value_delimiter = ',', default_values_t = [100_000, 1_000_000, 10_000_000])]
     sizes: Vec<u64>,
+    /// Bytes of the large object: the store keeps what is written in memory.
+    #[arg(long, default_value_t = 6 << 30)]
+    large: u64,
     /// Sizes of the buckets of which a sample is taken.
     #[arg(long, value_delimiter = ',', default_values_t = [1_000_000, 200_000_000])]
     sampled: Vec<u64>,
@@ -77,6 +80,8 @@ enum What {
     Second,
     /// Peak memory.
     Memory,
+    /// One large object.
+    Large,
     /// After a kill.
     Restart,
     /// What a dry run foretells.
@@ -154,6 +159,7 @@ async fn measure(args: Measure) -> Result<(), Error> {
             What::Speed => bench.speed(args.objects).await?,
             What::Second => bench.second(args.listed, args.objects).await?,
             What::Memory => bench.memory(&args.sizes).await?,
+            What::Large => bench.large(args.large).await?,
             What::Restart => bench.restart(args.objects.min(10_000)).await?,
             What::Forecast => bench.forecast(args.objects).await?,
             What::Census => bench.census(&args.sampled).await?,

@@ -29,8 +29,8 @@ pub(crate) struct ServeArgs {
 /// What a store is asked to do.
 #[derive(Debug, Serialize, Deserialize)]
 enum Ask {
-    /// Make a synthetic bucket: its name, how many objects, and the key they are under.
-    Bucket(String, u64, Option<String>),
+    /// Make a synthetic bucket: its name, and what is in it.
+    Bucket(String, Box<SyntheticKeys>),
     /// Count the requests so far.
     Requests,
     /// Answer each request only after so many milliseconds.
@@ -54,10 +54,9 @@ pub(crate) async fn serve(args: ServeArgs) -> Result<(), Error> {
     });
     while let Some(line) = asked.recv().await {
         match serde_json::from_str(&line)? {
-            Ask::Bucket(name, count, key) => {
-                let sse = key.map_or(Sse::None, |key| SyntheticKeys::under_key(count, &key).sse);
-                let keys = SyntheticKeys { sse, ..SyntheticKeys::under_key(count, "") };
-                stack.model().create_synthetic_bucket(&name, BucketSettings::plain(), keys)?;
+            Ask::Bucket(name, keys) => {
+                let settings = if keys.versions { BucketSettings::versioned() } else { BucketSettings::plain() };
+                stack.model().create_synthetic_bucket(&name, settings, *keys)?;
                 say(&())?;
             }
             Ask::Requests => say(&stack.s3().faults().requests())?,
@@ -69,6 +68,13 @@ pub(crate) async fn serve(args: ServeArgs) -> Result<(), Error> {
     }
     stack.shutdown().await;
     Ok(())
+}
+
+/// So many objects of 1 KiB under `key`, `None`: in plaintext.
+pub(crate) fn objects(count: u64, key: Option<&str>) -> SyntheticKeys {
+    let keys = SyntheticKeys::under_key(count, key.unwrap_or_default());
+    let sse = if key.is_some() { keys.sse.clone() } else { Sse::None };
+    SyntheticKeys { sse, ..keys }
 }
 
 fn say(value: &impl Serialize) -> Result<(), Error> {
@@ -117,9 +123,14 @@ impl Server {
 
     /// Makes a synthetic bucket of `count` objects under `key`, `None`: in plaintext; gives its name.
     pub(crate) fn bucket(&mut self, count: u64, key: Option<&str>) -> Result<String, Error> {
+        self.bucket_of(objects(count, key))
+    }
+
+    /// Makes a synthetic bucket; gives its name.
+    pub(crate) fn bucket_of(&mut self, keys: SyntheticKeys) -> Result<String, Error> {
         self.buckets += 1;
         let name = format!("bench-{}", self.buckets);
-        self.ask::<()>(&Ask::Bucket(name.clone(), count, key.map(str::to_owned)))?;
+        self.ask::<()>(&Ask::Bucket(name.clone(), Box::new(keys)))?;
         Ok(name)
     }
 

@@ -2,8 +2,10 @@
 
 use std::fmt::Write as _;
 
+use keyrotate_devstack::model::SyntheticKeys;
+
 use crate::bare::Call;
-use crate::server::ServeArgs;
+use crate::server::{ServeArgs, objects};
 
 /// Every object begins under this key, or in plaintext.
 pub(crate) const OLD: &str = "key-a";
@@ -21,6 +23,8 @@ pub(crate) struct Case {
     pub(crate) unguarded_copy: bool,
     /// Whether the objects are plaintext before.
     pub(crate) plaintext: bool,
+    /// Whether the bucket keeps versions.
+    pub(crate) versions: bool,
     /// Lines below `options` of the job file.
     pub(crate) options: &'static [&'static str],
     /// Store calls per object that it should take, listings apart.
@@ -34,11 +38,13 @@ pub(crate) struct Case {
 }
 
 const fn case(name: &'static str, mode: &'static str, write: &'static str, calls: u32) -> Case {
-    Case { name, mode, unguarded_copy: false, plaintext: false, options: &[], calls, write, bare: &[], least: &[] }
+    let (options, bare, least): (&[&str], &[Call], &[Call]) = (&[], &[], &[]);
+    let (unguarded_copy, plaintext, versions) = (false, false, false);
+    Case { name, mode, unguarded_copy, plaintext, versions, options, calls, write, bare, least }
 }
 
 /// All of them.
-pub(crate) const CASES: [Case; 7] = [
+pub(crate) const CASES: [Case; 9] = [
     Case {
         bare: &[Call::Head, Call::Update, Call::Head],
         least: &[Call::Head, Call::Update],
@@ -49,6 +55,13 @@ pub(crate) const CASES: [Case; 7] = [
         bare: &[Call::Head, Call::Copy, Call::Head],
         least: &[Call::Head, Call::Copy],
         ..case("copy", "aws", "CopyObject", 3)
+    },
+    Case {
+        plaintext: true,
+        versions: true,
+        bare: &[Call::Head, Call::Copy, Call::Head, Call::Versions, Call::Head],
+        least: &[Call::Head, Call::Copy],
+        ..case("copy to a new version", "aws", "CopyObject", 4)
     },
     Case {
         options: &["bodyTransit: any"],
@@ -67,6 +80,12 @@ pub(crate) const CASES: [Case; 7] = [
         bare: &[Call::InPlace],
         least: &[Call::InPlace],
         ..case("rewrite in place, listing shows facts", "minio", "PutObject", 2)
+    },
+    Case {
+        versions: true,
+        bare: &[Call::VersionInPlace],
+        least: &[Call::VersionInPlace],
+        ..case("rewrite of a version in place, listing shows facts", "minio", "PutObject", 2)
     },
     Case {
         options: &["inPlace: false"],
@@ -88,9 +107,9 @@ impl Case {
         ServeArgs { mode: self.mode.to_owned(), unguarded_copy: self.unguarded_copy }
     }
 
-    /// Under what the objects are before.
-    pub(crate) fn before(&self) -> Option<&'static str> {
-        (!self.plaintext).then_some(OLD)
+    /// So many objects as they are before.
+    pub(crate) fn objects(&self, count: u64) -> SyntheticKeys {
+        SyntheticKeys { versions: self.versions, ..objects(count, (!self.plaintext).then_some(OLD)) }
     }
 }
 

@@ -35,7 +35,7 @@ impl Bench {
         let mut server = Server::start(&case.store())?;
         let mut counts = Vec::new();
         for objects in [FEW, FEW + MORE] {
-            let bucket = server.bucket(objects, case.before())?;
+            let bucket = server.bucket_of(case.objects(objects))?;
             let options = [case.options, &["verifyBodies: \"0\""]].concat();
             counts.push(self.run(&mut server, &bucket, &options, &[]).await?.requests());
         }

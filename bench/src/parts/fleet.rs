@@ -58,9 +58,9 @@ impl Bench {
 
     async fn fleet_once(&self, case: &Case, objects: u64) -> Result<Round, Error> {
         let mut server = Server::start(&case.store())?;
-        let bucket = server.bucket(objects, case.before())?;
+        let bucket = server.bucket_of(case.objects(objects))?;
         let bare = bare(&mut server, &bucket, objects, case.bare).await?;
-        let bucket = server.bucket(objects, case.before())?;
+        let bucket = server.bucket_of(case.objects(objects))?;
         let crew = Crew { workers: 1, permits: PERMITS, log: QUIET };
         let fleet = Fleet::start(&self.keyrotate, &mut server, crew).await?;
         let run = fleet.run(&mut server, &job_file(&bucket, case.options, &[])).await?;

@@ -71,7 +71,7 @@ impl Bench {
         if latency > 0 {
             server.delay(Duration::from_millis(latency))?;
         }
-        let bucket = server.bucket(objects, case.before())?;
+        let bucket = server.bucket_of(case.objects(objects))?;
         let dir = TempDir::new()?;
         let (file, state) = (dir.path().join("job.yaml"), dir.path().join("state"));
         std::fs::write(&file, job_file(&bucket, case.options, &[]))?;

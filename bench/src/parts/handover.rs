@@ -54,7 +54,7 @@ impl Bench {
     async fn handover_once(&self, objects: u64) -> Result<Round, Error> {
         let [case, ..] = &CASES;
         let mut server = Server::start(&case.store())?;
-        let bucket = server.bucket(objects, case.before())?;
+        let bucket = server.bucket_of(case.objects(objects))?;
         let mut fleet = Fleet::start(&self.keyrotate, &mut server, CREW).await?;
         server.delay(LATENCY)?;
         let id = fleet.submit(&job_file(&bucket, case.options, &[])).await?;

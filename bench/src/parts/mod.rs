@@ -4,6 +4,7 @@ mod calls;
 mod fleet;
 mod forecast;
 mod handover;
+mod large;
 mod memory;
 mod restart;
 mod second;

@@ -34,7 +34,7 @@ impl Bench {
         let [case, ..] = &CASES;
         let mut server = Server::start(&case.store())?;
         server.delay(Duration::from_millis(5))?;
-        let bucket = server.bucket(objects, case.before())?;
+        let bucket = server.bucket_of(case.objects(objects))?;
         let (dir, job) = (TempDir::new()?, job_file(&bucket, case.options, &[]));
         let writes = |client: &Client| client.last().and_then(|s| s.requests.get(case.write).copied()).unwrap_or(0);
         let mut killed = self.begin(&mut server, dir.path(), &job)?;

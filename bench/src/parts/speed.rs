@@ -65,10 +65,10 @@ impl Bench {
         let mut server = Server::start(&case.store())?;
         let mut loops = Vec::new();
         for calls in [case.bare, case.least] {
-            let bucket = server.bucket(objects, case.before())?;
+            let bucket = server.bucket_of(case.objects(objects))?;
             loops.push(bare(&mut server, &bucket, objects, calls).await?.steady(case.write, objects));
         }
-        let bucket = server.bucket(objects, case.before())?;
+        let bucket = server.bucket_of(case.objects(objects))?;
         let run = self.run(&mut server, &bucket, case.options, &[]).await?;
         Ok(Round {
             bare: loops[0],

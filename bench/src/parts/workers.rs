@@ -68,7 +68,7 @@ impl Bench {
     async fn writing(&self, workers: usize, objects: u64) -> Result<Spent, Error> {
         let [case, ..] = &CASES;
         let mut server = Server::start(&case.store())?;
-        let bucket = server.bucket(objects, case.before())?;
+        let bucket = server.bucket_of(case.objects(objects))?;
         let crew = Crew { workers, permits: PERMITS, log: QUIET };
         let fleet = Fleet::start(&self.keyrotate, &mut server, crew).await?;
         server.delay(LATENCY)?;

@@ -23,6 +23,12 @@ pub struct SyntheticKeys {
     pub sse: Sse,
     /// Last-Modified of all of them.
     pub date: Timestamp,
+    /// Bytes of a part, where they were uploaded in parts.
+    #[serde(default)]
+    pub part: Option<u64>,
+    /// Whether they have version ids; else they are of before versioning.
+    #[serde(default)]
+    pub versions: bool,
 }
 
 impl SyntheticKeys {
@@ -31,7 +37,8 @@ impl SyntheticKeys {
     pub fn under_key(count: u64, key: &str) -> Self {
         let key = Some(keyrotate_proto::key::KeyName(key.to_owned()));
         let sse = Sse::Kms { key, context: None, bucket_key: None };
-        Self { count, prefixes: 16, sizes: (1024, 1024), seed: 1, sse, date: Timestamp::UNIX_EPOCH }
+        let (sizes, date) = ((1024, 1024), Timestamp::UNIX_EPOCH);
+        Self { count, prefixes: 16, sizes, seed: 1, sse, date, part: None, versions: false }
     }
 
     /// The key at a place of the order, from 0.
@@ -62,10 +69,25 @@ impl SyntheticKeys {
         let seed = mix(self.seed ^ mix(index));
         let (low, high) = self.sizes;
         let size = low + seed % (high.saturating_sub(low) + 1);
-        let etag = format!("{:016x}{seed:016x}", mix(seed));
-        let segment = Segment { size, salt: Vec::new(), blob: Blob::Generated(seed) };
-        let content = Content { size, etag, sse: self.sse.clone(), segments: vec![segment], ..Content::default() };
-        Version { id: NULL.to_owned(), date: self.date, seq: 0, content: Some(content) }
+        let mut etag = format!("{:016x}{seed:016x}", mix(seed));
+        let id = if self.versions { etag.clone() } else { NULL.to_owned() };
+        let segments = self.segments(size, seed);
+        if self.part.is_some() {
+            etag = format!("{etag}-{}", segments.len());
+        }
+        let (sse, multipart) = (self.sse.clone(), self.part.is_some());
+        let content = Content { size, etag, sse, segments, multipart, ..Content::default() };
+        Version { id, date: self.date, seq: 0, content: Some(content) }
+    }
+
+    /// The bytes of each part, every one from a seed of its own.
+    fn segments(&self, size: u64, seed: u64) -> Vec<Segment> {
+        let part = self.part.unwrap_or(size).max(1);
+        let segment = |n: u64| {
+            let blob = Blob::Generated(if n == 0 { seed } else { mix(seed ^ mix(n)) });
+            Segment { size: part.min(size - n * part), salt: Vec::new(), blob }
+        };
+        (0..size.div_ceil(part).max(1)).map(segment).collect()
     }
 }
 
@@ -104,6 +126,20 @@ mod tests {
         }
         assert_eq!(keys.index("p"), None);
         assert_eq!(keys.first_from("q"), 1000);
+    }
+
+    #[test]
+    fn an_object_in_parts_has_all_its_bytes_and_an_etag_that_counts_them() {
+        let keys =
+            SyntheticKeys { sizes: (25, 25), part: Some(10), versions: true, ..SyntheticKeys::under_key(2, "k") };
+        let (first, second) = (keys.version(0), keys.version(1));
+        assert_ne!(first.id, second.id);
+        assert_ne!(first.id, NULL);
+        let content = first.content.unwrap();
+        assert_eq!(content.segments.iter().map(|segment| segment.size).collect::<Vec<_>>(), [10, 10, 5]);
+        assert!(content.multipart && content.etag.ends_with("-3"), "{}", content.etag);
+        let whole = SyntheticKeys { sizes: (0, 0), part: None, ..keys }.version(0).content.unwrap();
+        assert_eq!(whole.segments.iter().map(|segment| segment.size).collect::<Vec<_>>(), [0]);
     }
 
     #[test]
