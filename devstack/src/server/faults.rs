@@ -19,6 +19,22 @@ pub enum Fault {
     DropReply,
     /// It is done, the answer's headers are sent, and the connection is cut in the middle of the body.
     CutBody,
+    /// An error with this status, code and message, nothing done.
+    Refused(u16, &'static str, &'static str),
+    /// 301 `PermanentRedirect`: the bucket lies in this region. Nothing done.
+    OtherRegion(&'static str),
+    /// A web page under this status, as proxies and login pages send it, nothing done.
+    WebPage(u16),
+    /// 200 with an error document of this code in the body, nothing done.
+    ErrorInside(&'static str),
+    /// 200 without a body, nothing done.
+    Nothing,
+    /// It is done, and the answer is its first half, with all that says that it is whole.
+    HalfBody,
+    /// It is done; of a listing the last entry comes first.
+    LastFirst,
+    /// It is done; of a listing the first entry comes twice.
+    FirstTwice,
 }
 
 /// Which requests a fault meets.
@@ -30,6 +46,8 @@ pub struct FaultRule {
     pub operation: Option<&'static str>,
     /// Only keys that begin with it.
     pub key_prefix: String,
+    /// Only requests with this query parameter.
+    pub query: Option<&'static str>,
     /// This many matching requests pass first.
     pub skip: u64,
     /// This many are met then; `None`: all.
@@ -40,7 +58,7 @@ impl FaultRule {
     /// Meets every request.
     #[must_use]
     pub fn every(fault: Fault) -> Self {
-        Self { fault, operation: None, key_prefix: String::new(), skip: 0, times: None }
+        Self { fault, operation: None, key_prefix: String::new(), query: None, skip: 0, times: None }
     }
 
     /// Meets every request of one operation.
@@ -99,13 +117,16 @@ impl Faults {
     }
 
     /// Counts a request and says what happens to it: how long it waits, and what then.
-    pub(super) fn meet(&self, operation: &'static str, key: &str) -> (Duration, Option<Fault>) {
+    pub(super) fn meet(&self, operation: &'static str, key: &str, query: &str) -> (Duration, Option<Fault>) {
         let mut inner = self.lock();
         let Inner { rules, requests, met } = &mut *inner;
         *requests.entry(operation).or_default() += 1;
         let (mut delay, mut fault) = (Duration::ZERO, None);
         for rule in rules {
-            let wanted = rule.operation.is_none_or(|wanted| wanted == operation) && key.starts_with(&rule.key_prefix);
+            let has = |name: &str| query.split('&').any(|pair| pair.split('=').next() == Some(name));
+            let wanted = rule.operation.is_none_or(|wanted| wanted == operation)
+                && key.starts_with(&rule.key_prefix)
+                && rule.query.is_none_or(has);
             let is_delay = matches!(rule.fault, Fault::Delay(_));
             if !wanted || (fault.is_some() && !is_delay) || !rule.fires() {
                 continue;
@@ -151,12 +172,15 @@ mod tests {
         let faults = Faults::default();
         faults.add(FaultRule::on("PutObject", Fault::SlowDown).after(1).times(2));
         faults.add(FaultRule::every(Fault::Delay(Duration::from_millis(3))));
-        let met: Vec<_> = (0..4).map(|_| faults.meet("PutObject", "k").1).collect();
+        let met: Vec<_> = (0..4).map(|_| faults.meet("PutObject", "k", "").1).collect();
         assert_eq!(met, [None, Some(Fault::SlowDown), Some(Fault::SlowDown), None]);
-        assert_eq!(faults.meet("GetObject", "k"), (Duration::from_millis(3), None));
+        assert_eq!(faults.meet("GetObject", "k", ""), (Duration::from_millis(3), None));
         assert_eq!(faults.met(), 7);
         faults.clear();
-        assert_eq!(faults.meet("PutObject", "k"), (Duration::ZERO, None));
+        assert_eq!(faults.meet("PutObject", "k", ""), (Duration::ZERO, None));
         assert_eq!(faults.requests(), BTreeMap::from([("GetObject", 1), ("PutObject", 5)]));
+        faults.add(FaultRule { query: Some("token"), ..FaultRule::every(Fault::SlowDown) });
+        assert_eq!(faults.meet("ListObjectsV2", "", "prefix=token&tokens=1").1, None);
+        assert_eq!(faults.meet("ListObjectsV2", "", "prefix=&token=1").1, Some(Fault::SlowDown));
     }
 }

@@ -11,6 +11,7 @@ mod multipart;
 mod objects;
 mod reply;
 mod text;
+mod wrong;
 
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -189,20 +190,15 @@ impl Door {
             let message = "The difference between the request time and the server's time is too large.";
             return Ok(refused(403, "RequestTimeTooSkewed", message, request.uri().path()));
         }
-        let (delay, fault) = self.faults.meet(operation, &key);
+        let (delay, fault) = self.faults.meet(operation, &key, request.uri().query().unwrap_or_default());
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;
         }
-        match fault {
-            Some(Fault::CutBefore) => return Err(Cut),
-            Some(Fault::SlowDown) => {
-                return Ok(refused(503, "SlowDown", "Please reduce your request rate.", request.uri().path()));
-            }
-            Some(Fault::InternalError) => {
-                let message = "We encountered an internal error. Please try again.";
-                return Ok(refused(500, "InternalError", message, request.uri().path()));
-            }
-            _ => {}
+        if fault == Some(Fault::CutBefore) {
+            return Err(Cut);
+        }
+        if let Some(reply) = fault.and_then(|fault| wrong::instead(fault, request.uri().path())) {
+            return Ok(reply);
         }
         let unread = Arc::new(AtomicBool::new(!request.body().is_end_stream()));
         let request = request.map(|body| s3s::Body::http_body(Watched { body, unread: unread.clone() }));
@@ -217,7 +213,11 @@ impl Door {
         if !reply.headers().contains_key("x-amz-request-id") {
             reply::set(reply.headers_mut(), "x-amz-request-id", REFUSED_ID);
         }
-        Ok(if fault == Some(Fault::CutBody) { cut_in_body(reply) } else { reply })
+        Ok(match fault {
+            Some(Fault::CutBody) => cut_in_body(reply),
+            Some(fault) => wrong::changed(fault, reply).await,
+            None => reply,
+        })
     }
 }
 
