@@ -331,6 +331,9 @@ pub struct ShardRecord {
     /// Those of the charges in which the source itself could not be listed.
     #[serde(rename = "ul", default, skip_serializing_if = "is_default")]
     pub unlisted: u32,
+    /// Why it could not, the last time.
+    #[serde(rename = "uw", default, skip_serializing_if = "Option::is_none")]
+    pub unlisted_why: Option<String>,
     /// A ticket is under way, and is taken for lost at this time.
     #[serde(rename = "to", default, skip_serializing_if = "Option::is_none", with = "millis::option")]
     pub ticket_out_until: Option<Timestamp>,
@@ -364,6 +367,7 @@ impl ShardRecord {
             parts: 0,
             charges: 0,
             unlisted: 0,
+            unlisted_why: None,
             ticket_out_until: None,
             split_asked: false,
             doubted_to: 0,

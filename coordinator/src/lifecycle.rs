@@ -100,7 +100,10 @@ impl Crew {
         let counts = totals(&self.ledger, job).await?.counts;
         let (failed, conflict) = (counts.of("failed"), counts.of("conflict"));
         let (reason, detail) = if last.abandoned > 0 {
-            (StopReason::Abandoned, format!("{} ranges of keys could not be listed", last.abandoned))
+            let shards = self.ledger.shards(&job.id, last.id).await?;
+            let abandoned = shards.into_iter().filter(|shard| shard.state == ShardState::Abandoned);
+            let why = abandoned.filter_map(|shard| shard.unlisted_why).next();
+            (StopReason::Abandoned, unlisted(job, last.abandoned, why.as_deref()))
         } else {
             (StopReason::ObjectsLeft, format!("{failed} failed and {conflict} in conflict after the last pass"))
         };
@@ -224,4 +227,12 @@ fn last_with_rows(job: &JobRecord) -> Option<&PassRecord> {
 /// The pass that walked the scope.
 fn walk_of(job: &JobRecord) -> keyrotate_proto::id::PassId {
     job.passes.iter().find(|pass| pass.kind == PassKind::Walk).map_or(keyrotate_proto::id::PassId(0), |pass| pass.id)
+}
+
+/// What is said of ranges that could not be listed.
+fn unlisted(job: &JobRecord, ranges: u32, why: Option<&str>) -> String {
+    let plural = if ranges == 1 { "" } else { "s" };
+    let why = why.map(|why| format!(": {why}")).unwrap_or_default();
+    let bucket = &job.spec.bucket;
+    format!("{ranges} range{plural} of keys of the bucket `{bucket}` could not be listed{why}")
 }

@@ -30,7 +30,8 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// Which store this is.
     fn identity(&self) -> &StoreIdentity;
 
-    /// One page of a listing, current versions or all versions.
+    /// One page of a listing, current versions or all versions: in the order of keys, nothing twice, only below the prefix
+    /// and behind where it is to begin.
     async fn list(&self, request: ListRequest) -> Result<ListPage>;
 
     /// Facts of one object version.

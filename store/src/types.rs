@@ -387,8 +387,25 @@ pub enum ListFrom {
     AfterKey(String),
     /// Behind one version of a key (`key-marker` + `version-id-marker`).
     AfterVersion(String, String),
-    /// Where the page before this one ended; the token is the store's own.
-    Token(String),
+    /// Where the page before this one ended.
+    Token {
+        /// The store's own word for it.
+        token: String,
+        /// The last key before it, for a store that has forgotten its word; `None` where nothing was listed yet.
+        behind: Option<String>,
+    },
+}
+
+impl ListFrom {
+    /// The key that it begins behind, or inside of; `None` at the beginning.
+    #[must_use]
+    pub fn key(&self) -> Option<&str> {
+        match self {
+            Self::Start => None,
+            Self::AfterKey(key) | Self::AfterVersion(key, _) => Some(key),
+            Self::Token { behind, .. } => behind.as_deref(),
+        }
+    }
 }
 
 /// One page of a listing.

@@ -150,25 +150,26 @@ impl Desk {
     /// A source that can't be read is about the job where the store says so, else it charges the shard: three times,
     /// and the shard is abandoned to a retry pass.
     async fn source_failed(&self, lease: HeldLease, job: &JobId, error: &SourceError) -> Result<(), SliceError> {
-        match error {
-            // Its text names two keys.
-            SourceError::Disorder { .. } => tracing::warn!(shard = %lease.shard(), "the store lists out of order"),
-            error => {
-                let (shard, error) = (lease.shard(), error as &dyn std::error::Error);
-                tracing::warn!(%shard, error, "its source can't be read");
-            }
-        }
+        // Its text may name keys.
+        tracing::warn!(shard = %lease.shard(), "its source can't be read");
+        tracing::debug!(shard = %lease.shard(), error = error as &dyn std::error::Error, "its source can't be read");
         let halt = match error {
             SourceError::Store(error) => keyrotate_rewrap::halt_of(error),
             SourceError::Rows(error) => Some(Halt::Pause { reason: PauseReason::ReportStore, detail: chain(error) }),
-            SourceError::Disorder { .. } | SourceError::Checkpoint(_) => None,
+            SourceError::Checkpoint(_) => None,
         };
         match halt {
             Some(halt) => {
                 self.halt(job, &halt).await?;
                 self.site.ledger.give_back(lease).await?;
             }
-            None => drop(self.site.ledger.abandon(lease).await?),
+            None => {
+                let why = match error {
+                    SourceError::Store(error) => chain(error),
+                    error => chain(error),
+                };
+                self.site.ledger.abandon(lease, &why).await?;
+            }
         }
         Ok(())
     }

@@ -297,16 +297,16 @@ impl Ledger {
         self.end_lease(&held, End::GivenBack).await.map(drop)
     }
 
-    /// Ends the lease because the source itself could not be listed: charges the shard, the third time it is
+    /// Ends the lease because the source itself could not be listed, for that reason: charges the shard, the third time it is
     /// abandoned. Says what became of it.
     ///
     /// # Errors
     /// When the back-end does not answer.
-    pub async fn abandon(&self, held: HeldLease) -> Result<ShardState, LedgerError> {
-        self.end_lease(&held, End::Unlisted).await
+    pub async fn abandon(&self, held: HeldLease, why: &str) -> Result<ShardState, LedgerError> {
+        self.end_lease(&held, End::Unlisted(why)).await
     }
 
-    async fn end_lease(&self, held: &HeldLease, end: End) -> Result<ShardState, LedgerError> {
+    async fn end_lease(&self, held: &HeldLease, end: End<'_>) -> Result<ShardState, LedgerError> {
         let change = |job: &JobRecord, record: &ShardRecord, _| match shard::give_back(job, record, &held.fence, end) {
             Err(Refusal::Stale | Refusal::NoPass(_) | Refusal::JobOver(_)) => Ok(record.clone()),
             other => other,

@@ -85,15 +85,18 @@ impl Commit {
     }
 }
 
+/// Characters of a reason that a record keeps.
+const LONGEST_WHY: usize = 500;
+
 /// Why a lease ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
+pub enum End<'a> {
     /// The slice is over, or something outside keeps it from going on: charges nothing.
     GivenBack,
     /// It ran out, or the process is gone: charges the shard unless it got on.
     Lost,
-    /// The source itself could not be listed: charges the shard; the third time it is abandoned.
-    Unlisted,
+    /// The source itself could not be listed, and why: charges the shard; the third time it is abandoned.
+    Unlisted(&'a str),
 }
 
 /// Gives the shard to somebody: epoch + 1.
@@ -219,7 +222,7 @@ fn check_counts(shard: &ShardRecord, commit: &Commit) -> Result<(), Refusal> {
 ///
 /// # Errors
 /// When the lease is not the newest.
-pub fn give_back(job: &JobRecord, shard: &ShardRecord, fence: &Fence, end: End) -> Result<ShardRecord, Refusal> {
+pub fn give_back(job: &JobRecord, shard: &ShardRecord, fence: &Fence, end: End<'_>) -> Result<ShardRecord, Refusal> {
     check_fence(job, shard, fence)?;
     Ok(ended(shard, end))
 }
@@ -294,7 +297,7 @@ pub fn split(
     let mut kept = shard.clone();
     kept.range.end = Some(at.to_owned());
     kept.split_asked = false;
-    (kept.charges, kept.unlisted) = (0, 0);
+    (kept.charges, kept.unlisted, kept.unlisted_why) = (0, 0, None);
     let mut rest = ShardRecord::new(id, range, shard.epoch.nonce.clone());
     if kept.doubted_to > kept.listed {
         rest.doubted_to = MAX_AHEAD;
@@ -348,18 +351,19 @@ fn progressed(mut shard: ShardRecord) -> ShardRecord {
     if let ShardState::Leased { progressed, .. } = &mut shard.state {
         *progressed = true;
     }
-    (shard.charges, shard.unlisted) = (0, 0);
+    (shard.charges, shard.unlisted, shard.unlisted_why) = (0, 0, None);
     shard
 }
 
-fn ended(shard: &ShardRecord, end: End) -> ShardRecord {
+fn ended(shard: &ShardRecord, end: End<'_>) -> ShardRecord {
     let ShardState::Leased { progressed, .. } = &shard.state else { return shard.clone() };
     let mut next = shard.clone();
     if end != End::GivenBack && !progressed {
         next.charges += 1;
     }
-    if end == End::Unlisted && !progressed {
-        next.unlisted += 1;
+    if let End::Unlisted(why) = end {
+        next.unlisted += u32::from(!progressed);
+        next.unlisted_why = Some(why.chars().take(LONGEST_WHY).collect());
     }
     next.state = if next.unlisted >= MAX_CHARGES { ShardState::Abandoned } else { ShardState::Waiting };
     next.split_asked = false;

@@ -30,7 +30,7 @@ impl Inner {
         let more = entries.next().is_some();
         let next = page.last().filter(|_| more).map(|last| match &last.version {
             Some(version) => ListFrom::AfterVersion(last.key.clone(), version.clone()),
-            None => ListFrom::Token(hex::encode(&last.key)),
+            None => ListFrom::Token { token: hex::encode(&last.key), behind: Some(last.key.clone()) },
         });
         Ok(ListPage::of(page, next))
     }
@@ -97,7 +97,7 @@ impl Start {
                 Self::AfterVersion(key.clone(), version.clone())
             }
             ListFrom::AfterVersion(key, _) => Self::AfterKey(key.clone()),
-            ListFrom::Token(token) => {
+            ListFrom::Token { token, .. } => {
                 let key = hex::decode(token).ok().and_then(|bytes| String::from_utf8(bytes).ok());
                 let message = "The continuation token provided is incorrect";
                 let wrong = || StoreError::answered(op, ErrorKind::Refused, 400, "InvalidArgument", message);

@@ -83,7 +83,7 @@ fn token(from: &ListFrom) -> String {
         ListFrom::Start => String::new(),
         ListFrom::AfterKey(key) => format!("k{key}"),
         ListFrom::AfterVersion(key, version) => format!("v{version}/{key}"),
-        ListFrom::Token(token) => format!("t{token}"),
+        ListFrom::Token { token, .. } => format!("t{token}"),
     })
 }
 
@@ -94,7 +94,7 @@ fn read_token(token: &str) -> Option<ListFrom> {
     match kind {
         "k" => Some(ListFrom::AfterKey(rest)),
         "v" => rest.split_once('/').map(|(version, key)| ListFrom::AfterVersion(key.to_owned(), version.to_owned())),
-        "t" => Some(ListFrom::Token(rest)),
+        "t" => Some(ListFrom::Token { token: rest, behind: None }),
         _ => None,
     }
 }
@@ -151,7 +151,7 @@ impl Asked {
             ListFrom::AfterKey(key) | ListFrom::AfterVersion(key, _) => {
                 self.common_prefix(key).filter(|prefix| prefix == key || behind(prefix) == *from)
             }
-            ListFrom::Start | ListFrom::Token(_) => None,
+            ListFrom::Start | ListFrom::Token { .. } => None,
         }
     }
 
@@ -326,7 +326,7 @@ mod tests {
         for from in [
             ListFrom::AfterKey("a/b ü".to_owned()),
             ListFrom::AfterVersion("a/b".to_owned(), "null".to_owned()),
-            ListFrom::Token("x".to_owned()),
+            ListFrom::Token { token: "x".to_owned(), behind: None },
         ] {
             assert_eq!(read_token(&token(&from)), Some(from));
         }

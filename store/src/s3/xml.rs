@@ -18,44 +18,58 @@ use crate::{Entry, EntryFacts, ErrorKind, Headers, ListFrom, ListPage, Result, S
 /// Reads one page.
 pub(super) fn page(operation: &'static str, xml: &[u8]) -> Result<ListPage> {
     let nonsense = |message: String| StoreError::new(operation, ErrorKind::Nonsense, message);
-    let text = std::str::from_utf8(xml).map_err(|error| nonsense(format!("the listing is not UTF-8: {error}")))?;
+    let text = text(operation, xml)?;
     let mut page = Page::default();
-    page.read(text).map_err(nonsense)?;
+    if let Err(message) = page.read(text) {
+        // Where it is the store's error, that says more.
+        return Err(fields(operation, xml).err().filter(|error| error.code.is_some()).unwrap_or(nonsense(message)));
+    }
     page.finish().map_err(nonsense)
+}
+
+/// The text of an answer that may be one of S3.
+fn text<'a>(operation: &'static str, xml: &'a [u8]) -> Result<&'a str> {
+    if is_web_page(xml) {
+        return Err(StoreError::new(operation, ErrorKind::Nonsense, WEB_PAGE));
+    }
+    let message = "the answer is not UTF-8";
+    std::str::from_utf8(xml).map_err(|_| StoreError::new(operation, ErrorKind::Nonsense, message))
+}
+
+/// What is said of a web page in the place of an answer.
+pub(super) const WEB_PAGE: &str =
+    "the answer is a web page, none of S3: something before the store answers, or another server";
+
+/// Whether an answer's body is HTML, as proxies and login pages send it.
+pub(super) fn is_web_page(body: &[u8]) -> bool {
+    let begins =
+        |with: &str| body.trim_ascii_start().get(..with.len()).is_some_and(|b| b.eq_ignore_ascii_case(with.as_bytes()));
+    begins("<!doctype html") || begins("<html")
 }
 
 /// The status in a bucket's versioning configuration, whose root element stores name differently.
 pub(super) fn versioning(operation: &'static str, xml: &[u8]) -> Result<Option<String>> {
-    let nonsense = |message: &str| StoreError::new(operation, ErrorKind::Nonsense, message);
-    let text = std::str::from_utf8(xml).map_err(|_| nonsense("the answer is not UTF-8"))?;
-    let mut reader = Reader::from_str(text);
-    reader.config_mut().expand_empty_elements = true;
-    let (mut depth, mut in_status, mut status, mut known) = (0_usize, false, None, false);
-    loop {
-        match reader.read_event().map_err(|_| nonsense("broken XML"))? {
-            Event::Start(start) => {
-                depth += 1;
-                let name = start.name();
-                known |= depth == 1 && String::from_utf8_lossy(local(name.as_ref())).contains("Versioning");
-                in_status = depth == 2 && local(name.as_ref()) == b"Status";
-            }
-            Event::End(_) => {
-                depth -= 1;
-                in_status = false;
-            }
-            Event::Text(text) if in_status => status = text.decode().ok().map(|text| text.trim().to_owned()),
-            Event::Eof if depth == 0 && known => return Ok(status),
-            Event::Eof => return Err(nonsense("the answer is no versioning configuration")),
-            _ => {}
-        }
+    let (root, fields) = document(operation, xml)?;
+    if !root.contains("Versioning") {
+        let message = "the answer is no versioning configuration";
+        return Err(StoreError::new(operation, ErrorKind::Nonsense, message));
     }
+    let status = fields.into_iter().find(|(name, _)| name == "Status");
+    Ok(status.map(|(_, status)| status.trim().to_owned()).filter(|status| !status.is_empty()))
 }
 
 /// The fields of a small answer, whatever its root element is called, since stores differ there: `(path below the root,
 /// text)`, in order. A root `Error` is the store's error, also under a good status.
-pub(super) fn fields(operation: &'static str, xml: &[u8]) -> Result<Vec<(String, String)>> {
+pub(super) fn fields(operation: &'static str, xml: &[u8]) -> Result<Fields> {
+    document(operation, xml).map(|(_, fields)| fields)
+}
+
+type Fields = Vec<(String, String)>;
+
+/// The name of the root element, and the fields below it.
+fn document(operation: &'static str, xml: &[u8]) -> Result<(String, Fields)> {
     let nonsense = |message: &str| StoreError::new(operation, ErrorKind::Nonsense, message);
-    let text = std::str::from_utf8(xml).map_err(|_| nonsense("the answer is not UTF-8"))?;
+    let text = text(operation, xml)?;
     // Stores send white space while they work, so that the connection stays.
     let mut reader = Reader::from_str(text.trim_start());
     reader.config_mut().expand_empty_elements = true;
@@ -88,16 +102,16 @@ pub(super) fn fields(operation: &'static str, xml: &[u8]) -> Result<Vec<(String,
         }
     }
     let get = |name: &str| found.iter().find(|(path, _)| path == name).map_or("", |(_, text)| text.as_str());
-    match root.as_deref() {
-        Some("Error") => {
+    match root {
+        None => Err(nonsense("the answer is none of S3")),
+        Some(root) if root != "Error" => Ok((root, found)),
+        Some(_) => {
             let (code, message) = (get("Code"), get("Message"));
             let kind = super::errors::kind_of(200, Some(code), message);
             // An unknown code under a good status: it may have happened or not.
             let kind = if kind == ErrorKind::Nonsense { ErrorKind::Server } else { kind };
             Err(StoreError::answered(operation, kind, 200, code, message))
         }
-        Some("html" | "HTML") | None => Err(nonsense("the answer is none of S3")),
-        Some(_) => Ok(found),
     }
 }
 
@@ -221,15 +235,20 @@ impl Page {
         let entries = std::mem::take(&mut self.entries);
         let entries = entries.into_iter().map(|raw| raw.entry(&decode)).collect::<Parsed<Vec<_>>>()?;
         let field = |name: &str| self.fields.get(name).filter(|value| !value.is_empty());
-        let next = if self.fields.get("IsTruncated").is_some_and(|truncated| truncated == "true") {
-            Some(match (field("NextContinuationToken"), field("NextKeyMarker"), field("NextVersionIdMarker")) {
-                (Some(token), _, _) => ListFrom::Token(token.clone()),
-                (None, Some(key), Some(version)) => ListFrom::AfterVersion(decode(key)?, version.clone()),
-                (None, Some(key), None) => ListFrom::AfterKey(decode(key)?),
-                (None, None, _) => return Err("the listing goes on, but does not say where".into()),
-            })
-        } else {
-            None
+        let next = match field("IsTruncated").map(String::as_str) {
+            Some("true") => {
+                Some(match (field("NextContinuationToken"), field("NextKeyMarker"), field("NextVersionIdMarker")) {
+                    (Some(token), _, _) => {
+                        let behind = entries.last().map(|entry| entry.key.clone());
+                        ListFrom::Token { token: token.clone(), behind }
+                    }
+                    (None, Some(key), Some(version)) => ListFrom::AfterVersion(decode(key)?, version.clone()),
+                    (None, Some(key), None) => ListFrom::AfterKey(decode(key)?),
+                    (None, None, _) => return Err("the listing goes on, but does not say where".into()),
+                })
+            }
+            Some("false") => None,
+            _ => return Err("the listing does not say whether it goes on".into()),
         };
         Ok(ListPage::of(entries, next))
     }

@@ -34,7 +34,6 @@ pub(crate) struct Listing {
     range: KeyRange,
     next: Option<ListFrom>,
     covered: Option<(String, BTreeSet<String>)>,
-    last: Option<String>,
 }
 
 impl Listing {
@@ -58,7 +57,7 @@ impl Listing {
             }
             Position::End => None,
         };
-        Self { store, scope, range, next, covered: inside, last: None }
+        Self { store, scope, range, next, covered: inside }
     }
 
     /// The next entries of the range, in order; `None` at the end.
@@ -76,7 +75,6 @@ impl Listing {
         let mut entries = Vec::with_capacity(page.entries.len());
         let mut ended = false;
         for entry in page.entries {
-            self.check_order(&entry.key)?;
             if self.range.end.as_deref().is_some_and(|end| entry.key.as_str() >= end) {
                 ended = true;
                 break;
@@ -88,20 +86,6 @@ impl Listing {
         }
         self.next = if ended { None } else { page.next };
         Ok(Some(entries))
-    }
-
-    fn check_order(&mut self, key: &str) -> Result<(), SourceError> {
-        if let Some(last) = &mut self.last {
-            let in_order = if self.scope.versions { key >= last.as_str() } else { key > last.as_str() };
-            if !in_order {
-                return Err(SourceError::Disorder { first: last.clone(), second: key.to_owned() });
-            }
-            last.clear();
-            last.push_str(key);
-        } else {
-            self.last = Some(key.to_owned());
-        }
-        Ok(())
     }
 
     fn is_covered(&self, entry: &Entry) -> bool {

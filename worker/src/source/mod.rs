@@ -65,16 +65,6 @@ pub(crate) enum SourceError {
     /// The store did not list.
     #[error("the listing failed")]
     Store(#[from] StoreError),
-    /// The store's listing is not in the order of the keys, or names a key twice.
-    #[error(
-        "the store lists `{second}` after `{first}`: that is not the order of keys, so nothing can be left out safely"
-    )]
-    Disorder {
-        /// The key listed first.
-        first: String,
-        /// The key listed behind it.
-        second: String,
-    },
     /// The shards of an earlier pass can't be read.
     #[error("the checkpoint can't be read")]
     Checkpoint(#[source] keyrotate_checkpoint::LedgerError),

@@ -174,9 +174,10 @@ fn a_source_that_can_not_be_listed_three_times_is_abandoned() {
     for n in 0..3 {
         assert_eq!(shard.state, ShardState::Waiting);
         let held = take(&job, &shard, &n.to_string(), false, &shard.epoch, 0).unwrap();
-        shard = give_back(&job, &held, &fence(&held), End::Unlisted).unwrap();
+        shard = give_back(&job, &held, &fence(&held), End::Unlisted("it did not answer")).unwrap();
     }
     assert_eq!(shard.state, ShardState::Abandoned);
+    assert_eq!(shard.unlisted_why.as_deref(), Some("it did not answer"));
     assert_eq!(take(&job, &shard, "x", false, &shard.epoch, 0), Err(Refusal::ShardOver));
 }
 

@@ -52,7 +52,10 @@ fn current_versions_with_a_token_and_keys_as_they_are() {
          <Contents><Key>a%2B &amp;&#x1;&lt;<![CDATA[<x>]]></Key><LastModified>2026-11-21T12:58:27Z</LastModified>\
          <ETag>\"e\"</ETag><Size>5368709121</Size></Contents></ListBucketResult>",
     );
-    assert_eq!(page.next, Some(ListFrom::Token("t+1=".into())));
+    assert_eq!(
+        page.next,
+        Some(ListFrom::Token { token: "t+1=".into(), behind: page.entries.last().map(|entry| entry.key.clone()) })
+    );
     let entry = &page.entries[0];
     assert_eq!((entry.key.as_str(), entry.version.as_deref(), entry.latest), ("a%2B &\u{1}<<x>", None, true));
     assert_eq!(entry.size, 5_368_709_121);
@@ -69,7 +72,8 @@ fn facts_that_are_not_understood_are_left_to_head() {
     let entry = |metadata: &str, tags: &str| {
         let xml = format!(
             "<ListBucketResult><Contents><Key>k</Key><LastModified>2026-11-21T12:58:27Z</LastModified><Size>1</Size>\
-             <UserMetadata>{metadata}</UserMetadata><UserTags>{tags}</UserTags></Contents></ListBucketResult>"
+             <UserMetadata>{metadata}</UserMetadata><UserTags>{tags}</UserTags></Contents>\
+             <IsTruncated>false</IsTruncated></ListBucketResult>"
         );
         read(&xml).entries.remove(0).facts
     };
@@ -92,7 +96,8 @@ fn what_is_no_listing_makes_no_sense() {
         "OK".into(),
         "<html><body>502 Bad Gateway</body></html>".into(),
         "<!DOCTYPE html><html></html>".into(),
-        "<Error><Code>SlowDown</Code></Error>".into(),
+        "<ListBucketResult><Name>b</Name></ListBucketResult>".into(),
+        "<ListBucketResult><IsTruncated>perhaps</IsTruncated></ListBucketResult>".into(),
         "<ListBucketResult>".into(),
         "<ListBucketResult><Contents></ListBucketResult>".into(),
         "<ListBucketResult></ListBucketResult><ListBucketResult></ListBucketResult>".into(),
@@ -113,6 +118,10 @@ fn what_is_no_listing_makes_no_sense() {
         let shown: String = case.chars().take(120).collect();
         assert_eq!(page("List", case.as_bytes()).unwrap_err().kind, ErrorKind::Nonsense, "{shown}");
     }
+    let error = page("List", b"<Error><Code>SlowDown</Code><Message>m</Message></Error>").unwrap_err();
+    assert_eq!((error.kind, error.status, error.code.as_deref()), (ErrorKind::Throttled, Some(200), Some("SlowDown")));
+    let web_page = page("List", b" <HTML><br></HTML>").unwrap_err();
+    assert_eq!((web_page.kind, web_page.message.as_str()), (ErrorKind::Nonsense, WEB_PAGE));
     for end in (0..VERSIONS.len()).filter(|end| VERSIONS.is_char_boundary(*end)) {
         assert_eq!(page("List", &VERSIONS.as_bytes()[..end]).unwrap_err().kind, ErrorKind::Nonsense, "cut at {end}");
     }
@@ -145,9 +154,11 @@ fn versioning_under_either_root() {
     let moto =
         "<?xml version=\"1.0\"?>\n<GetBucketVersioningResponse><Status>Enabled</Status></GetBucketVersioningResponse>";
     assert_eq!(read(moto).unwrap().as_deref(), Some("Enabled"));
-    for wrong in ["", "<html></html>", "<VersioningConfiguration>", "<a><b></a>"] {
+    for wrong in ["", "<html></html>", "<VersioningConfiguration>", "<a><b></a>", "<ListBucketResult/>"] {
         assert_eq!(read(wrong).unwrap_err().kind, ErrorKind::Nonsense, "{wrong}");
     }
+    let error = read("<Error><Code>InternalError</Code><Message>m</Message></Error>").unwrap_err();
+    assert_eq!((error.kind, error.code.as_deref()), (ErrorKind::Server, Some("InternalError")));
 }
 
 proptest! {
@@ -173,7 +184,8 @@ proptest! {
         let encoded = super::super::encode::percent(&key, "/");
         let xml = format!(
             "<ListBucketResult><EncodingType>url</EncodingType><Contents><Key>{encoded}</Key>\
-             <LastModified>2026-11-21T12:58:27Z</LastModified><Size>1</Size></Contents></ListBucketResult>"
+             <LastModified>2026-11-21T12:58:27Z</LastModified><Size>1</Size></Contents>\
+             <IsTruncated>false</IsTruncated></ListBucketResult>"
         );
         prop_assert_eq!(&read(&xml).entries[0].key, &key);
     }
