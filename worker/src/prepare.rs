@@ -299,7 +299,10 @@ impl Desk {
     ) -> Result<(), SliceError> {
         match keyrotate_rewrap::halt_of(error) {
             Some(halt) => self.halt(&job.id, &halt).await?,
-            None => self.refuse(&job.id, format!("the bucket can't be listed: {}", chain(error))).await?,
+            None => {
+                let refusal = Refusal::store(&format!("listing the bucket `{}`", job.spec.bucket), error);
+                self.refuse(&job.id, refusal.to_string()).await?;
+            }
         }
         Ok(self.site.ledger.give_back(lease).await?)
     }

@@ -127,6 +127,7 @@ async fn prove(
     let sources = sources(yard, spec, &mut frozen).await;
     if let Some((_, made)) = sources.first() {
         preflight::versions_without_gaps(yard, made).await?;
+        preflight::readable(yard, made).await?;
     }
     // A listing never shows locks, so in a bucket that may have them every object gets a HEAD.
     let filters_by_expires = spec.filter.metadata.iter().any(|pattern| pattern.key.eq_ignore_ascii_case("expires"));

@@ -6,7 +6,7 @@ use keyrotate_proto::capability::{Frozen, FrozenTarget};
 use keyrotate_proto::key::KeyName;
 use keyrotate_proto::spec::JobSpec;
 use keyrotate_proto::state::PauseReason;
-use keyrotate_store::{BucketFacts, HeadRequest, ListFrom, ListRequest, ObjectAt, Store};
+use keyrotate_store::{BucketFacts, ErrorKind, GetRequest, HeadRequest, ListFrom, ListRequest, ObjectAt, Store};
 
 use super::Refusal;
 use super::objects::{Made, Yard};
@@ -84,6 +84,15 @@ pub(super) async fn versions_without_gaps(yard: &Yard<'_>, probe: &Made) -> Resu
         ),
         "see whether a newer release of the store lists rightly; buckets without versions are listed by another call",
     ))
+}
+
+/// Bodies may be read: without that right nothing can be proven, and every trial would say so in its own words.
+pub(super) async fn readable(yard: &Yard<'_>, probe: &Made) -> Result<(), Refusal> {
+    let request = GetRequest { range: Some((0, 1)), ..GetRequest::of(&probe.at) };
+    match yard.store.get(request).await {
+        Err(error) if error.kind == ErrorKind::Denied => Err(Refusal::store("reading a probe object of ours", &error)),
+        _ => Ok(()),
+    }
 }
 
 /// A key other than the target, to make an SSE-KMS source with: the file's `kmskey`, else the first that is seen.

@@ -24,7 +24,8 @@ impl Refusal {
     }
 
     /// What a failed call to the store means for a start.
-    pub(super) fn store(doing: &str, error: &StoreError) -> Self {
+    #[must_use]
+    pub fn store(doing: &str, error: &StoreError) -> Self {
         let (mend, pause) = match error.kind {
             ErrorKind::NoSuchBucket | ErrorKind::NotFound => {
                 ("check the bucket's name, and that the endpoint is the one it lies on", Some(PauseReason::BucketGone))
@@ -49,6 +50,11 @@ impl Refusal {
             ErrorKind::Unreachable | ErrorKind::Timeout | ErrorKind::Server | ErrorKind::Cut | ErrorKind::Throttled => {
                 ("check the endpoint (AWS_ENDPOINT_URL) and try again", Some(PauseReason::StoreDown))
             }
+            ErrorKind::Nonsense => (
+                "check that the endpoint (AWS_ENDPOINT_URL) is the store's own for S3, and that nothing between changes its \
+                 answers; then start again",
+                None,
+            ),
             _ => ("check that the endpoint speaks S3", None),
         };
         Self { what: format!("{doing}: {error}"), mend: mend.into(), pause }

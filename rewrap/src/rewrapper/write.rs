@@ -420,6 +420,11 @@ fn is_old(plan: &Plan, seen: &Seen) -> bool {
 fn differs(plan: &Plan, seen: &Seen, mismatch: Mismatch) -> Attempt {
     match mismatch {
         Mismatch::Replaced(what) => Attempt::Changed(what),
+        // Nothing came of the write, whatever its answer said: a later pass may try it again.
+        Mismatch::Wrong(what) if is_old(plan, seen) && plan.wanted.seal() != plan.facts.seal() => {
+            let row = unwritten(&plan.facts, Outcome::Failed(FailReason::Store), format!("after a good answer {what}"));
+            Attempt::Settled(Settled::Row(Row { strategy: Some(plan.strategy), ..row }))
+        }
         Mismatch::Wrong(what) => row(written(plan, seen, Outcome::Failed(FailReason::ReadBack), what)),
         Mismatch::Tags(what) => row(written(plan, seen, Outcome::Conflict, what)),
     }

@@ -6,6 +6,7 @@ use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::RequestId as _;
 
+use super::xml;
 use crate::{ErrorKind, StoreError};
 
 /// What an answer with an error says, by its code before its status.
@@ -134,14 +135,21 @@ where
             source: None,
         };
     }
+    let is_web_page = code.is_none() && answer.body().bytes().is_some_and(xml::is_web_page);
     let kind = match &error {
+        // What it says of an object, the store never said.
+        _ if is_web_page && status < 500 && status != 429 => ErrorKind::Nonsense,
         SdkError::ResponseError(_) if (200..300).contains(&status) => kind_of_bad_answer(&error),
         _ if delete_marker && matches!(status, 404 | 405) => ErrorKind::NotFound,
         _ => kind_of(status, code.as_deref(), said.as_deref().unwrap_or_default()),
     };
     let request_id = request_id.or_else(|| service.and_then(|e| e.meta().request_id().map(ToOwned::to_owned)));
     let message = said.map(|said| said.trim_matches('"').to_owned()).unwrap_or_default();
-    let message = if message.is_empty() && service.is_none() { innermost(&error) } else { message };
+    let message = match () {
+        () if is_web_page => xml::WEB_PAGE.to_owned(),
+        () if message.is_empty() && service.is_none() => innermost(&error),
+        () => message,
+    };
     // What the store said stands in code and message; what the SDK wraps around it only repeats that.
     StoreError { operation, kind, status: Some(status), code, message, request_id, source: None }
 }
@@ -271,6 +279,17 @@ mod tests {
         assert_eq!(denied.kind, ErrorKind::Denied);
         let nowhere = answered(400, None, Some("AuthorizationHeaderMalformed"), "<Error/>");
         assert_eq!((nowhere.kind, nowhere.message.as_str()), (ErrorKind::Credentials, "The store's words"));
+    }
+
+    #[test]
+    fn a_web_page_says_nothing_about_an_object() {
+        let page = "\r\n<!doctype HTML><html><body>Not found";
+        for (status, kind) in [(404, ErrorKind::Nonsense), (403, ErrorKind::Nonsense), (502, ErrorKind::Server)] {
+            let error = answered(status, None, None, page);
+            assert_eq!((error.kind, error.message.as_str()), (kind, xml::WEB_PAGE), "{status}");
+        }
+        assert_eq!(answered(503, None, None, page).kind, ErrorKind::Throttled);
+        assert_eq!(answered(404, None, Some("NoSuchKey"), "<Error/>").kind, ErrorKind::NotFound);
     }
 
     #[test]

@@ -99,6 +99,12 @@ impl S3Store {
         }
         let request = GetRequest { range: Some((0, 1)), ..GetRequest::of(at) };
         match self.get(request).await {
+            // Neither a web page nor two answers that contradict each other say that it is gone.
+            Err(said) if said.kind == ErrorKind::Nonsense => StoreError { operation: error.operation, ..said },
+            Ok(_) if error.kind == ErrorKind::NotFound => {
+                let message = "it is not there by HEAD, and there by GET";
+                StoreError { kind: ErrorKind::Nonsense, message: message.to_owned(), ..error }
+            }
             // A 400 alone says nothing; anything else must be the same answer to be its reason.
             Err(said) if said.code.is_some() && (said.status == error.status || error.status == Some(400)) => {
                 StoreError { operation: error.operation, ..said }
@@ -187,7 +193,10 @@ impl Store for S3Store {
         let call = call.content_length(length.try_into().unwrap_or(i64::MAX)).body(body::to_sdk(operation, body));
         let bound = self.timeouts.sending(length);
         let answer = self.call(operation, bound, call.customize().interceptor(shape).send()).await?;
-        Ok(Written { etag: answer.e_tag.as_deref().map(bare_etag), version: answer.version_id })
+        // Without it nobody knows whether a store answered at all.
+        let etag = answer.e_tag.as_deref().map(bare_etag);
+        let etag = etag.ok_or_else(|| StoreError::new(operation, ErrorKind::Nonsense, "the answer names no ETag"))?;
+        Ok(Written { etag: Some(etag), version: answer.version_id })
     }
 
     async fn copy(&self, request: CopyRequest) -> Result<Written> {
@@ -228,7 +237,12 @@ impl Store for S3Store {
         let sse = sse.map_err(|error| StoreError::new(operation, ErrorKind::Refused, error.to_string()))?;
         let call = self.client.update_object_encryption().bucket(&at.bucket).key(&at.key);
         let call = call.set_version_id(at.version.clone()).object_encryption(ObjectEncryption::Ssekms(sse));
-        self.call(operation, self.timeouts.call, call.send()).await.map(|_| ())
+        let body = Tap::new();
+        let call = call.customize().interceptor(Shape::default().take_body(&body, "")).send();
+        let call = async { self.call(operation, self.timeouts.call, call).await.map(|_| ()) };
+        let answer = self.read_body(operation, &body, call).await?;
+        // It may have no body; where it has one, that is not an error or a web page.
+        if answer.trim_ascii().is_empty() { Ok(()) } else { xml::fields(operation, &answer).map(drop) }
     }
 
     async fn create_upload(&self, at: &ObjectAt, new: &NewObject, place: &InPlace) -> Result<String> {

@@ -1,6 +1,7 @@
 //! Whole-system tests on the embedded store: the executable is killed, stopped, cancelled, refused, throttled, cut off.
 
 mod acknowledged;
+mod bad_answers;
 mod before;
 mod begin;
 mod connect;

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use keyrotate_proto::outcome::Outcome;
+use keyrotate_proto::outcome::{Outcome, SkipReason};
 use keyrotate_proto::position::Position;
 use keyrotate_proto::row::Row;
 use keyrotate_report::rows::{KeyRows, LastRow, LastRows};
@@ -64,13 +64,14 @@ enum Verdict<'a> {
     Differs(&'a Row),
 }
 
-/// Whether the listing shows what the rows of its key say.
+/// Whether the listing shows what the rows of its key say. Of what a row calls gone it should show nothing.
 fn held_against<'a>(entry: &Entry, rows: &'a [LastRow]) -> Verdict<'a> {
     let mut rows = rows.iter().map(|last| &last.row);
     if let Some(row) = rows.clone().find(|row| written_version(row) == entry.version.as_ref()) {
         let sse = entry.facts.as_deref().map(|facts| &facts.sse);
         let agrees = agrees(row, &entry.etag, entry.size, entry.last_modified, sse);
-        return if agrees { Verdict::Agrees } else { Verdict::Differs(row) };
+        let is_gone = row.outcome == Outcome::Skipped(SkipReason::Gone) && !entry.delete_marker;
+        return if agrees && !is_gone { Verdict::Agrees } else { Verdict::Differs(row) };
     }
     if rows.any(|row| row.supersedes() && row.version == entry.version) { Verdict::Agrees } else { Verdict::Lacks }
 }
@@ -151,6 +152,8 @@ mod tests {
         assert_eq!(held_against(&entry(Some("9"), "e"), &rows), Verdict::Lacks);
         assert_eq!(held_against(&entry(None, "e"), &last([row(None, None, "e")])), Verdict::Agrees);
         assert_eq!(held_against(&entry(None, "e"), &[]), Verdict::Lacks);
+        let gone = last([Row { outcome: Outcome::Skipped(SkipReason::Gone), ..row(None, None, "e") }]);
+        assert_eq!(held_against(&entry(None, "e"), &gone), Verdict::Differs(&gone[0].row), "listed, so not gone");
     }
 
     #[test]
