@@ -84,13 +84,9 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// What the bucket's configuration says. What the store does not answer, or does not let us see, is `None`.
     async fn bucket(&self, bucket: &str) -> Result<BucketFacts>;
 
-    /// ListBuckets: names of all buckets that the caller may see, sorted. A store that only ever serves one does not say.
-    async fn buckets(&self) -> Result<Vec<String>> {
-        Err(StoreError::new("ListBuckets", ErrorKind::NotImplemented, "this store does not list its buckets"))
-    }
+    /// ListBuckets: names of all buckets that the caller may see, sorted.
+    async fn buckets(&self) -> Result<Vec<String>>;
 
-    /// What the store does about writes into the bucket. A store that never says so sees nothing.
-    async fn reactions(&self, _bucket: &str) -> Result<Reactions> {
-        Ok(Reactions::default())
-    }
+    /// What the store does about writes into the bucket.
+    async fn reactions(&self, bucket: &str) -> Result<Reactions>;
 }

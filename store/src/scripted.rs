@@ -95,6 +95,7 @@ fn object() -> Object {
         lock: crate::Lock::default(),
         checksums: Vec::new(),
         parts: None,
+        replica: false,
         server_date: None,
     }
 }
@@ -155,6 +156,12 @@ impl Store for Scripted {
         unreachable!()
     }
     async fn bucket(&self, _: &str) -> Result<BucketFacts> {
+        unreachable!()
+    }
+    async fn buckets(&self) -> Result<Vec<String>> {
+        unreachable!()
+    }
+    async fn reactions(&self, _: &str) -> Result<Reactions> {
         unreachable!()
     }
 }

@@ -186,6 +186,8 @@ pub struct Object {
     pub checksums: Vec<Checksum>,
     /// `PartsCount`, where a part was asked for.
     pub parts: Option<u32>,
+    /// Whether replication brought it from another bucket.
+    pub replica: bool,
     /// The server's `Date`.
     pub server_date: Option<Timestamp>,
 }
@@ -523,7 +525,7 @@ pub struct Reactions {
 }
 
 /// A lifecycle rule, as far as it goes by the age of objects.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LifecycleRule {
     /// Its name; empty where it has none.
     pub id: String,

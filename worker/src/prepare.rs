@@ -21,7 +21,7 @@ use keyrotate_proto::spec::Target;
 use keyrotate_proto::state::{JobState, PauseReason, Phase};
 use keyrotate_report::ReportError;
 use keyrotate_rewrap::Halt;
-use keyrotate_rewrap::probe::{self, ProbeSettings, Refusal};
+use keyrotate_rewrap::probe::{self, ProbeSettings, Refusal, effects};
 use keyrotate_store::{ListFrom, ObjectAt, StoreError};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -246,6 +246,9 @@ impl Desk {
             let scope = survey.estimate(&space).await?;
             probe::must_pass(&mut frozen, &job.spec, scope)?;
         }
+        let effects = effects::ask(self.store.as_ref(), &job.spec, &frozen).await;
+        let scope = if effects::follow(&effects) { Some(survey.estimate(&space).await?) } else { None };
+        frozen.notes.extend(effects::notes(&effects, scope));
         let growth = self.growth(job, &frozen, &space, manifest.as_ref()).await?;
         self.take_lease(job, &mut frozen).await?;
         #[expect(clippy::expect_used, reason = "keys and numbers are always JSON")]

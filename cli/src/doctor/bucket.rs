@@ -2,9 +2,9 @@
 
 use keyrotate_proto::capability::{Frozen, FrozenTarget, Versioning};
 use keyrotate_proto::key::KeyName;
-use keyrotate_proto::outcome::Strategy;
 use keyrotate_rewrap::probe::default_encryption;
-use keyrotate_store::{BucketFacts, LifecycleRule, Reactions, Sse};
+use keyrotate_rewrap::probe::effects::{self, Effect};
+use keyrotate_store::{BucketFacts, Reactions, Sse};
 
 use super::{Finding, Health};
 use crate::scope::ScopeArg;
@@ -28,11 +28,6 @@ impl Seen<'_> {
         said || self.frozen.is_some_and(Frozen::shows_minio)
     }
 
-    /// Whether every rotated object keeps its date and version.
-    fn keeps_dates(&self) -> bool {
-        self.frozen.is_some_and(|frozen| frozen.proofs.iter().any(|p| p.strategy == Strategy::UpdateEncryption))
-    }
-
     fn target(&self) -> Option<&KeyName> {
         match self.frozen.map(|frozen| &frozen.target) {
             Some(FrozenTarget::SseKms { key, .. }) => Some(key),
@@ -44,10 +39,9 @@ impl Seen<'_> {
 /// All of it.
 pub(super) fn judged(seen: &Seen<'_>) -> Vec<Finding> {
     let mut findings = vec![versioning(seen)];
-    findings.extend(lock(seen.facts));
-    findings.push(lifecycle(seen));
-    findings.push(replication(seen.reactions));
-    findings.push(events(seen.reactions));
+    findings.push(lock(seen.facts));
+    let effects = effects::judge(seen.facts.default_retention.as_ref(), seen.reactions, seen.frozen);
+    findings.extend(effects.into_iter().map(finding));
     if seen.is_minio() {
         let what = format!("a quota is not visible through S3: `mc quota info {}`", at(seen.scope));
         findings.push(Finding::green(SECTION, what));
@@ -73,9 +67,8 @@ fn versioning(seen: &Seen<'_>) -> Finding {
     Finding::new(SECTION, Health::Yellow, what, mend)
 }
 
-fn lock(facts: &BucketFacts) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    findings.push(match facts.lock_enabled {
+fn lock(facts: &BucketFacts) -> Finding {
+    match facts.lock_enabled {
         true => Finding::new(
             SECTION,
             Health::Yellow,
@@ -83,65 +76,17 @@ fn lock(facts: &BucketFacts) -> Vec<Finding> {
             "keep that key until the locks have run out, and rotate again then",
         ),
         false => Finding::green(SECTION, "object lock is off"),
-    });
-    findings.extend(facts.default_retention.as_ref().map(|(mode, days)| {
-        let what = format!("each new version is kept for {days} days ({mode}): only `update-encryption` is used here");
-        let mend = "take the default retention off while the rotation runs; name another bucket as `--probe-bucket`, since \
-                    probe objects would be kept, too";
-        Finding::new(SECTION, Health::Yellow, what, mend)
-    }));
-    findings
-}
-
-fn lifecycle(seen: &Seen<'_>) -> Finding {
-    let Some(rules) = &seen.reactions.lifecycle else {
-        return unseen("lifecycle rules", "s3:GetLifecycleConfiguration");
-    };
-    let by_age: Vec<String> = rules.iter().filter_map(by_age).collect();
-    if by_age.is_empty() {
-        return Finding::green(SECTION, "no lifecycle rule goes by the age of objects");
-    }
-    let what = format!("lifecycle rules go by age: {}", by_age.join("; "));
-    if seen.keeps_dates() {
-        return Finding::green(SECTION, format!("{what}; dates are kept where `update-encryption` is used"));
-    }
-    let mend = "nothing, if what is rotated may live that much longer: `copy` and `rewrite` give objects a new date, \
-                `rewrite-in-place` keeps it";
-    Finding::new(SECTION, Health::Yellow, what, mend)
-}
-
-fn by_age(rule: &LifecycleRule) -> Option<String> {
-    let days = [
-        rule.expires.map(|days| format!("expire after {days} days")),
-        rule.moves.map(|days| format!("move to another class after {days} days")),
-        rule.noncurrent_expires.map(|days| format!("older versions expire after {days} days")),
-    ];
-    let days: Vec<String> = days.into_iter().flatten().collect();
-    let name = if rule.id.is_empty() { String::new() } else { format!("`{}`: ", rule.id) };
-    let prefix = if rule.prefix.is_empty() { String::new() } else { format!(" (`{}`)", rule.prefix) };
-    (!days.is_empty()).then(|| format!("{name}{}{prefix}", days.join(", ")))
-}
-
-fn replication(reactions: &Reactions) -> Finding {
-    match reactions.replication.as_deref() {
-        None => unseen("replication", "s3:GetReplicationConfiguration"),
-        Some([]) => Finding::green(SECTION, "it is not replicated"),
-        Some(to) => {
-            let what = format!("it is replicated to {}: each rotated object is replicated again", to.join(", "));
-            let mend =
-                "plan for that traffic (`--rate` slows the rotation down); replicas elsewhere have keys of their own";
-            Finding::new(SECTION, Health::Yellow, what, mend)
-        }
     }
 }
 
-fn events(reactions: &Reactions) -> Finding {
-    match reactions.events.as_deref() {
-        None => unseen("event notifications", "s3:GetBucketNotification"),
-        Some([]) => Finding::green(SECTION, "nobody is told of events"),
-        Some(to) => {
-            let what = format!("events go to {}: each rotated object may send one", to.join(", "));
-            Finding::new(SECTION, Health::Yellow, what, "tell whoever listens, or slow the rotation down with `--rate`")
+/// As a finding.
+fn finding(effect: Effect) -> Finding {
+    match effect {
+        Effect::None(what) => Finding::green(SECTION, what),
+        Effect::Some { what, mend } => Finding::new(SECTION, Health::Yellow, what, mend),
+        Effect::Unseen { what, right } => {
+            let mend = format!("grant {right}, or look in another way; some stores do not have them");
+            Finding::new(SECTION, Health::Yellow, format!("{what} can't be seen"), mend)
         }
     }
 }
@@ -156,11 +101,6 @@ fn kept_apart(frozen: &Frozen) -> Finding {
         format!("two installations of keyrotate are not kept apart here: {why}; the report store says who works");
     let mend = "see to it that no other fleet, and no `run` elsewhere, works on this bucket meanwhile";
     Finding::new(SECTION, Health::Yellow, what, mend)
-}
-
-fn unseen(what: &str, right: &str) -> Finding {
-    let mend = format!("grant {right}, or look in another way; some stores do not have them");
-    Finding::new(SECTION, Health::Yellow, format!("{what} can't be seen"), mend)
 }
 
 /// Whether what is written tomorrow is under the target. A probe that names no key says it best.
@@ -186,6 +126,8 @@ fn new_writes(seen: &Seen<'_>) -> Finding {
 
 #[cfg(test)]
 mod tests {
+    use keyrotate_store::LifecycleRule;
+
     use super::*;
 
     fn judge(facts: &BucketFacts, reactions: &Reactions) -> Vec<Finding> {

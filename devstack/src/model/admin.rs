@@ -72,6 +72,13 @@ impl Inner {
         })
     }
 
+    pub(super) fn mark_replica(&self, at: &ObjectAt) -> Result<()> {
+        self.amend("ReplicateObject", at, |content| {
+            content.replica = true;
+            Ok(())
+        })
+    }
+
     pub(super) fn put_lock(&self, at: &ObjectAt, lock: Lock) -> Result<()> {
         let op = "PutObjectRetention";
         if !self.lock().bucket(op, &at.bucket)?.settings.lock_enabled {

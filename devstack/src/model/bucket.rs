@@ -1,7 +1,7 @@
 //! What a bucket is told when it is made.
 
 use keyrotate_proto::capability::Versioning;
-use keyrotate_store::Sse;
+use keyrotate_store::{LifecycleRule, Sse};
 use serde::{Deserialize, Serialize};
 
 /// A bucket's configuration.
@@ -17,6 +17,15 @@ pub struct BucketSettings {
     pub default_retention: Option<(String, u32)>,
     /// The region that the bucket names.
     pub region: Option<String>,
+    /// Lifecycle rules. The model only shows them.
+    #[serde(default)]
+    pub lifecycle: Vec<LifecycleRule>,
+    /// Buckets that it is replicated to. The model only shows them.
+    #[serde(default)]
+    pub replication: Vec<String>,
+    /// Who is told of events. The model only shows them.
+    #[serde(default)]
+    pub events: Vec<String>,
 }
 
 impl BucketSettings {

@@ -9,8 +9,8 @@ use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt as _};
 use keyrotate_store::{
     Acl, Body, BucketFacts, CopyRequest, ErrorKind, GetRequest, Guard, HeadRequest, InPlace, ListPage, ListRequest,
-    NewObject, Object, ObjectAt, Part, PartCopyRequest, PutRequest, Result, Store, StoreError, StoreIdentity, Tags,
-    Upload, Written, update_encryption_body,
+    NewObject, Object, ObjectAt, Part, PartCopyRequest, PutRequest, Reactions, Result, Store, StoreError,
+    StoreIdentity, Tags, Upload, Written, update_encryption_body,
 };
 
 /// One call, as a rule sees it.
@@ -360,5 +360,15 @@ impl<S: Store> Store for Faulty<S> {
     async fn bucket(&self, bucket: &str) -> Result<BucketFacts> {
         let call = Call { operation: "HeadBucket", bucket, key: "" };
         self.around(call, self.store.bucket(bucket)).await
+    }
+
+    async fn buckets(&self) -> Result<Vec<String>> {
+        let call = Call { operation: "ListBuckets", bucket: "", key: "" };
+        self.around(call, Store::buckets(&self.store)).await
+    }
+
+    async fn reactions(&self, bucket: &str) -> Result<Reactions> {
+        let call = Call { operation: "GetBucketLifecycleConfiguration", bucket, key: "" };
+        self.around(call, self.store.reactions(bucket)).await
     }
 }

@@ -37,8 +37,8 @@ use keyrotate_kms::Kms;
 use keyrotate_proto::capability::Versioning;
 use keyrotate_store::{
     Acl, Body, BucketFacts, CopyRequest, GetRequest, Guard, HeadRequest, InPlace, ListPage, ListRequest, Lock,
-    NewObject, Object, ObjectAt, Part, PartCopyRequest, PutRequest, Result, Sse, Store, StoreIdentity, Tags, Upload,
-    Written,
+    NewObject, Object, ObjectAt, Part, PartCopyRequest, PutRequest, Reactions, Result, Sse, Store, StoreIdentity, Tags,
+    Upload, Written,
 };
 
 pub use bucket::BucketSettings;
@@ -194,6 +194,14 @@ impl StoreModel {
         self.inner.let_read(at, reader)
     }
 
+    /// Makes an object version what replication brought from another bucket.
+    ///
+    /// # Errors
+    /// When the object is not there.
+    pub fn mark_replica(&self, at: &ObjectAt) -> Result<()> {
+        self.inner.mark_replica(at)
+    }
+
     /// Replaces retention and legal hold of an object version; the ETag stays.
     ///
     /// # Errors
@@ -332,5 +340,11 @@ impl Store for StoreModel {
 
     async fn bucket(&self, bucket: &str) -> Result<BucketFacts> {
         self.inner.bucket_facts(bucket)
+    }
+
+    async fn reactions(&self, bucket: &str) -> Result<Reactions> {
+        let BucketSettings { lifecycle, replication, events, .. } = self.settings(bucket)?;
+        let (lifecycle, replication, events) = (Some(lifecycle), Some(replication), Some(events));
+        Ok(Reactions { lifecycle, replication, events, server: None })
     }
 }

@@ -38,6 +38,9 @@ pub(super) struct Content {
     /// Whom its ACL lets read, beside its owner.
     #[serde(default)]
     pub(super) readers: Vec<String>,
+    /// Whether replication brought it.
+    #[serde(default)]
+    pub(super) replica: bool,
     pub(super) storage_class: Option<String>,
     pub(super) lock: Lock,
     pub(super) checksums: Vec<Checksum>,
@@ -121,6 +124,7 @@ impl Content {
             lock: self.lock.clone(),
             checksums: self.checksums.clone(),
             parts: None,
+            replica: self.replica,
             server_date: Some(whole_seconds(now)),
         }
     }

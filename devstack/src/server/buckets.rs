@@ -3,7 +3,7 @@
 use http::StatusCode;
 use jiff::Timestamp;
 use keyrotate_proto::key::KeyName;
-use keyrotate_store::{BucketFacts, Sse, Store, Versioning};
+use keyrotate_store::{BucketFacts, LifecycleRule, Sse, Store, Versioning};
 use serde::Deserialize;
 
 use super::call::Call;
@@ -223,6 +223,68 @@ pub(super) async fn set_lock(model: &StoreModel, call: &mut Call) -> Answer {
     let settings = BucketSettings { lock_enabled: true, default_retention, ..settings };
     model.configure(&call.target.bucket, settings)?;
     Ok(empty(StatusCode::OK))
+}
+
+/// GetBucketLifecycleConfiguration.
+pub(super) fn lifecycle(model: &StoreModel, call: &Call) -> Answer {
+    let rules = model.settings(&call.target.bucket)?.lifecycle;
+    if rules.is_empty() {
+        return Err(not_there(call, "NoSuchLifecycleConfiguration", "The lifecycle configuration does not exist"));
+    }
+    Ok(xml(Xml::document("LifecycleConfiguration", |xml| {
+        for rule in &rules {
+            xml.nest("Rule", |xml| lifecycle_rule(xml, rule));
+        }
+    })))
+}
+
+fn lifecycle_rule(xml: &mut Xml, rule: &LifecycleRule) {
+    xml.text("ID", &rule.id);
+    xml.text("Status", "Enabled");
+    xml.nest("Filter", |xml| xml.text("Prefix", &rule.prefix));
+    if let Some(days) = rule.expires {
+        xml.nest("Expiration", |xml| xml.text("Days", days.to_string()));
+    }
+    if let Some(days) = rule.moves {
+        xml.nest("Transition", |xml| {
+            xml.text("Days", days.to_string());
+            xml.text("StorageClass", "GLACIER");
+        });
+    }
+    if let Some(days) = rule.noncurrent_expires {
+        xml.nest("NoncurrentVersionExpiration", |xml| xml.text("NoncurrentDays", days.to_string()));
+    }
+}
+
+/// GetBucketReplication.
+pub(super) fn replication(model: &StoreModel, call: &Call) -> Answer {
+    let buckets = model.settings(&call.target.bucket)?.replication;
+    if buckets.is_empty() {
+        let message = "The replication configuration was not found";
+        return Err(not_there(call, "ReplicationConfigurationNotFoundError", message));
+    }
+    Ok(xml(Xml::document("ReplicationConfiguration", |xml| {
+        xml.text("Role", "");
+        for bucket in &buckets {
+            xml.nest("Rule", |xml| {
+                xml.text("Status", "Enabled");
+                xml.nest("Destination", |xml| xml.text("Bucket", format!("arn:aws:s3:::{bucket}")));
+            });
+        }
+    })))
+}
+
+/// GetBucketNotificationConfiguration: without any it is empty.
+pub(super) fn notification(model: &StoreModel, call: &Call) -> Answer {
+    let events = model.settings(&call.target.bucket)?.events;
+    Ok(xml(Xml::document("NotificationConfiguration", |xml| {
+        for queue in &events {
+            xml.nest("QueueConfiguration", |xml| {
+                xml.text("Queue", format!("arn:aws:sqs:::{queue}"));
+                xml.text("Event", "s3:ObjectCreated:*");
+            });
+        }
+    })))
 }
 
 async fn facts(store: &dyn Store, call: &Call) -> keyrotate_store::Result<BucketFacts> {

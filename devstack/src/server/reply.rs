@@ -136,6 +136,9 @@ pub(super) fn object_headers(object: &Object, with_checksums: bool) -> HeaderMap
     if with_checksums {
         set_checksums(&mut headers, object);
     }
+    if object.replica {
+        set(&mut headers, "x-amz-replication-status", "REPLICA");
+    }
     if let Some(parts) = object.parts {
         set(&mut headers, "x-amz-mp-parts-count", parts.to_string());
     }

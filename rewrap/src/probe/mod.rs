@@ -1,6 +1,7 @@
 //! The `prepare` pass: preflight, the target key, and what this store can do in this bucket, proven on objects of
 //! our own.
 
+pub mod effects;
 mod health;
 mod objects;
 mod preflight;

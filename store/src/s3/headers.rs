@@ -141,6 +141,7 @@ pub(super) fn object(operation: &'static str, headers: &HttpHeaders, whole: bool
         lock: lock(headers),
         checksums: checksums(headers),
         parts: number("x-amz-mp-parts-count"),
+        replica: headers.get("x-amz-replication-status") == Some("REPLICA"),
         server_date: date(headers),
     })
 }

@@ -1,6 +1,8 @@
 //! What is asked before a job: the doctor, the census, the dry run; what a job asks before it makes a bucket grow; and what it is
 //! told while it works, from another terminal.
 
+use keyrotate_devstack::model::BucketSettings;
+use keyrotate_store::{LifecycleRule, ObjectAt};
 use keyrotate_tests::exe::job_id;
 use keyrotate_tests::prelude::*;
 use keyrotate_tests::target::WRITES;
@@ -39,6 +41,63 @@ async fn a_dry_run_foretells_what_the_run_then_does_and_writes_nothing() {
         let did: std::collections::BTreeMap<String, u64> = serde_json::from_value(counts.clone()).unwrap();
         assert_eq!(foretold, did, "{}: {}", stand.target.name, run.summary());
     }
+}
+
+/// A bucket with all that may react to a rotation.
+async fn reacting(mode: Mode) -> Stand {
+    let stand = Stand::embedded(mode).await;
+    stand.put_old("k/", 30).await;
+    let model = stand.target.model();
+    let rule = LifecycleRule { id: "old".into(), prefix: "k/".into(), expires: Some(30), ..LifecycleRule::default() };
+    let settings = model.settings(&stand.bucket).expect("a bucket");
+    let (lifecycle, replication, events) = (vec![rule], vec!["copies".to_owned()], vec!["listener".to_owned()]);
+    let settings = BucketSettings { lifecycle, replication, events, ..settings };
+    model.configure(&stand.bucket, settings).expect("a bucket");
+    model.mark_replica(&ObjectAt::current(&stand.bucket, "k/0000")).expect("an object");
+    stand
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_follows_elsewhere_is_told_with_its_size() {
+    for (mode, keeps_dates) in [(Mode::rgw(), false), (Mode::aws(), true), (Mode::minio(), true)] {
+        let stand = reacting(mode).await;
+        let before = stand.snapshot().await;
+        let scope = format!("s3://{}", stand.bucket);
+        let doctor = stand.start(&["doctor", &scope, "--key", &stand.target.new_key]).end().await;
+        for part in ["`old`: expire after 30 days (`k/`)", "replicated to copies", "events go to listener"] {
+            assert!(doctor.stdout.contains(part), "{part}: {}", doctor.stdout);
+        }
+        let ended = stand.run(&stand.job(), &[]).await.expect_completed();
+        let size = "(~30 objects with ~";
+        let told = |part: &str| ended.stderr.lines().any(|line| line.starts_with("note: ") && line.contains(part));
+        for part in ["replicated to copies", "events go to listener", "are replicas of another bucket's"] {
+            let line = ended.stderr.lines().find(|line| line.contains(part));
+            assert!(line.is_some_and(|line| line.contains(size)), "{part}: {}", ended.stderr);
+        }
+        assert_eq!(told("the age of each rotated object starts anew"), !keeps_dates, "{}", ended.stderr);
+        let described = stand.start(&["describe", &ended.job()]).end().await.expect(0);
+        assert!(described.stdout.contains("replicated to copies"), "{}", described.stdout);
+        oracle::check(&stand, &stand.job(), &before, &ended, &Expect::default()).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_may_not_be_asked_about_a_bucket_is_said_and_stops_nothing() {
+    let stand = reacting(Mode::aws()).await;
+    let denied = Fault::Refused(403, "AccessDenied", "Access Denied");
+    for operation in [
+        "GetBucketLifecycleConfiguration",
+        "GetBucketReplication",
+        "GetBucketNotificationConfiguration",
+        "GetBucketLocation",
+    ] {
+        stand.target.faults().add(FaultRule::on(operation, denied));
+    }
+    let ended = stand.run(&stand.job(), &[]).await.expect_completed();
+    for right in ["s3:GetLifecycleConfiguration", "s3:GetReplicationConfiguration", "s3:GetBucketNotification"] {
+        assert!(ended.stderr.contains(right), "{right}: {}", ended.stderr);
+    }
+    assert_eq!(stand.report(&ended).count("rotated"), 30);
 }
 
 #[tokio::test(flavor = "multi_thread")]

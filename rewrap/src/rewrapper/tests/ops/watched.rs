@@ -298,4 +298,12 @@ impl Store for Watched {
     async fn bucket(&self, bucket: &str) -> Result<BucketFacts> {
         self.0.model().bucket(bucket).await
     }
+
+    async fn buckets(&self) -> Result<Vec<String>> {
+        Store::buckets(self.0.model()).await
+    }
+
+    async fn reactions(&self, bucket: &str) -> Result<keyrotate_store::Reactions> {
+        self.0.model().reactions(bucket).await
+    }
 }
