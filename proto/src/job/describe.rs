@@ -18,6 +18,9 @@ pub fn describe(spec: &JobSpec) -> Vec<(String, String)> {
     add("locked, plaintext", locked_plaintext(spec.dialect));
     add("locked, encrypted", locked_encrypted(spec));
     add("context", context(&spec.target));
+    if let Some(ways) = ways(spec) {
+        add("strategies", ways);
+    }
     if spec.target == Target::SseS3 {
         let text = "no store shows which key seals an SSE-S3 object: a later job with this file writes all again";
         add("note", text);
@@ -117,10 +120,26 @@ fn context(target: &Target) -> &'static str {
     match target {
         Target::SseS3 => "none: SSE-S3 has no context",
         Target::SseKms { context: Some(_), .. } => {
-            "every object gets the file's context; whoever reads it has to give the same"
+            "every object gets the file's context in the place of its own; whoever reads it has to give the same"
         }
         Target::SseKms { context: None, .. } => {
-            "none given: an object's own context is kept only where the store's listing shows it (MinIO), else a copy drops it"
+            "none given: an object's own context is kept only where the store's listing shows it (MinIO, without object lock); \
+             elsewhere no store shows one: a copy or rewrite drops it, and nobody sees what `update-encryption` does with it; such \
+             objects need a job of their own, with their `context`"
         }
+    }
+}
+
+/// Which strategies a target rules out whatever the store can do.
+fn ways(spec: &JobSpec) -> Option<&'static str> {
+    match &spec.target {
+        Target::SseS3 => Some("copy or rewrite: `update-encryption` leads to SSE-KMS only"),
+        Target::SseKms { context: Some(_), .. } => Some(
+            "copy or rewrite: `update-encryption` can't set a context; what no copy or rewrite may write here is skipped",
+        ),
+        Target::SseKms { context: None, .. } if spec.options.reseal => {
+            Some("copy or rewrite: `update-encryption` is not used on what is under the target key already")
+        }
+        Target::SseKms { .. } => None,
     }
 }
