@@ -253,3 +253,27 @@ async fn every_kind_of_object_on_every_store() {
     }
     insta::assert_snapshot!(table);
 }
+
+#[test]
+fn each_skip_is_told_by_store_in_the_semantics() {
+    let table =
+        include_str!("snapshots/keyrotate_rewrap__rewrapper__tests__objects__every_kind_of_object_on_every_store.snap");
+    let mut seen = BTreeSet::new();
+    for line in table.lines().filter_map(|line| line.strip_prefix("    ")) {
+        let (store, outcomes) = line.split_once(' ').expect("a store and its outcomes");
+        let skipped = outcomes.split(',').filter_map(|outcome| outcome.trim().strip_prefix("skipped/"));
+        seen.extend(skipped.map(|reason| (reason, store)));
+    }
+    let mut told = BTreeSet::new();
+    for row in include_str!("../../../../docs/semantics.md").lines().filter(|line| line.starts_with("| `")) {
+        let cells: Vec<_> = row.split('|').map(str::trim).collect();
+        let [_, reason, stores, why, _] = cells.as_slice() else { continue };
+        let names = Mode::all().map(|mode| mode.name);
+        if stores.split(", ").all(|store| names.contains(&store)) {
+            assert!(!why.is_empty(), "{row}");
+            told.extend(stores.split(", ").map(|store| (reason.trim_matches('`'), store)));
+        }
+    }
+    assert!(seen.len() > 30, "{seen:?}");
+    assert_eq!(told, seen);
+}
