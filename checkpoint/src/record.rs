@@ -103,6 +103,9 @@ pub struct JobRecord {
     /// What it adds to a bucket with versions, where that is bounded; set when it is prepared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub growth: Option<Growth>,
+    /// Versions that had failed when `failureThreshold` paused it last: whoever resumed it knows of them.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub failures_known: u64,
     /// How much of the fleet it may take; may change while it runs.
     #[serde(default)]
     pub limits: JobLimits,
@@ -183,6 +186,7 @@ impl JobRecord {
             dry_run: false,
             full: false,
             group: None,
+            failures_known: 0,
             growth: None,
             limits: JobLimits::default(),
             traceparent: String::new(),

@@ -11,7 +11,7 @@ use keyrotate_proto::state::{JobState, PassKind, PauseReason, Phase, StopReason}
 use keyrotate_report::intents;
 use keyrotate_telemetry::{Instrument as _, spans};
 
-use crate::totals::totals;
+use crate::totals::{Totals, totals};
 use crate::{CoordinatorError, Crew, Result, TicketsOut, history};
 
 impl Crew {
@@ -21,6 +21,9 @@ impl Crew {
             return Ok(Some(next));
         }
         if let Some(next) = self.pause_unserved(job).await? {
+            return Ok(Some(next));
+        }
+        if let Some(next) = self.pause_failing(job, shards).await? {
             return Ok(Some(next));
         }
         let open = |kind: PassKind| job.passes.iter().any(|pass| pass.open && pass.kind == kind);
@@ -62,6 +65,18 @@ impl Crew {
         let Some(pass) = job.passes.iter().find(over) else { return Ok(None) };
         self.ledger.close_pass(&job.id, pass.id).await?;
         Ok(Some(self.ledger.job(&job.id).await?))
+    }
+
+    /// More versions failed than `failureThreshold` allows: a person looks before more do.
+    async fn pause_failing(&self, job: &JobRecord, shards: &[ShardRecord]) -> Result<Option<JobRecord>> {
+        let counts = Totals::of(job, shards).counts;
+        let (failed, scanned) = (counts.of("failed"), counts.scanned());
+        match transition::failures(job, failed, scanned, job.updated) {
+            Ok(next) if next.state != job.state => {
+                self.update(job, |job, now| transition::failures(job, failed, scanned, now)).await
+            }
+            _ => Ok(None),
+        }
     }
 
     /// No walk or retry pass is open: the first walk, another retry, or on to `verifying`.

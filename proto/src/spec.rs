@@ -327,6 +327,38 @@ pub struct Options {
     /// the default.
     #[serde(default, skip_serializing_if = "is_default")]
     pub reseal: bool,
+    /// How many versions may fail before the job waits for a person. Left out of the hash where it is the default.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub failure_threshold: FailureThreshold,
+}
+
+/// How many versions may fail before the job waits for a person. Default: 1,000, or 1 % of 10,000 and more.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FailureThreshold {
+    /// So many, at most; `None`: any number.
+    pub count: Option<u64>,
+    /// This share of what was scanned, 0 to 1, at most, once [`Self::SAMPLE`] versions were; `None`: any.
+    pub share: Option<f64>,
+}
+
+impl FailureThreshold {
+    /// Of fewer versions a share says nothing.
+    pub const SAMPLE: u64 = 10_000;
+
+    /// Whether more have failed.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "counts are below 2^52")]
+    pub fn is_passed(&self, failed: u64, scanned: u64) -> bool {
+        let share = || failed as f64 / scanned as f64;
+        self.count.is_some_and(|most| failed > most)
+            || (scanned >= Self::SAMPLE && self.share.is_some_and(|most| share() > most))
+    }
+}
+
+impl Default for FailureThreshold {
+    fn default() -> Self {
+        Self { count: Some(1_000), share: Some(0.01) }
+    }
 }
 
 /// Something that an object may lose by its rotation, where the job file says so.
@@ -359,6 +391,7 @@ impl Default for Options {
             superseded: Superseded::Keep,
             bucket_key: BucketKey::Keep,
             reseal: false,
+            failure_threshold: FailureThreshold::default(),
         }
     }
 }
@@ -366,6 +399,24 @@ impl Default for Options {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_threshold_is_passed_by_more_than_it_says_and_a_share_wants_a_sample() {
+        let usual = FailureThreshold::default();
+        for (failed, scanned, passed) in [
+            (1_000, 1_000, false),
+            (1_001, 1_000_000, true),
+            (99, 9_999, false),
+            (100, 10_000, false),
+            (101, 10_000, true),
+            (0, 0, false),
+        ] {
+            assert_eq!(usual.is_passed(failed, scanned), passed, "{failed} of {scanned}");
+        }
+        let none = FailureThreshold { count: None, share: None };
+        assert!(!none.is_passed(u64::MAX >> 12, 1));
+        assert!(FailureThreshold { count: Some(0), share: None }.is_passed(1, 1));
+    }
 
     #[test]
     fn the_hash_does_not_depend_on_the_token_and_the_token_is_not_shown() {

@@ -31,6 +31,8 @@ reasons! {
             "Mend it, or the coordinator's and the workers' rights on it; the job goes on by itself.";
         Growth = "growth", "The versions that it adds would have more bytes than were confirmed.",
             "See what it added in `keyrotate status JOB`; `keyrotate set JOB --max-added BYTES` lets it add more.";
+        FailureThreshold = "failure-threshold", "More versions failed than `failureThreshold` allows.",
+            "`keyrotate failed JOB` lists them by reason. Mend that; `keyrotate resume JOB` goes on, and counts from there.";
         NoWorker = "no-worker", "No live worker serves the job's store; it ends by itself when one comes.",
             "Start a worker that serves it.";
     }
@@ -40,7 +42,7 @@ impl PauseReason {
     /// Whether only a person ends it: no probe is made, and the time does not count for `pauseLimit`.
     #[must_use]
     pub fn is_a_persons(self) -> bool {
-        matches!(self, Self::Operator | Self::Growth)
+        matches!(self, Self::Operator | Self::Growth | Self::FailureThreshold)
     }
 }
 

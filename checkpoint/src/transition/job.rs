@@ -102,6 +102,21 @@ pub fn pause(job: &JobRecord, reason: PauseReason, detail: &str, now: Timestamp)
     Ok(next)
 }
 
+/// So many versions have failed by now: more than its threshold, counted from where it was resumed, pause it.
+///
+/// # Errors
+/// When it can't be paused.
+pub fn failures(job: &JobRecord, failed: u64, scanned: u64, now: Timestamp) -> Next {
+    let fresh = failed.saturating_sub(job.failures_known);
+    let running = matches!(job.state, JobState::Live { phase: Phase::Running });
+    if !running || !job.spec.options.failure_threshold.is_passed(fresh, scanned) {
+        return Ok(job.clone());
+    }
+    let detail = format!("{failed} of {scanned} versions failed so far");
+    let paused = pause(job, PauseReason::FailureThreshold, &detail, now)?;
+    Ok(JobRecord { failures_known: failed, ..paused })
+}
+
 /// It goes on where it was. A probe does not end an operator's pause.
 ///
 /// # Errors

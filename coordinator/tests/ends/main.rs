@@ -307,6 +307,32 @@ async fn a_pause_is_lifted_when_what_it_is_about_works_again_and_not_before() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn more_failures_than_the_threshold_pause_the_job_until_a_person_resumes_it() {
+    let world = World::new(Mode::aws(), BucketSettings::plain()).await;
+    world.put_old(&["a", "b", "c", "d"]).await;
+    for key in ["a", "b", "c"] {
+        world.store.faults().add(world.fail("HeadObject", key, ErrorKind::Refused));
+    }
+    let id = world.begin(1, ", options: {failureThreshold: 2}, flags: {retry: {attempts: 1, delay: 1s}}").await;
+    world.work(Some(&id), async || reason(&world.job(&id).await).is_some()).await;
+    let paused = world.job(&id).await;
+    assert_eq!(reason(&paused), Some(PauseReason::FailureThreshold));
+    assert!(matches!(&paused.state, JobState::Paused { detail, .. } if detail == "3 of 4 versions failed so far"));
+    // Nothing but a person ends it, and no time counts.
+    let seen = Mutex::new(0);
+    let a_while = async || {
+        *seen.lock().unwrap() += 1;
+        assert_eq!(reason(&world.job(&id).await), Some(PauseReason::FailureThreshold));
+        *seen.lock().unwrap() > 5 * 60
+    };
+    world.work(Some(&id), a_while).await;
+    world.store.faults().clear();
+    world.ledger.update_job(&id, |job, now| transition::resume(job, true, now)).await.unwrap();
+    let job = world.run(&id).await;
+    assert_eq!(job.state, JobState::Completed, "what failed before it was resumed does not pause it again");
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_not_mended_within_the_pause_limit_fails_the_job() {
     let world = World::new(Mode::aws(), BucketSettings::plain()).await;
     world.put_old(&["a", "b"]).await;

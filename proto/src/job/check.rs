@@ -583,6 +583,9 @@ impl Check<'_> {
                 .value("options.bucketKey", block.bucket_key.as_deref(), values::bucket_key)
                 .unwrap_or(default.bucket_key),
             reseal: block.reseal.unwrap_or(default.reseal),
+            failure_threshold: self
+                .value("options.failureThreshold", block.failure_threshold.as_deref(), values::failure_threshold)
+                .unwrap_or(default.failure_threshold),
         }
     }
 }

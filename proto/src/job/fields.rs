@@ -107,11 +107,11 @@ const OPTIONS: Known = &[
     ("superseded", Shape::Text),
     ("bucketKey", Shape::Text),
     ("reseal", Shape::Flag),
+    ("failureThreshold", Shape::Text),
 ];
 
 /// Documented names of `options` that are not built yet.
-const OPTIONS_TO_COME: [&str; 7] =
-    ["checksums", "quiet", "priority", "weight", "windows", "failureThreshold", "approval"];
+const OPTIONS_TO_COME: [&str; 6] = ["checksums", "quiet", "priority", "weight", "windows", "approval"];
 
 /// Kinds of batch jobs that keyrotate does not run.
 const OTHER_JOBS: [&str; 3] = ["replicate", "expire", "catalog"];

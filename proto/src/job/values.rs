@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::tree::clip;
 use crate::key::KeyName;
-use crate::spec::{BodyTransit, BucketKey, Location, Loss, Superseded, VersionPolicy};
+use crate::spec::{BodyTransit, BucketKey, FailureThreshold, Location, Loss, Superseded, VersionPolicy};
 
 /// What is wrong with a value, and what to write instead.
 #[derive(Debug, PartialEq, Eq)]
@@ -231,6 +231,26 @@ pub(super) fn share(text: &str) -> Result<f64, Bad> {
         Some(share) if share <= 1.0 => Ok(share),
         _ => bad(format!("`{}` is not a share", clip(text)), "from 0 to 1, such as `0.001`, or `0.1%`; `0` for none"),
     }
+}
+
+/// How many may fail: a number, a share, or both; `none` for any.
+pub(super) fn failure_threshold(text: &str) -> Result<FailureThreshold, Bad> {
+    let mut read = FailureThreshold { count: None, share: None };
+    if text == "none" {
+        return Ok(read);
+    }
+    for piece in text.split(',').map(str::trim) {
+        let count = piece.parse().ok().filter(|_| piece.bytes().all(|b| b.is_ascii_digit()));
+        match (count, piece.strip_suffix('%').and_then(|_| share(piece).ok())) {
+            (Some(count), _) if read.count.is_none() => read.count = Some(count),
+            (None, Some(share)) if read.share.is_none() => read.share = Some(share),
+            _ => {
+                let hint = "a number of versions such as `1000`, a share such as `1%`, `1000, 1%` for both, or `none`";
+                return bad(format!("`{}` is not a threshold", clip(text)), hint);
+            }
+        }
+    }
+    Ok(read)
 }
 
 /// Objects per second, more than none.

@@ -265,6 +265,10 @@ pub(super) struct OptionsBlock {
     /// Whether objects that are under the target key already are written again, once: after the key's own material was
     /// rotated in the KMS. Default: false.
     pub(super) reseal: Option<bool>,
+    /// How many versions may fail before the job waits for a person: a number, a share of what was scanned (once that are
+    /// 10,000), both, or `none`. Default: `1000, 1%`.
+    #[schemars(extend("type" = ["string", "integer", "null"]))]
+    pub(super) failure_threshold: Option<String>,
 }
 
 /// Why `serde_yaml` did not read a file.
