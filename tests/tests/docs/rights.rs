@@ -60,6 +60,8 @@ const RIGHTS: &[Rights] = &[
     on_both("get_object_lock_configuration", &["s3:GetBucketObjectLockConfiguration"]),
     on_both("get_object_tagging", &["s3:GetObjectTagging", "s3:GetObjectVersionTagging"]),
     on_both("head_object", READ),
+    // No job makes it: whoever starts a file with patterns in `buckets` does, and the page says so below the policies.
+    on_both("list_buckets", &[]),
     on_both("list_multipart_uploads", &["s3:ListBucketMultipartUploads"]),
     on_both("list_object_versions", &["s3:ListBucketVersions"]),
     on_both("list_objects_v2", &["s3:ListBucket"]),
