@@ -252,14 +252,7 @@ impl Side {
                 let request =
                     ListRequest { bucket: self.bucket.clone(), prefix, versions, from, limit, with_facts: facts };
                 let answer = pages(store, request).await;
-                self.tell(answer.map(|mut pages| {
-                    // Dates are of the day of the test.
-                    pages
-                        .iter_mut()
-                        .flatten()
-                        .for_each(|entry| entry.newer = entry.newer.map(|_| jiff::Timestamp::UNIX_EPOCH));
-                    pages
-                }))
+                self.tell(answer.map(undated))
             }
             _ => {
                 let answer = store.bucket(&self.bucket).await;
@@ -313,6 +306,13 @@ impl Side {
         }
         out
     }
+}
+
+/// Dates are of the day of the test.
+fn undated(mut pages: Vec<Vec<keyrotate_store::Entry>>) -> Vec<Vec<keyrotate_store::Entry>> {
+    let entries = pages.iter_mut().flatten();
+    entries.for_each(|entry| entry.newer = entry.newer.map(|_| jiff::Timestamp::UNIX_EPOCH));
+    pages
 }
 
 /// All pages of a listing, where each of them ended.

@@ -500,8 +500,8 @@ fn what_only_one_reader_takes_is_refused_in_plain_words() {
 #[test]
 fn a_value_that_stops_the_reader_at_its_first_sign_is_named_by_it() {
     let file = |value: &str| format!("{HEAD}  encryption: {{}}\n  options:\n    verifyBodies: {value}\n");
-    assert!(refused(&file("&0?}")).contains("aliases (`*name`) are not taken"));
-    assert!(refused(&file("|#")).contains("a value that begins with `|` needs quotes"));
+    assert!(refused(file("&0?}")).contains("aliases (`*name`) are not taken"));
+    assert!(refused(file("|#")).contains("a value that begins with `|` needs quotes"));
     for value in ["&0?}", "|#", ">1#"] {
         agree(&file(value)).unwrap();
     }
@@ -531,7 +531,7 @@ fn a_file_of_several_buckets_is_as_many_jobs() {
         ("buckets: [data]\n  manifest: {location: l.csv, format: csv}", "a manifest is of one bucket"),
         ("buckets:\n    -", "the item is empty"),
     ] {
-        assert!(refused(&file(places)).contains(words), "{places}: {}", refused(&file(places)));
+        assert!(refused(file(places)).contains(words), "{places}: {}", refused(file(places)));
     }
     let options =
         ParseOptions { scope: Some(&Scope { bucket: "b".into(), prefix: String::new() }), ..Default::default() };

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use aws_sdk_s3::types::BucketVersioningStatus;
 use futures::stream::{self, StreamExt};
+use keyrotate_env::Env;
 use keyrotate_tests::bucket;
 use keyrotate_tests::prelude::*;
 use keyrotate_tests::raw::{Answer, Raw};
@@ -150,7 +151,7 @@ fn request(request: String) -> Raw {
 }
 
 fn put(place: String, headers: &[Headers], body: &str, stand: &Stand) -> Raw {
-    let until = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(24);
+    let until = Env::system().now() + jiff::SignedDuration::from_hours(24);
     let until = until.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     let filled = |value: &str| {
         let value = value.replace("{old}", &stand.target.old_key).replace("{new}", &stand.target.new_key);
