@@ -44,6 +44,8 @@ pub struct Plan {
     pub(crate) guarded: bool,
     /// Whether this kind of source was never tried on a probe: the first such objects go one at a time.
     pub(crate) untried: bool,
+    /// Whether the hash of its body is wanted when it has passed.
+    pub(crate) hashes: bool,
     pub(crate) upload: Option<OpenUpload>,
     /// When the first of its facts was asked for.
     pub(crate) looked: Instant,
@@ -59,7 +61,7 @@ impl Plan {
     /// A plan for what was just looked at; nothing was begun.
     pub(crate) fn new(facts: Facts, strategy: Strategy, wanted: Sse, why: String, now: Timestamp) -> Self {
         let lock = facts.shown.as_ref().map(|shown| shown.lock.standing(now)).unwrap_or_default();
-        let (needs_intent, adds_version, guarded, untried, loses_checksum) = Default::default();
+        let (needs_intent, adds_version, guarded, untried, loses_checksum, hashes) = Default::default();
         let (looked, part_added) = (Instant::now(), Arc::default());
         Self {
             facts,
@@ -72,6 +74,7 @@ impl Plan {
             adds_version,
             guarded,
             untried,
+            hashes,
             upload: None,
             looked,
             written: None,

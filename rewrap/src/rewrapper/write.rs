@@ -93,8 +93,9 @@ impl Rewrapper {
         let one_by_one = first_update.is_some() || first_untried.is_some();
 
         let sampled = self.sample.takes(&self.rules, &self.env, plan.strategy, plan.facts.size);
+        plan.hashes = sampled && plan.strategy.puts();
         let mut before = None;
-        if sampled && !plan.strategy.puts() {
+        if sampled && !plan.hashes {
             match self.digest(&plan.facts.at, plan.facts.guard(), Doing::Reading).await? {
                 Ok(digest) => before = Some(digest),
                 // In its archive the store can change its key, and nobody can read it.
@@ -114,7 +115,7 @@ impl Rewrapper {
             Sending::Ended(ended) => return Ok(row(ended)),
         };
         plan.written = Some(Instant::now());
-        before = before.or(sent.digest.filter(|_| sampled));
+        before = before.or(sent.digest);
         let by_page = self.rules.frozen.listing_facts
             && !(one_by_one || plan.adds_version || is_marker(plan.key()))
             && before.is_none();

@@ -202,7 +202,7 @@ async fn through_us(
     if range.is_none() {
         unchanged(&plan.facts, &object)?;
     }
-    let (body, _) = super::rewrite::hashed(body).await?;
+    let (body, _) = super::rewrite::passing(body, false).await?;
     let wanted = range.map_or(plan.facts.size, |(from, to)| to - from);
     if body.len() != wanted {
         return Err(Trouble::Changed("a part of its body has another length than was asked for".into()));

@@ -26,7 +26,7 @@ const BUFFERED: u64 = 256 << 10;
 
 pub(super) async fn run(store: &dyn Store, frozen: &Frozen, plan: &Plan, guard: Option<&str>) -> Result<Sent, Trouble> {
     let (object, body, etag) = read(store, plan).await?;
-    let (body, digest) = hashed(body).await?;
+    let (body, digest) = passing(body, plan.hashes).await?;
     // Tags are read last: nothing but the write itself comes after.
     let tags = match asks_tags(frozen, object.tag_count) {
         true => store.tags(&plan.facts.at).await.map_err(Trouble::reading)?,
@@ -112,16 +112,19 @@ impl Later {
     }
 }
 
-/// The body in memory where it is small, else streaming through a hash that counts.
-pub(super) async fn hashed(body: Body) -> Result<(Body, Later), Trouble> {
+/// The body in memory where it is small, else as a stream that counts; and its hash, where that is wanted.
+pub(super) async fn passing(body: Body, hashes: bool) -> Result<(Body, Later), Trouble> {
     let later = Later::default();
     let length = body.len();
     if length <= BUFFERED {
         let bytes = body.collect().await.map_err(Trouble::reading)?;
-        later.set(Sha256::digest(&bytes).into());
+        if hashes {
+            later.set(Sha256::digest(&bytes).into());
+        }
         return Ok((Body::Bytes(bytes), later));
     }
-    let stream = Counted { inner: body.into_stream(), left: length, hash: Some(Sha256::new()), later: later.clone() };
+    let hash = hashes.then(Sha256::new);
+    let stream = Counted { inner: body.into_stream(), left: length, hash, later: later.clone() };
     Ok((Body::Stream { length, stream: Box::pin(stream) }, later))
 }
 
@@ -180,18 +183,22 @@ mod tests {
         for (promised, chunks) in
             [(10, vec![4, 5]), (10, vec![11]), (BUFFERED + 9, vec![1 << 18]), (BUFFERED + 9, vec![1 << 19])]
         {
-            let ended = match hashed(body(promised, &chunks)).await {
-                Ok((body, _)) => body.collect().await.is_ok(),
-                Err(_) => false,
-            };
-            assert!(!ended, "{promised} promised, {chunks:?} came");
+            for hashes in [true, false] {
+                let ended = match passing(body(promised, &chunks), hashes).await {
+                    Ok((body, _)) => body.collect().await.is_ok(),
+                    Err(_) => false,
+                };
+                assert!(!ended, "{promised} promised, {chunks:?} came");
+            }
         }
     }
 
     #[tokio::test]
     async fn the_digest_is_that_of_the_bytes_buffered_or_streamed() {
         for size in [0, 10, (BUFFERED + 10) as usize] {
-            let (body, later) = hashed(body(size as u64, &[size])).await.unwrap();
+            let (unread, none) = passing(body(size as u64, &[size]), false).await.unwrap();
+            assert_eq!((unread.collect().await.unwrap().len(), none.get()), (size, None));
+            let (body, later) = passing(body(size as u64, &[size]), true).await.unwrap();
             assert_eq!(body.again().is_some(), size as u64 <= BUFFERED);
             let bytes = body.collect().await.unwrap();
             assert_eq!(later.get(), Some(Sha256::digest(&bytes).into()));
