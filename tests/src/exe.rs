@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::Value;
 
-use crate::wait::until;
+use crate::wait::{LIMIT_OF_A_JOB, within};
 
 /// The path of `keyrotate`: beside this test's own executable, built first if it is not there.
 ///
@@ -117,10 +117,10 @@ impl Process {
     /// Waits for its end.
     ///
     /// # Panics
-    /// When it does not end within the limit of [`until`].
+    /// When it does not end within ten minutes.
     pub async fn end(mut self) -> Ended {
         let tail = self.stderr.clone();
-        until(&format!("keyrotate ends; see {}", tail.display()), || self.has_ended()).await;
+        within(LIMIT_OF_A_JOB, &format!("keyrotate ends; see {}", tail.display()), || self.has_ended()).await;
         let status = self.child.wait().expect("it has ended");
         let read = |path: &Path| fs::read_to_string(path).unwrap_or_default();
         Ended { code: status.code(), stdout: read(&self.stdout), stderr: read(&self.stderr) }
