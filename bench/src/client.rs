@@ -108,11 +108,12 @@ fn alone(command: &mut Command, server: &Server) {
     command.env_clear().envs(keep).envs(&server.variables);
 }
 
-/// Without a terminal, `run` says `STATE`, or `STATE: …`, at each change of state.
+/// Without a terminal, `run` says `STATE`, `STATE: …` or `STATE  …`, at each change of state.
 fn states(began: Instant, said: &[(Instant, String)]) -> Vec<(f64, String)> {
     let mut states: Vec<(f64, String)> = Vec::new();
     for (at, line) in said {
-        let state = line.split_once(": ").map_or(line.as_str(), |(state, _)| state);
+        let state = line.split_once("  ").map_or(line.as_str(), |(state, _)| state);
+        let state = state.split_once(": ").map_or(state, |(state, _)| state);
         if !state.contains(' ') && states.iter().all(|(_, known)| known != state) {
             states.push(((*at - began).as_secs_f64(), state.to_owned()));
         }
