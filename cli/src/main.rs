@@ -53,6 +53,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    keyrotate_env::forbid_core_dumps();
     let provider = rustls::crypto::aws_lc_rs::default_provider();
     // A second installation is refused; there is none before this line.
     let _installed = provider.install_default();

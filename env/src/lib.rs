@@ -1,4 +1,4 @@
-//! Clock and randomness: the only crate that touches the system's own.
+//! Clock and randomness, and what the process asks of the system: the only crate that touches the system's own.
 //!
 //! Everything else asks an [`Env`]. [`Env::system`] is the real one; [`Env::seeded`] follows tokio's
 //! (pausable) time and a seed, so that a whole job replays in one test. Sleeping is `tokio::time::sleep`,
@@ -9,6 +9,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
+
+/// From now on this process leaves no core dump: its memory holds credentials and keys in the clear.
+pub fn forbid_core_dumps() {
+    let none = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
+    // Lowering a limit is always allowed.
+    let _lowered = rustix::process::setrlimit(rustix::process::Resource::Core, none);
+}
 
 /// Clock and randomness of one process or one simulated process. Cheap to clone; clones share their state.
 #[derive(Clone)]

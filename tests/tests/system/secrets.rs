@@ -182,6 +182,20 @@ async fn without_a_kes_the_token_is_sealed_by_a_file_that_only_its_owner_reads()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_process_leaves_no_core_dump() {
+    let stand = Stand::embedded(Mode::aws()).await;
+    stand.put_old("k/", 20).await;
+    let run = stand.begin(&stand.job(), &["--rate", "1"]);
+    let limits = format!("/proc/{}/limits", run.id());
+    let is_off = |limits: String| {
+        let line = limits.lines().find_map(|line| line.strip_prefix("Max core file size"));
+        line.is_some_and(|line| line.split_whitespace().take(2).all(|limit| limit == "0"))
+    };
+    until("core dumps are off", || std::fs::read_to_string(&limits).is_ok_and(is_off)).await;
+    run.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_job_file_that_is_wrong_around_its_token_is_refused_without_it() {
     let stand = Stand::embedded(Mode::aws()).await;
     let secret = format!("Bearer {TOKEN}");
