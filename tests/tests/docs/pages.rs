@@ -6,6 +6,8 @@
 
 use std::path::{Path, PathBuf};
 
+use keyrotate_proto::state::PauseReason;
+
 /// A block of code.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Block {
@@ -102,6 +104,15 @@ fn every_link_leads_somewhere() {
         }
     }
     assert!(links > 40, "only {links} were found");
+}
+
+#[test]
+fn the_runbook_has_an_entry_for_each_alert_and_each_pause() {
+    let (runbook, alerts) = (page("docs/runbook.md"), page("deploy/prometheus/alerts.yaml"));
+    let entries: Vec<_> = runbook.lines().filter_map(|line| line.strip_prefix("### ")).collect();
+    let alerts = alerts.lines().filter_map(|line| line.trim().strip_prefix("- alert: "));
+    let wanted: Vec<_> = alerts.chain(PauseReason::ALL.iter().map(|reason| reason.as_str())).collect();
+    assert!(wanted.len() > 15 && entries == wanted, "{entries:?}\nare not\n{wanted:?}");
 }
 
 /// Names of functions in the sources of the workspace.
