@@ -140,7 +140,7 @@ pub struct Growth {
 }
 
 /// How much of the fleet a job may take.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct JobLimits {
     /// Objects per second at most, in place of the job file's.
@@ -149,6 +149,14 @@ pub struct JobLimits {
     pub permits: Option<u32>,
     /// Jobs of a higher one go first; 0 for those of which nobody said anything.
     pub priority: i32,
+    /// Among jobs of one priority: slots in proportion to it; 1 for those of which nobody said anything.
+    pub weight: u32,
+}
+
+impl Default for JobLimits {
+    fn default() -> Self {
+        Self { rate: None, permits: None, priority: 0, weight: 1 }
+    }
 }
 
 impl JobRecord {
@@ -341,9 +349,9 @@ pub struct ShardRecord {
     /// A ticket is under way, and is taken for lost at this time.
     #[serde(rename = "to", default, skip_serializing_if = "Option::is_none", with = "millis::option")]
     pub ticket_out_until: Option<Timestamp>,
-    /// The coordinator wants it split at the holder's next commit.
-    #[serde(rename = "sa", default, skip_serializing_if = "is_default")]
-    pub split_asked: bool,
+    /// What the coordinator wants of whoever holds it; forgotten with the lease.
+    #[serde(rename = "as", default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<Asked>,
     /// Entries up to this count, as [`Self::listed`] counts them, may still be written by a holder that went without
     /// its last word.
     #[serde(rename = "d", default, skip_serializing_if = "is_default")]
@@ -373,7 +381,7 @@ impl ShardRecord {
             unlisted: 0,
             unlisted_why: None,
             ticket_out_until: None,
-            split_asked: false,
+            asked: None,
             doubted_to: 0,
             last_holder: None,
         }
@@ -418,6 +426,16 @@ impl Record for ShardRecord {
     fn version(&self) -> u32 {
         self.version
     }
+}
+
+/// What the coordinator wants of a shard's holder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Asked {
+    /// To give it back after its next window: another job has more right to the slot.
+    Yield,
+    /// To leave others so many pieces of what it has not listed yet, at most.
+    Split(u32),
 }
 
 /// State of a shard.

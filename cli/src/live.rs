@@ -227,7 +227,7 @@ mod tests {
             "state": "{state}", "store": "default", "bucket": "b", "prefix": "", "scanned": 20000, "exceptions": 0,
             "outcomes": {{"rotated/key": 15000, "current": 5000}}, "superseded": 0, "rotatedBytes": 3145728, "findings": [],
             "workers": [{{"name": "process 7", "slices": 8}}], "report": false,
-            "limits": {{"rate": 500.0, "permits": 64, "priority": 0}}{more}}}"#
+            "limits": {{"rate": 500.0, "permits": 64, "priority": 0, "weight": 1}}{more}}}"#
         );
         serde_json::from_str(&text).unwrap()
     }

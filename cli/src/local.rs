@@ -88,7 +88,7 @@ pub(crate) fn limits(config: &LocalConfig) -> JobLimits {
         Calls::AtMost(calls) => Some(u32::from(calls)),
         Calls::Auto => None,
     };
-    JobLimits { rate: config.rate, permits, priority: 0 }
+    JobLimits { rate: config.rate, permits, ..JobLimits::default() }
 }
 
 /// Opens the checkpoint of a bucket's folder, whose lock the caller holds.
@@ -171,7 +171,7 @@ impl Local {
 
     /// Confirms what `prepare` found.
     pub(crate) async fn confirm(&self) -> Result<(), LedgerError> {
-        self.ledger.update_job(&self.job, transition::confirm).await.map(drop)
+        self.ledger.update_job(&self.job, |job, now| transition::confirm(job, "local", now)).await.map(drop)
     }
 
     /// Comes back when nobody has to confirm the job's target any more: somebody may have cancelled it.

@@ -97,6 +97,7 @@ async fn perform(verb: Verb) -> Result<Exit, Failure> {
         Verb::List(args) => verbs::list(args).await,
         Verb::Status(args) => verbs::status(args).await,
         Verb::Describe(args) => verbs::describe(args).await,
+        Verb::Audit(args) => verbs::audit(args).await,
         Verb::Pause(args) => verbs::tell(args, "pause").await,
         Verb::Resume(args) => verbs::tell(args, "resume").await,
         Verb::Cancel(args) => verbs::cancel(args).await,

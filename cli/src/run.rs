@@ -131,6 +131,10 @@ impl Start<'_> {
     /// One job, to its end.
     async fn one(&self, parsed: &Parsed) -> Result<Exit, Failure> {
         let (args, connected) = (self.args, &self.connected);
+        if parsed.spec.options.approval && !args.dry_run {
+            let why = "the job file says `approval: required`, and on one machine nobody knows who is who";
+            return Err(Failure::refused(why, "begin it in a fleet with `keyrotate start`, or take `approval` out"));
+        }
         let root = state::root(&args.state)?;
         let rate = args.rate.or(parsed.spec.options.rate);
         if args.dry_run {

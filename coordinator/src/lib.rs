@@ -3,6 +3,7 @@
 
 pub mod api;
 mod at_work;
+mod audit;
 mod dispatch;
 mod findings;
 mod finish;
@@ -13,6 +14,7 @@ mod lifecycle;
 pub mod notify;
 pub mod sealed;
 mod settle;
+mod share;
 mod totals;
 
 use std::collections::HashMap;

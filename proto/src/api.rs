@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
+use crate::audit::Entry;
 use crate::id::JobId;
 use crate::job;
 
@@ -233,6 +234,21 @@ pub struct Growth {
     pub granted: u64,
 }
 
+/// Who did what to a job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AuditRecord {
+    /// The job.
+    #[schemars(with = "String")]
+    pub job: JobId,
+    /// The hash of its spec, which the first entry names.
+    pub spec_hash: String,
+    /// All entries, in order.
+    pub entries: Vec<Entry>,
+    /// Where the chain of the entries' hashes is broken, if it is: one was changed, or taken out.
+    pub broken: Option<String>,
+}
+
 /// How much of the fleet a job may take.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Limits {
@@ -240,8 +256,15 @@ pub struct Limits {
     pub rate: Option<f64>,
     /// Store calls at a time at most, over all workers; `null`: no limit.
     pub permits: Option<u32>,
-    /// Jobs of a higher one go first.
+    /// Jobs of a higher one get the fleet's slots first; each of the others keeps one.
     pub priority: i32,
+    /// Jobs of one priority share the slots in proportion to it.
+    #[serde(default = "one")]
+    pub weight: u32,
+}
+
+fn one() -> u32 {
+    1
 }
 
 /// A change of limits: what is left out stays, `null` takes a limit away.
@@ -254,9 +277,12 @@ pub struct LimitsChange {
     /// Store calls at a time at most, over all workers.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "given")]
     pub permits: Option<Option<u32>>,
-    /// Jobs of a higher one go first: -100 to 100.
+    /// Jobs of a higher one get the fleet's slots first; each of the others keeps one: -100 to 100.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority: Option<i32>,
+    /// Jobs of one priority share the slots in proportion to it: 1 to 1000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<u32>,
     /// Bytes that the versions which it adds may have in all. A job that is paused because of it goes on.
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "maxAddedBytes")]
     pub max_added_bytes: Option<u64>,

@@ -3,6 +3,7 @@
 //! Depends on nothing else in the house. Everything serialised here carries a version from its first day.
 
 pub mod api;
+pub mod audit;
 pub mod capability;
 pub mod estimate;
 pub mod forecast;

@@ -330,6 +330,34 @@ pub struct Options {
     /// How many versions may fail before the job waits for a person. Left out of the hash where it is the default.
     #[serde(default, skip_serializing_if = "is_default")]
     pub failure_threshold: FailureThreshold,
+    /// Whether somebody else than who began it must confirm it. Default: no. Left out of the hash where it is the default.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub approval: bool,
+    /// Which of the fleet's slots the job gets, to begin with. Left out of the hash where it is the default.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub rank: Rank,
+}
+
+/// How a job stands beside others of its fleet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rank {
+    /// Jobs of a higher one go first, -[`Self::MOST_PRIORITY`] to [`Self::MOST_PRIORITY`]. Default: 0.
+    pub priority: i32,
+    /// Among jobs of one priority: slots in proportion to it, 1 to [`Self::MOST_WEIGHT`]. Default: 1.
+    pub weight: u32,
+}
+
+impl Rank {
+    /// The highest priority.
+    pub const MOST_PRIORITY: i32 = 100;
+    /// The largest weight.
+    pub const MOST_WEIGHT: u32 = 1000;
+}
+
+impl Default for Rank {
+    fn default() -> Self {
+        Self { priority: 0, weight: 1 }
+    }
 }
 
 /// How many versions may fail before the job waits for a person. Default: 1,000, or 1 % of 10,000 and more.
@@ -392,6 +420,8 @@ impl Default for Options {
             bucket_key: BucketKey::Keep,
             reseal: false,
             failure_threshold: FailureThreshold::default(),
+            approval: false,
+            rank: Rank::default(),
         }
     }
 }

@@ -94,14 +94,12 @@ impl Books {
         self.replaced.add(replaced);
         let listed = self.listed.at(&to);
         Ok(Commit {
-            cursor: to.clone(),
+            cursor: to,
             counts: self.counts.clone(),
             replaced: self.replaced.clone(),
             listed,
             last_part: self.previous.clone(),
             parts: self.parts,
-            listed_to: to,
-            split_at: None,
         })
     }
 

@@ -17,6 +17,9 @@ use crate::source::{Found, Picked, Scope, SourceError, from_key};
 /// Questions about one key space at most; one key is answered to each.
 const QUESTIONS: usize = 200;
 
+/// Questions about each piece that a shard is to be cut into.
+const QUESTIONS_A_PIECE: usize = 4;
+
 /// A scope that fits into so many pages is listed, not asked about.
 const SMALL: usize = 4;
 
@@ -57,17 +60,31 @@ impl Survey<'_> {
             space.probes = probes;
             return Ok(space);
         }
+        space.probes = self.ask(&scope, QUESTIONS).await?;
+        Ok(space)
+    }
+
+    /// Asks about a range until the planner has no more questions, `most` at most.
+    async fn ask(&self, range: &KeyRange, most: usize) -> Result<Vec<Probe>, SourceError> {
+        let mut probes = Vec::new();
         loop {
-            let questions = next_questions(&space.probes, &scope, QUESTIONS.saturating_sub(space.probes.len()));
+            let questions = next_questions(&probes, range, most.saturating_sub(probes.len()));
             if questions.is_empty() {
-                return Ok(space);
+                return Ok(probes);
             }
             let answers = stream::iter(questions.into_iter().map(|after| async move {
                 let found = self.first_behind(&after).await?;
                 Ok::<_, SourceError>(Probe { asked_after: after, found })
             }));
-            space.probes.extend(answers.buffered(16).try_collect::<Vec<_>>().await?);
+            probes.extend(answers.buffered(16).try_collect::<Vec<_>>().await?);
         }
+    }
+
+    /// Keys inside a range, in order, that cut it into so many pieces at most, of about as many keys each as far as a few
+    /// questions tell.
+    pub(crate) async fn cuts(&self, range: &KeyRange, pieces: usize) -> Result<Vec<String>, SourceError> {
+        let probes = self.ask(range, pieces.saturating_mul(QUESTIONS_A_PIECE).min(QUESTIONS)).await?;
+        Ok(plan(range, &probes, pieces).into_iter().skip(1).map(|piece| piece.start).collect())
     }
 
     /// The first key behind a text.

@@ -25,6 +25,7 @@ mod quarantine;
 mod share;
 mod slice;
 mod source;
+mod split;
 mod trace;
 mod window;
 

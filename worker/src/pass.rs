@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 use keyrotate_checkpoint::record::{JobRecord, ShardRecord, ShardState};
 use keyrotate_checkpoint::transition::job as transition;
 use keyrotate_checkpoint::{HeldLease, LedgerError};
+use keyrotate_manifest::Sorted;
 use keyrotate_proto::id::{JobId, PassId};
 use keyrotate_proto::position::{KeyRange, Position, right_behind};
 use keyrotate_proto::say::chain;
@@ -24,10 +25,11 @@ use crate::desk::Desk;
 use crate::growth::Purse;
 use crate::held::held;
 use crate::intents::{self, IntentGate};
-use crate::quarantine;
+use crate::quarantine::{self, Left};
 use crate::share::Allotment;
 use crate::slice::{Slice, SliceEnd, Tools};
 use crate::source::{Gap, Listing, Picked, Retry, Scope, Source, SourceError, Verify, gaps};
+use crate::split::Cutter;
 use crate::trace;
 
 /// A slice could not say its last word.
@@ -70,10 +72,21 @@ impl Desk {
             Ok(read) => read,
             Err(error) => return self.after(lease, &job.id, SliceEnd::Report(error)).await,
         };
-        let (source, sets_aside) = match self.source(&job, kind, &record, covered, &reports).await {
+        let manifest = match self.manifest(&job).await {
+            Ok(manifest) => manifest,
+            Err(error) => return self.after(lease, &job.id, SliceEnd::Source(error.into())).await,
+        };
+        let (source, left) = match self.source(&job, kind, &record, covered, &reports, manifest.as_ref()).await {
             Ok(source) => source,
             Err(error) => return self.after(lease, &job.id, SliceEnd::Source(error)).await,
         };
+        if let Some(Left::Others(cuts)) = &left
+            && !cuts.is_empty()
+        {
+            let pieces = cuts.len() + 1;
+            tracing::warn!(shard = %record.shard, pieces, "three leases in a row ended without progress: it is cut into pieces");
+            self.site.ledger.split(&mut lease, &record.cursor, cuts).await?;
+        }
         let purse = Arc::new(Purse::new(&self.site.ledger, &job));
         let deadline = Deadline::new(self.env.clone(), lease.deadline(), lease.ttl());
         // However long the shard's lease is made: the bucket's ends then.
@@ -84,7 +97,8 @@ impl Desk {
             store: Arc::clone(&self.store),
             touched: AtomicBool::new(false),
             left_intents,
-            sets_aside,
+            sets_aside: left == Some(Left::OneObject),
+            cutter: Cutter::new(&self.store, &job, manifest),
             gate: IntentGate::open(reports, record.shard.clone(), record.epoch.clone()),
             rewrapper,
             permits: self.permits.of_slice(allotment.share()),
@@ -208,7 +222,7 @@ impl Desk {
         self.halt(job, &Halt::Stop { reason: StopReason::Refused, detail }).await
     }
 
-    /// What is left of a shard, and whether that is one object which is to be set aside.
+    /// What a shard reads; and what is left of it, where too many leases ended over it without progress.
     async fn source(
         &self,
         job: &JobRecord,
@@ -216,13 +230,15 @@ impl Desk {
         shard: &ShardRecord,
         covered: BTreeSet<String>,
         reports: &Arc<dyn ReportStore>,
-    ) -> Result<(Box<dyn Source>, bool), SourceError> {
-        let source = self.source_of(job, kind, shard, covered, reports).await?;
+        manifest: Option<&Sorted>,
+    ) -> Result<(Box<dyn Source>, Option<Left>), SourceError> {
+        let source = self.source_of(job, kind, shard, covered, reports, manifest).await?;
         if !shard.needs_split() {
-            return Ok((source, false));
+            return Ok((source, None));
         }
         let _permit = self.permits.call().await;
-        quarantine::is_one_object(source).await
+        let (source, left) = quarantine::what_is_left(source).await?;
+        Ok((source, Some(left)))
     }
 
     async fn source_of(
@@ -232,11 +248,11 @@ impl Desk {
         shard: &ShardRecord,
         covered: BTreeSet<String>,
         reports: &Arc<dyn ReportStore>,
+        manifest: Option<&Sorted>,
     ) -> Result<Box<dyn Source>, SourceError> {
-        let manifest = self.manifest(job).await?;
         let listing = |range: &KeyRange, from: &Position| self.listing(job, range, from, covered.clone());
         let scope = |range: &KeyRange, from: &Position| -> Box<dyn Source> {
-            match &manifest {
+            match manifest {
                 Some(manifest) => {
                     let store = Arc::clone(&self.store);
                     Box::new(Picked::new(store, scope_of(job), manifest, range, from, covered.clone()))

@@ -157,7 +157,8 @@ impl Desk {
         self.site.reports.of(&job.id)?.put(KEY_SPACE, bytes).await?;
         let grows =
             growth.as_ref().is_some_and(|growth| growth.versions > 0) && job.spec.options.max_added_bytes.is_none();
-        let must_confirm = !(self.config.confirmed || job.confirmed) && (names_no_key(job) || grows);
+        let asks = !(self.config.confirmed || job.confirmed) && (names_no_key(job) || grows);
+        let must_confirm = asks || job.spec.options.approval;
         let asked = self.site.ledger.freeze(lease, &Prepared { frozen, must_confirm, growth }).await;
         Ok(asked.map(drop)?)
     }

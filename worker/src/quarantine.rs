@@ -1,5 +1,6 @@
 //! An object over which three workers in a row came to an end is set aside: its row says so, and the rest goes on. It
-//! is known for certain only where nothing else is left of the shard.
+//! is known for certain only where nothing else is left of the shard: until then the shard is cut into pieces, each of
+//! which is tried anew.
 
 use async_trait::async_trait;
 use keyrotate_proto::outcome::{FailReason, Outcome};
@@ -10,17 +11,43 @@ use crate::slice::Tools;
 use crate::source::{Item, Source, SourceError, Task};
 use crate::window::Done;
 
-/// Reads on until it is known whether what is left of a shard is one object, in so many versions as fit into a page;
-/// gives a source of all that is left, and whether it is.
-pub(crate) async fn is_one_object(mut rest: Box<dyn Source>) -> Result<(Box<dyn Source>, bool), SourceError> {
+/// Pieces that a shard is cut into: a page of 1,000 objects comes down to one in three steps.
+const PIECES: usize = 16;
+
+/// What is left of a shard over which too many leases ended without progress.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Left {
+    /// One object, in so many versions as fit into a page.
+    OneObject,
+    /// More, or nothing; and where it may be cut.
+    Others(Vec<String>),
+}
+
+/// Reads on until it is known what is left of a shard; gives a source of all of it, too.
+pub(crate) async fn what_is_left(mut rest: Box<dyn Source>) -> Result<(Box<dyn Source>, Left), SourceError> {
     let first = page(rest.as_mut()).await?;
-    let key = first.first().and_then(|item| item.after.key());
-    let same_key = !first.is_empty() && first.iter().all(|item| item.after.key() == key);
-    let second = if same_key { page(rest.as_mut()).await? } else { Vec::new() };
-    let one = same_key && second.is_empty();
+    let mut keys: Vec<&str> = first.iter().filter_map(|item| item.after.key()).collect();
+    keys.dedup();
+    let second = if keys.len() == 1 { page(rest.as_mut()).await? } else { Vec::new() };
+    let left = match keys.len() {
+        1 if second.is_empty() => Left::OneObject,
+        1 => Left::Others(
+            second
+                .iter()
+                .filter_map(|item| item.after.key())
+                .find(|key| *key != keys[0])
+                .map(str::to_owned)
+                .into_iter()
+                .collect(),
+        ),
+        many => {
+            let pieces = many.min(PIECES);
+            Left::Others((1..pieces).map(|n| keys[n * many / pieces].to_owned()).collect())
+        }
+    };
     let mut read = vec![second, first];
     read.retain(|page| !page.is_empty());
-    Ok((Box::new(Peeked { read, rest }), one))
+    Ok((Box::new(Peeked { read, rest }), left))
 }
 
 /// The row of an item that is set aside, from the listing or from its last row: without a word to the store. One that a
@@ -98,25 +125,43 @@ mod tests {
 
     #[tokio::test]
     async fn one_object_is_told_from_more_and_nothing_read_is_lost() {
-        let cases: [(&[&[&str]], bool); 8] = [
-            (&[], false),
-            (&[&[]], false),
-            (&[&["a"]], true),
-            (&[&[], &["a", "a"], &[]], true),
-            (&[&["a", "b"]], false),
-            (&[&["a"], &["b"]], false),
-            (&[&["a"], &[], &["b"], &["c"]], false),
-            (&[&["a", "a"], &["a"]], false),
+        let one = || Left::OneObject;
+        let at = |cuts: &[&str]| Left::Others(cuts.iter().map(|cut| (*cut).to_owned()).collect());
+        let cases: [(&[&[&str]], Left); 9] = [
+            (&[], at(&[])),
+            (&[&[]], at(&[])),
+            (&[&["a"]], one()),
+            (&[&[], &["a", "a"], &[]], one()),
+            (&[&["a", "b"]], at(&["b"])),
+            (&[&["a", "a", "b", "c", "c"], &["d"]], at(&["b", "c"])),
+            (&[&["a"], &["b"]], at(&["b"])),
+            (&[&["a"], &[], &["a", "b", "c"], &["d"]], at(&["b"])),
+            (&[&["a", "a"], &["a"]], at(&[])),
         ];
-        for (pages, one) in cases {
+        for (pages, left) in cases {
             let source = pages.iter().map(|page| page.iter().map(|key| item(key)).collect()).collect();
-            let (mut source, is_one) = is_one_object(Box::new(Pages(source))).await.unwrap();
-            assert_eq!(is_one, one, "{pages:?}");
+            let (mut source, what) = what_is_left(Box::new(Pages(source))).await.unwrap();
+            assert_eq!(what, left, "{pages:?}");
             let mut keys = Vec::new();
             while let Some(items) = source.page().await.unwrap() {
                 keys.extend(items.iter().filter_map(|item| item.after.key().map(str::to_owned)));
             }
             assert_eq!(keys, pages.concat(), "{pages:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn many_are_cut_into_pieces_of_about_the_same_size() {
+        for many in [2_usize, 15, 16, 17, 31, 1_000] {
+            let page: Vec<_> = (0..many).map(|n| item(&format!("{n:04}"))).collect();
+            let (_, left) = what_is_left(Box::new(Pages(vec![page]))).await.unwrap();
+            let Left::Others(cuts) = left else { panic!("{many} are not one") };
+            let mut starts: Vec<usize> = cuts.iter().map(|cut| cut.parse().unwrap()).collect();
+            starts.insert(0, 0);
+            starts.push(many);
+            let sizes: Vec<_> = starts.windows(2).map(|pair| pair[1] - pair[0]).collect();
+            assert_eq!(sizes.len(), many.min(PIECES));
+            assert!(sizes.iter().all(|size| size.abs_diff(many / sizes.len()) <= 1), "{many}: {sizes:?}");
         }
     }
 }

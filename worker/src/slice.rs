@@ -7,11 +7,13 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use futures::future::OptionFuture;
+use keyrotate_checkpoint::record::Asked;
+use keyrotate_checkpoint::transition::Refusal;
 use keyrotate_checkpoint::{HeldLease, Ledger, LedgerError, Signal};
 use keyrotate_proto::id::JobId;
 use keyrotate_proto::intent::Intent;
 use keyrotate_proto::outcome::{Counts, FailReason, Outcome};
-use keyrotate_proto::position::Position;
+use keyrotate_proto::position::{KeyRange, Position};
 use keyrotate_proto::state::PauseReason;
 use keyrotate_report::ReportError;
 use keyrotate_rewrap::{Halt, Rewrapper, Settled};
@@ -33,6 +35,7 @@ use crate::permits::Permits;
 use crate::quarantine::set_aside;
 use crate::share::Allotment;
 use crate::source::{Item, Source, SourceError, Task};
+use crate::split::Cutter;
 use crate::trace;
 use crate::window::{self, Broken, Closed, Done};
 
@@ -80,6 +83,7 @@ pub(crate) struct Tools {
     pub(crate) left_intents: LeftIntents,
     /// Whether what is left of the shard is one object over which too many leases ended without progress.
     pub(crate) sets_aside: bool,
+    pub(crate) cutter: Cutter,
     pub(crate) deadline: Deadline,
     pub(crate) limits: SliceLimits,
     pub(crate) stop: CancellationToken,
@@ -127,7 +131,9 @@ impl From<Halt> for SliceEnd {
 pub(crate) struct Slice {
     tools: Arc<Tools>,
     lease: Arc<Mutex<HeldLease>>,
-    end: Position,
+    range: KeyRange,
+    /// The source gave everything up to here.
+    listed_to: Position,
     queue: VecDeque<Item>,
     water: LowWater<Done>,
     tasks: JoinSet<(Ordinal, Result<Done, Unfinished>)>,
@@ -136,6 +142,12 @@ pub(crate) struct Slice {
     made: Vec<Intent>,
     renewing: Option<JoinHandle<Result<Signal, LedgerError>>>,
     renew_at: Instant,
+    /// Others want so many pieces of what is not listed yet.
+    wanted: Option<u32>,
+    /// Places to cut the shard at are looked for.
+    cutting: Option<JoinHandle<Result<Vec<String>, SourceError>>>,
+    /// It is being cut: nothing is taken from the source meanwhile.
+    splitting: Option<JoinHandle<Result<Signal, LedgerError>>>,
     /// A part was added to an upload: the checkpoint is told with each renewal.
     got_on: bool,
     window_since: Instant,
@@ -162,7 +174,8 @@ impl Slice {
         let now = Instant::now();
         let limits = &tools.limits;
         Self {
-            end: lease.record().range.end_position(),
+            range: lease.record().range.clone(),
+            listed_to: lease.record().cursor.clone(),
             doubted: lease.record().doubted(lease.kind()),
             renew_at: now + limits.lease_time / 3,
             window_since: now,
@@ -175,6 +188,9 @@ impl Slice {
             closing: None,
             made: Vec::new(),
             renewing: None,
+            wanted: None,
+            cutting: None,
+            splitting: None,
             got_on: false,
             source_through: false,
             closed_last: false,
@@ -192,8 +208,11 @@ impl Slice {
         reader.abort();
         self.tasks.shutdown().await;
         self.put_down(&end).await;
-        if let Some(renewing) = self.renewing.take() {
-            let _finished = renewing.await;
+        if let Some(cutting) = self.cutting.take() {
+            cutting.abort();
+        }
+        for last in [self.renewing.take(), self.splitting.take()].into_iter().flatten() {
+            let _finished = last.await;
         }
         let lease = Arc::into_inner(self.lease).map(Mutex::into_inner);
         #[expect(clippy::expect_used, reason = "every task that shared the lease has ended above")]
@@ -229,10 +248,11 @@ impl Slice {
             }
             self.fill();
             self.close_window();
+            self.look_for_cuts();
             if let Some(end) = self.over() {
                 return end;
             }
-            let wants_page = self.ending.is_none() && !self.source_through && self.queue.is_empty();
+            let wants_page = self.lists_on() && self.queue.is_empty() && self.splitting.is_none();
             let window_due = self.window_since + self.tools.limits.window_time;
             let ages = self.water.ready() > 0 && self.closing.is_none() && !self.withholds_rows(false);
             let stop = self.tools.stop.clone();
@@ -240,6 +260,8 @@ impl Slice {
                 Some(joined) = self.tasks.join_next() => self.settle(joined),
                 Some(closed) = OptionFuture::from(self.closing.as_mut()) => self.closed(closed),
                 Some(renewed) = OptionFuture::from(self.renewing.as_mut()) => self.renewed(renewed),
+                Some(cuts) = OptionFuture::from(self.cutting.as_mut()) => self.cut(cuts),
+                Some(split) = OptionFuture::from(self.splitting.as_mut()) => self.split(split),
                 page = pages.recv(), if wants_page => self.page(page),
                 () = stop.cancelled(), if !self.stopping => self.stop(),
                 () = tokio::time::sleep_until(self.over_at), if self.ending.is_none() => self.ending = Some(SliceEnd::Stopped),
@@ -257,11 +279,74 @@ impl Slice {
         self.end_with(SliceEnd::Stopped);
     }
 
+    fn lists_on(&self) -> bool {
+        self.ending.is_none() && !self.source_through
+    }
+
+    /// A source knows nothing of a split since it was opened: what it shows beyond the end is somebody else's.
     fn page(&mut self, page: Option<Result<Vec<Item>, SourceError>>) {
         match page {
-            Some(Ok(items)) => self.queue.extend(items),
+            Some(Ok(mut items)) => {
+                let beyond = |item: &Item| item.after.key().is_none_or(|key| !self.range.contains(key));
+                if let Some(first) = items.iter().position(beyond) {
+                    items.truncate(first);
+                    self.source_through = true;
+                }
+                if let Some(last) = items.last() {
+                    self.listed_to = last.after.clone();
+                }
+                self.queue.extend(items);
+            }
             Some(Err(error)) => self.ending = Some(SliceEnd::Source(error)),
             None => self.source_through = true,
+        }
+    }
+
+    /// Where others want pieces of the shard, and it is not listed to its end, looks for places to cut it. Asked once for
+    /// each answer of the checkpoint that says so.
+    fn look_for_cuts(&mut self) {
+        let looks = self.lists_on() && self.cutting.is_none() && self.splitting.is_none();
+        let (Some(others), Some(from), true) = (self.wanted.take(), self.listed_to.key(), looks) else { return };
+        let (tools, rest) = (Arc::clone(&self.tools), KeyRange { start: from.to_owned(), end: self.range.end.clone() });
+        let look = async move { tools.cutter.cuts(&tools.permits, &rest, others).await };
+        self.cutting = Some(tokio::spawn(for_job(self.tools.job.to_string(), look.in_current_span())));
+    }
+
+    /// Cuts the shard at those places that are not listed yet.
+    fn cut(&mut self, cuts: Result<Result<Vec<String>, SourceError>, JoinError>) {
+        self.cutting = None;
+        let mut cuts = match alive(cuts) {
+            Some(Ok(cuts)) => cuts,
+            Some(Err(error)) => {
+                tracing::debug!(error = &error as &dyn std::error::Error, "no place to cut the shard at was found");
+                return;
+            }
+            None => return,
+        };
+        cuts.retain(|cut| self.listed_to.key().is_some_and(|listed| listed < cut.as_str()));
+        if cuts.is_empty() || !self.lists_on() {
+            return;
+        }
+        let (tools, lease, listed_to) = (Arc::clone(&self.tools), Arc::clone(&self.lease), self.listed_to.clone());
+        let split = async move {
+            let mut lease = lease.lock().await;
+            let signal = tools.ledger.split(&mut lease, &listed_to, &cuts).await?;
+            tracing::debug!(shard = %lease.shard(), pieces = cuts.len(), "left to others");
+            Ok(signal)
+        };
+        self.splitting = Some(tokio::spawn(split.in_current_span()));
+    }
+
+    fn split(&mut self, split: Result<Result<Signal, LedgerError>, JoinError>) {
+        self.splitting = None;
+        match alive(split) {
+            Some(Ok(signal)) => {
+                self.range.end.clone_from(&signal.end);
+                self.obey(&signal);
+            }
+            // Nothing was cut; whatever else is wrong shows with the next commit.
+            Some(Err(LedgerError::Refused(Refusal::BadSplit))) | None => {}
+            Some(Err(error)) => self.ending = Some(SliceEnd::Lost(error)),
         }
     }
 
@@ -349,7 +434,7 @@ impl Slice {
         }
         let Some(books) = self.books.take() else { return };
         let done = self.water.take(limits.window_rows);
-        let to = done.last().map(|(to, _)| to).filter(|_| !last).unwrap_or(&self.end).clone();
+        let to = done.last().filter(|_| !last).map_or_else(|| self.range.end_position(), |(to, _)| to.clone());
         self.closed_last = last;
         self.window_since = Instant::now();
         let rows = done.len();
@@ -405,7 +490,8 @@ impl Slice {
             tools.deadline.extend(lease.deadline());
             drop(lease);
             match tools.allotment.renew(&signal.limits).await {
-                Ok(goes_on) => signal.yield_now |= !goes_on,
+                Ok(true) => {}
+                Ok(false) => signal.asked = Some(Asked::Yield),
                 Err(error) => {
                     tracing::debug!(error = &error as &dyn std::error::Error, "the job's limits stay as they were");
                 }
@@ -433,8 +519,11 @@ impl Slice {
 
     /// The answer to a commit or renewal says whether the job still wants this work.
     fn obey(&mut self, signal: &Signal) {
-        if signal.must_stop || signal.yield_now {
+        if signal.must_stop || signal.asked == Some(Asked::Yield) {
             self.end_with(SliceEnd::Stopped);
+        }
+        if let Some(Asked::Split(others)) = signal.asked {
+            self.wanted = Some(others);
         }
     }
 

@@ -4,7 +4,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use keyrotate_proto::id::{Epoch, ShardRef};
+use keyrotate_proto::id::{Epoch, ShardId, ShardRef};
+use keyrotate_proto::position::Position;
 use keyrotate_proto::state::{JobState, PassKind};
 use keyrotate_proto::ticket::Ticket;
 use keyrotate_telemetry::spans;
@@ -12,7 +13,7 @@ use keyrotate_telemetry::spans;
 use super::transact::{Change, View};
 use super::{Commit, Ledger, LedgerError, Prepared};
 use crate::backend::RecordKey;
-use crate::record::{JobLimits, JobRecord, ShardRecord, ShardState, job_key, shard_key};
+use crate::record::{Asked, JobLimits, JobRecord, ShardRecord, ShardState, job_key, shard_key};
 use crate::transition::shard::{self, End, Fence, LeaseAsk};
 use crate::transition::{self, Refusal, may_lease};
 
@@ -103,10 +104,8 @@ pub struct Signal {
     pub must_stop: bool,
     /// The shard's end, which a split may have brought nearer.
     pub end: Option<String>,
-    /// The coordinator wants the shard split: the next commit may name a key.
-    pub split_asked: bool,
-    /// Something urgent waits: give back after this window.
-    pub yield_now: bool,
+    /// The coordinator wants something of the holder.
+    pub asked: Option<Asked>,
     /// How much of the fleet the job may take now.
     pub limits: JobLimits,
 }
@@ -230,37 +229,47 @@ impl Ledger {
         Ok(held.learn(step, sent))
     }
 
-    /// Records a window, splits if that was asked and the commit names a key, and makes the lease longer.
+    /// Records a window, and makes the lease longer.
     ///
     /// # Errors
-    /// [`Refusal::Stale`] or [`Refusal::Expired`]: drop the shard at once. [`Refusal::CursorOutside`]: somebody split
-    /// the shard.
+    /// [`Refusal::Stale`] or [`Refusal::Expired`]: drop the shard at once.
     pub async fn commit(&self, held: &mut HeldLease, commit: Commit) -> Result<Signal, LedgerError> {
         let sent = self.env.boottime();
-        let step = if commit.split_at.is_some() {
-            self.commit_and_split(held, &commit).await?
-        } else {
-            let (fence, ttl) = (held.fence.clone(), held.ttl);
-            let change =
-                |job: &JobRecord, record: &ShardRecord, now| shard::commit(job, record, &fence, &commit, ttl, now);
-            self.fenced(held.shard(), false, change).await?
-        };
+        let (fence, ttl) = (held.fence.clone(), held.ttl);
+        let change = |job: &JobRecord, record: &ShardRecord, now| shard::commit(job, record, &fence, &commit, ttl, now);
+        let step = self.fenced(held.shard(), false, change).await?;
         Ok(held.learn(step, sent))
     }
 
-    async fn commit_and_split(&self, held: &HeldLease, commit: &Commit) -> Result<Step, LedgerError> {
+    /// Splits the shard at keys beyond `listed_to`, up to which its holder has listed: it ends at the first of them from now
+    /// on.
+    ///
+    /// # Errors
+    /// [`Refusal::Stale`] or [`Refusal::Expired`]: drop the shard at once. [`Refusal::BadSplit`]: not there.
+    pub async fn split(
+        &self,
+        held: &mut HeldLease,
+        listed_to: &Position,
+        cuts: &[String],
+    ) -> Result<Signal, LedgerError> {
+        let sent = self.env.boottime();
         let keys = keys(held.shard());
-        self.transact(&keys, |view| {
-            let (job, record) = read(view, &keys)?;
-            let next = shard::commit(&job, &record, &held.fence, commit, held.ttl, view.now)?;
-            let change = Change::none(()).not_after(until(&record).unwrap_or(view.now));
-            match &commit.split_at {
-                Some(at) if record.split_asked => split(change, &keys, &job, &next, at, &commit.listed_to),
-                // Nobody asks any more, or it was done by the try whose answer was lost.
-                _ => change.write(&keys[1], &next)?.with(Step { job, shard: next }),
+        let step = self.transact(&keys, |view| {
+            let (mut job, record) = read(view, &keys)?;
+            let pass = record.shard.pass;
+            let open = job.passes.iter().position(|one| one.id == pass).ok_or(Refusal::NoPass(pass))?;
+            let first = ShardId(job.passes[open].shards);
+            let (kept, new) = shard::split(&job, &record, &held.fence, (listed_to, cuts), first, view.now)?;
+            job.passes[open].shards = first.0.saturating_add(u32::try_from(new.len()).unwrap_or(u32::MAX));
+            let mut change = Change::none(()).not_after(until(&record).unwrap_or(view.now));
+            change = change.write(&keys[0], &job)?.write(&keys[1], &kept)?;
+            for shard in &new {
+                change = change.write(&shard_key(&shard.shard), shard)?;
             }
-        })
-        .await
+            change.with(Step { job, shard: kept })
+        });
+        let step = step.await?;
+        Ok(held.learn(step, sent))
     }
 
     /// Ends a shard whose cursor is at its end.
@@ -353,25 +362,6 @@ impl Ledger {
         })
         .await
     }
-
-    /// Splits a shard that nobody holds at key `at`; answers the new shard.
-    ///
-    /// # Errors
-    /// When somebody holds it, or `at` is not between cursor and end.
-    pub async fn split_waiting(&self, shard: &ShardRef, at: &str) -> Result<ShardRef, LedgerError> {
-        let keys = keys(shard);
-        self.transact(&keys, |view| {
-            let (job, record) = read(view, &keys)?;
-            if let ShardState::Leased { until, .. } = record.state {
-                return Err(Refusal::Held { until }.into());
-            }
-            let cursor = record.cursor.clone();
-            let number = job.pass(shard.pass).map_or(0, |pass| pass.shards);
-            let new = ShardRef { shard: keyrotate_proto::id::ShardId(number), ..shard.clone() };
-            split(Change::none(()), &keys, &job, &record, at, &cursor)?.with(new)
-        })
-        .await
-    }
 }
 
 impl HeldLease {
@@ -388,8 +378,7 @@ impl HeldLease {
             job_state: step.job.state,
             must_stop,
             end: step.shard.range.end.clone(),
-            split_asked: step.shard.split_asked,
-            yield_now: false,
+            asked: step.shard.asked,
             limits: step.job.limits,
         };
         self.record = step.shard;
@@ -401,23 +390,6 @@ impl<T> Change<T> {
     pub(super) fn with<V>(self, value: V) -> Result<Change<V>, LedgerError> {
         Ok(Change { value, not_after: self.not_after, writes: self.writes, rings: self.rings })
     }
-}
-
-fn split(
-    change: Change<()>,
-    keys: &[RecordKey; 2],
-    job: &JobRecord,
-    record: &ShardRecord,
-    at: &str,
-    listed_to: &keyrotate_proto::position::Position,
-) -> Result<Change<Step>, LedgerError> {
-    let pass = record.shard.pass;
-    let mut job = job.clone();
-    let held = job.passes.iter_mut().find(|p| p.id == pass && p.open).ok_or(Refusal::NoPass(pass))?;
-    let (kept, new) = shard::split(record, at, listed_to, keyrotate_proto::id::ShardId(held.shards))?;
-    held.shards += 1;
-    let change = change.write(&keys[0], &job)?.write(&keys[1], &kept)?.write(&shard_key(&new.shard), &new)?;
-    change.with(Step { job, shard: kept })
 }
 
 fn read(view: &View, keys: &[RecordKey; 2]) -> Result<(JobRecord, ShardRecord), LedgerError> {

@@ -10,7 +10,7 @@ use keyrotate_proto::ticket::Ticket;
 use super::transact::Change;
 use super::{Ledger, LedgerError, encode};
 use crate::backend::RecordKey;
-use crate::record::{JobRecord, PassRecord, ShardRecord, ShardState, job_key, shard_key, shards_prefix};
+use crate::record::{Asked, JobRecord, PassRecord, ShardRecord, ShardState, job_key, shard_key, shards_prefix};
 use crate::transition::{self, Refusal, shard};
 
 /// Shard rows per swap.
@@ -183,12 +183,12 @@ impl Ledger {
         .await
     }
 
-    /// Asks the shard's holder to split it at its next commit.
+    /// Asks something of whoever holds the shard, who hears of it with the answer to his next commit or renewal.
     ///
     /// # Errors
     /// When the record is missing or the back-end does not answer.
-    pub async fn ask_split(&self, shard: &ShardRef) -> Result<(), LedgerError> {
-        self.update_shard(shard, |record, _| Ok(shard::ask_split(record))).await.map(drop)
+    pub async fn ask(&self, shard: &ShardRef, asked: Asked) -> Result<(), LedgerError> {
+        self.update_shard(shard, |record, _| Ok(shard::ask(record, asked))).await.map(drop)
     }
 
     /// Takes a lease that ran out, charging the shard unless it got on. A lease that stands is left alone.

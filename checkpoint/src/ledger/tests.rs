@@ -13,7 +13,7 @@ use keyrotate_proto::ticket::{TICKET_VERSION, Ticket};
 
 use super::*;
 use crate::backend::{Listed, Snapshot, Swap, SwapAnswer};
-use crate::record::{ShardRecord, ShardState};
+use crate::record::{Asked, ShardRecord, ShardState};
 use crate::transition::job as job_rules;
 use crate::transition::job::tests::frozen;
 use crate::transition::shard::tests::{TTL, at, job as job_in};
@@ -158,28 +158,34 @@ async fn a_zombie_is_refused_and_the_signal_tells_of_cancel() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_holder_splits_at_its_commit_and_the_pass_counts_both_halves() {
+async fn a_holder_splits_beyond_what_it_listed_and_the_pass_counts_all_pieces() {
     let ledger = memory();
     let (job, pass) = running(&ledger, vec![range("", None)]).await;
     let mut held = take(&ledger, &job, pass, 0).await.unwrap();
-    ledger.ask_split(held.shard()).await.unwrap();
-    assert!(ledger.renew(&mut held).await.unwrap().split_asked);
-    let mut commit = window(&held, Position::After("c".into(), None), 3);
-    (commit.listed_to, commit.split_at) = (Position::After("f".into(), None), Some("e".into()));
-    let inside = ledger.commit(&mut held, commit.clone()).await;
-    assert!(matches!(inside, Err(LedgerError::Refused(Refusal::BadSplit))), "it would cut what is listed");
-    commit.split_at = Some("g".into());
-    let signal = ledger.commit(&mut held, commit).await.unwrap();
-    assert_eq!((signal.end.as_deref(), signal.split_asked), (Some("g"), false));
+    ledger.ask(held.shard(), Asked::Split(2)).await.unwrap();
+    assert_eq!(ledger.renew(&mut held).await.unwrap().asked, Some(Asked::Split(2)));
+    let commit = window(&held, Position::After("c".into(), None), 3);
+    assert_eq!(ledger.commit(&mut held, commit).await.unwrap().asked, Some(Asked::Split(2)));
+    let listed_to = Position::After("f".into(), None);
+    for bad in [&["e", "h"][..], &["h", "g"], &["g", "g"], &[]] {
+        let cuts: Vec<String> = bad.iter().map(|cut| (*cut).to_owned()).collect();
+        let refused = ledger.split(&mut held, &listed_to, &cuts).await;
+        assert!(matches!(refused, Err(LedgerError::Refused(Refusal::BadSplit))), "{bad:?}");
+    }
+    let signal = ledger.split(&mut held, &listed_to, &["g".into(), "p".into()]).await.unwrap();
+    assert_eq!((signal.end.as_deref(), signal.asked), (Some("g"), None));
     let beyond = window(&held, Position::After("h".into(), None), 1);
     let refused = ledger.commit(&mut held, beyond).await;
     assert!(matches!(refused, Err(LedgerError::Refused(Refusal::CursorOutside))));
     let open = ledger.close_pass(&job.id, pass).await;
     assert!(matches!(open, Err(LedgerError::Refused(Refusal::OpenShards(_)))));
     let shards = ledger.shards(&job.id, pass).await.unwrap();
-    assert_eq!((shards.len(), &shards[1].range), (2, &range("g", None)));
-    let third = ledger.split_waiting(&shards[1].shard, "p").await.unwrap();
-    assert_eq!(third.shard, ShardId(2));
+    let ranges: Vec<_> = shards.iter().map(|shard| &shard.range).collect();
+    assert_eq!(ranges, [&range("", Some("g")), &range("g", Some("p")), &range("p", None)]);
+    ledger.ask(held.shard(), Asked::Yield).await.unwrap();
+    let shard = held.shard().clone();
+    ledger.give_back(held).await.unwrap();
+    assert_eq!(ledger.shard(&shard).await.unwrap().asked, None, "it was asked of a holder");
 }
 
 #[tokio::test(start_paused = true)]
@@ -361,7 +367,7 @@ async fn only_the_leader_changes_anything_as_leader() {
     let first = ledger.lead("a", TTL).await.unwrap().unwrap();
     assert_eq!(ledger.lead("b", TTL).await.unwrap(), None);
     let led = ledger.led_by(first.clone());
-    led.ask_split(&ShardRef { job: job.id.clone(), pass, shard: ShardId(0) }).await.unwrap();
+    led.ask(&ShardRef { job: job.id.clone(), pass, shard: ShardId(0) }, Asked::Split(1)).await.unwrap();
     led.open_pass(&job.id, PassKind::Prepare, vec![range("", None)], None).await.unwrap();
 
     tokio::time::sleep(TTL + Duration::from_secs(1)).await;

@@ -54,11 +54,12 @@ pub fn prepared(job: &JobRecord, prepared: &Prepared, now: Timestamp) -> Next {
     }
 }
 
-/// Somebody confirmed what `prepare` found.
+/// `by` confirmed what `prepare` found.
 ///
 /// # Errors
-/// When nothing waits for that.
-pub fn confirm(job: &JobRecord, now: Timestamp) -> Next {
+/// When nothing waits for that, or it takes somebody else to.
+pub fn confirm(job: &JobRecord, by: &str, now: Timestamp) -> Next {
+    approved(job, by)?;
     match job.state {
         JobState::Live { phase: Phase::AwaitingConfirmation } => Ok(in_phase(job, Phase::Running, now)),
         JobState::Live { phase: Phase::Running } => Ok(job.clone()),
@@ -167,23 +168,32 @@ pub fn grew_less(job: &JobRecord, bytes: u64, now: Timestamp) -> JobRecord {
     JobRecord { growth: job.growth.as_ref().map(back), ..touched(job, now) }
 }
 
-/// An operator changes how many bytes the versions that it adds may have. A job that waited for that goes on.
+/// Two persons: who began the job gives no word that the job file wants from somebody else.
+fn approved(job: &JobRecord, by: &str) -> Result<(), Refusal> {
+    let own = job.spec.options.approval && job.user == by;
+    if own { Err(Refusal::OwnApproval(by.to_owned())) } else { Ok(()) }
+}
+
+/// `by` changes how many bytes the versions that it adds may have. A job that waited for that goes on.
 ///
 /// # Errors
-/// When it has ended, or nothing bounds what it adds.
-pub fn bound(job: &JobRecord, bytes: u64, now: Timestamp) -> Next {
+/// When it has ended, or nothing bounds what it adds, or it takes somebody else to allow more.
+pub fn bound(job: &JobRecord, bytes: u64, by: &str, now: Timestamp) -> Next {
     match &job.growth {
         _ if job.state.is_ended() => Err(Refusal::JobOver(job.state.word())),
+        Some(growth) if bytes > growth.bound => approved(job, by).and_then(|()| bounded(job, growth, bytes, now)),
+        Some(growth) => bounded(job, growth, bytes, now),
         None => refuse(job, "bound what it adds: it adds no versions"),
-        Some(growth) => {
-            let more = bytes > growth.bound;
-            let growth = Some(Growth { bound: bytes, ..growth.clone() });
-            let bounded = JobRecord { growth, ..touched(job, now) };
-            match &job.state {
-                JobState::Paused { reason: PauseReason::Growth, .. } if more => resume(&bounded, true, now),
-                _ => Ok(bounded),
-            }
-        }
+    }
+}
+
+fn bounded(job: &JobRecord, growth: &Growth, bytes: u64, now: Timestamp) -> Next {
+    let more = bytes > growth.bound;
+    let growth = Some(Growth { bound: bytes, ..growth.clone() });
+    let bounded = JobRecord { growth, ..touched(job, now) };
+    match &job.state {
+        JobState::Paused { reason: PauseReason::Growth, .. } if more => resume(&bounded, true, now),
+        _ => Ok(bounded),
     }
 }
 

@@ -68,6 +68,9 @@ pub enum Refusal {
     /// The shard is not worked through.
     #[error("the shard's cursor is not at its end")]
     NotAtEnd,
+    /// The file asks for somebody else's word.
+    #[error("the job file says `approval: required`: not by `{0}`, who began the job")]
+    OwnApproval(String),
     /// It can't be split there.
     #[error("the shard can't be split there")]
     BadSplit,

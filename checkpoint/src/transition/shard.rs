@@ -10,7 +10,7 @@ use keyrotate_proto::position::{KeyRange, Position};
 use keyrotate_proto::state::PassKind;
 
 use super::{Refusal, may_lease, order, within};
-use crate::record::{JobRecord, MAX_AHEAD, MAX_CHARGES, PassRecord, ShardRecord, ShardState};
+use crate::record::{Asked, JobRecord, MAX_AHEAD, MAX_CHARGES, PassRecord, ShardRecord, ShardState};
 
 /// Somebody asks for a lease.
 #[derive(Clone, Debug)]
@@ -52,10 +52,6 @@ pub struct Commit {
     pub last_part: Option<String>,
     /// How many parts the shard has.
     pub parts: u64,
-    /// How far the holder has listed.
-    pub listed_to: Position,
-    /// Where to split, if that was asked and the holder knows a good key beyond `listed_to`.
-    pub split_at: Option<String>,
 }
 
 impl Commit {
@@ -69,8 +65,6 @@ impl Commit {
             listed: record.listed,
             last_part: record.last_part.clone(),
             parts: record.parts,
-            listed_to: record.cursor.clone(),
-            split_at: None,
         }
     }
 
@@ -242,7 +236,7 @@ pub fn finish(job: &JobRecord, shard: &ShardRecord, fence: &Fence, now: Timestam
     }
     let mut next = shard.clone();
     next.state = ShardState::Done;
-    next.split_asked = false;
+    next.asked = None;
     next.charges = 0;
     Ok(next)
 }
@@ -268,40 +262,47 @@ pub fn ticket_published(shard: &ShardRecord, ticket_epoch: &Epoch, until: Timest
     next
 }
 
-/// Asks the holder to split at its next commit.
+/// Asks something of the shard's holder; nothing where nobody holds it.
 #[must_use]
-pub fn ask_split(shard: &ShardRecord) -> ShardRecord {
+pub fn ask(shard: &ShardRecord, asked: Asked) -> ShardRecord {
     let mut next = shard.clone();
-    next.split_asked = matches!(shard.state, ShardState::Leased { .. });
+    next.asked = Some(asked).filter(|_| matches!(shard.state, ShardState::Leased { .. }));
     next
 }
 
-/// Splits at key `at`: the shard keeps what lies before, a new one gets the rest. `listed_to` is how far the holder
-/// has listed, the cursor where nobody holds it.
+/// Its holder, who has listed up to `listed_to`, splits it at the keys `cuts`: the shard keeps what lies before the first
+/// of them, new shards, numbered from `first` on, get a piece each.
 ///
 /// # Errors
-/// When `at` is not strictly behind cursor and listing and before the end.
+/// When the lease is not the newest or ran out, or the cuts are not in order, or not all between what is listed and the end.
 pub fn split(
+    job: &JobRecord,
     shard: &ShardRecord,
-    at: &str,
-    listed_to: &Position,
-    new: ShardId,
-) -> Result<(ShardRecord, ShardRecord), Refusal> {
-    let behind = |p: &Position| p.key().is_some_and(|key| key < at);
-    let in_range = at > shard.range.start.as_str() && shard.range.contains(at);
-    if shard.state.is_over() || !in_range || !behind(&shard.cursor) || !behind(listed_to) {
+    fence: &Fence,
+    (listed_to, cuts): (&Position, &[String]),
+    first: ShardId,
+    now: Timestamp,
+) -> Result<(ShardRecord, Vec<ShardRecord>), Refusal> {
+    check(job, shard, fence, now)?;
+    let behind = |place: &Position, cut: &String| place.key().is_some_and(|key| key < cut.as_str());
+    let in_range = |cut: &String| *cut > shard.range.start && shard.range.contains(cut);
+    let may_cut = |cut: &String| in_range(cut) && behind(&shard.cursor, cut) && behind(listed_to, cut);
+    let Some(kept_end) = cuts.first().filter(|_| cuts.is_sorted_by(|a, b| a < b) && cuts.iter().all(may_cut)) else {
         return Err(Refusal::BadSplit);
-    }
-    let id = ShardRef { shard: new, ..shard.shard.clone() };
-    let range = KeyRange { start: at.to_owned(), end: shard.range.end.clone() };
+    };
     let mut kept = shard.clone();
-    kept.range.end = Some(at.to_owned());
-    kept.split_asked = false;
-    (kept.charges, kept.unlisted, kept.unlisted_why) = (0, 0, None);
-    let mut rest = ShardRecord::new(id, range, shard.epoch.nonce.clone());
-    if kept.doubted_to > kept.listed {
-        rest.doubted_to = MAX_AHEAD;
-    }
+    kept.range.end = Some(kept_end.clone());
+    (kept.asked, kept.charges, kept.unlisted, kept.unlisted_why) = (None, 0, 0, None);
+    let ends = cuts[1..].iter().cloned().map(Some).chain([shard.range.end.clone()]);
+    let rest = cuts.iter().cloned().zip(ends).zip(first.0..).map(|((start, end), number)| {
+        let id = ShardRef { shard: ShardId(number), ..shard.shard.clone() };
+        let mut new = ShardRecord::new(id, KeyRange { start, end }, shard.epoch.nonce.clone());
+        if kept.doubted_to > kept.listed {
+            new.doubted_to = MAX_AHEAD;
+        }
+        new
+    });
+    let rest = rest.collect();
     Ok((kept, rest))
 }
 
@@ -366,7 +367,7 @@ fn ended(shard: &ShardRecord, end: End<'_>) -> ShardRecord {
         next.unlisted_why = Some(why.chars().take(LONGEST_WHY).collect());
     }
     next.state = if next.unlisted >= MAX_CHARGES { ShardState::Abandoned } else { ShardState::Waiting };
-    next.split_asked = false;
+    next.asked = None;
     next
 }
 

@@ -107,9 +107,12 @@ pub(crate) struct StartArgs {
     /// The fleet's name of the store; not needed where it has one.
     #[arg(long, value_name = "NAME", value_parser = store_name)]
     pub(crate) store: Option<String>,
-    /// Jobs of a higher one go first: -100 to 100.
+    /// Jobs of a higher one get the fleet's slots first, each of the others keeps one: -100 to 100.
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub(crate) priority: Option<i32>,
+    /// Jobs of one priority share the slots in proportion to it: 1 to 1000.
+    #[arg(long, value_name = "N")]
+    pub(crate) weight: Option<u32>,
     /// Do not ask: take the target key that the store names, and add the versions that this takes.
     #[arg(short, long)]
     pub(crate) yes: bool,
@@ -203,9 +206,12 @@ pub(crate) struct SetArgs {
     /// Store calls at a time at most, over all workers; `none` for no limit.
     #[arg(long, value_name = "N", value_parser = limit_of(permits))]
     pub(crate) permits: Option<Limit<u32>>,
-    /// Jobs of a higher one go first: -100 to 100.
+    /// Jobs of a higher one get the fleet's slots first, each of the others keeps one: -100 to 100.
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub(crate) priority: Option<i32>,
+    /// Jobs of one priority share the slots in proportion to it: 1 to 1000.
+    #[arg(long, value_name = "N")]
+    pub(crate) weight: Option<u32>,
     /// In a bucket with versions: how many bytes the versions that it adds may have in all.
     #[arg(long, value_name = "BYTES", value_parser = size)]
     pub(crate) max_added: Option<u64>,

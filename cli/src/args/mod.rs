@@ -56,6 +56,8 @@ pub(crate) enum Verb {
     Status(StatusArgs),
     /// Say what a job was asked to do, and what it does to which objects.
     Describe(JobArgs),
+    /// Say who did what to a job, and whether that record is whole.
+    Audit(JobArgs),
     /// Pause a job until it is resumed.
     Pause(TellArgs),
     /// Let a paused or failed job go on.

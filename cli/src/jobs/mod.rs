@@ -11,7 +11,8 @@ pub(crate) mod verbs;
 
 use async_trait::async_trait;
 use keyrotate_proto::api::{
-    FailedPage, JobBrief, JobDescription, JobList, JobStatus, LimitsChange, Problem, ReportFiles, Submitted,
+    AuditRecord, FailedPage, JobBrief, JobDescription, JobList, JobStatus, LimitsChange, Problem, ReportFiles,
+    Submitted,
 };
 use keyrotate_proto::forecast::Forecast;
 use keyrotate_proto::id::JobId;
@@ -97,6 +98,10 @@ impl Client<'_> {
 
     pub(crate) async fn describe(&self, job: &JobId) -> Result<JobDescription, Failure> {
         self.get(job, "/describe").await
+    }
+
+    pub(crate) async fn audit(&self, job: &JobId) -> Result<AuditRecord, Failure> {
+        self.get(job, "/audit").await
     }
 
     /// `pause`, `resume` or `confirm`.

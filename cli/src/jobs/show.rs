@@ -1,7 +1,7 @@
 //! Jobs in lines and tables.
 
 use comfy_table::{Table, presets};
-use keyrotate_proto::api::{JobBrief, JobDescription, JobStatus};
+use keyrotate_proto::api::{AuditRecord, JobBrief, JobDescription, JobStatus};
 use keyrotate_proto::say::{bytes, grouped};
 
 /// ID, TYPE, USER, STARTED, STATUS, as `mc batch list` shows them, and what each is about.
@@ -97,6 +97,26 @@ pub(super) fn description(described: &JobDescription) -> String {
     text.join("\n")
 }
 
+/// A line for each entry, then whether their chain is whole.
+pub(super) fn audit(record: &AuditRecord) -> String {
+    let who = record.entries.iter().map(|entry| entry.who.len()).max().unwrap_or(0);
+    let mut lines = Vec::new();
+    for entry in &record.entries {
+        let at = entry.at.strftime("%Y-%m-%d %H:%M:%S");
+        let line = format!("{at} UTC  {:who$}  {:7}  {:10}  {}", entry.who, entry.what, entry.state, entry.detail);
+        lines.push(line.trim_end().to_owned());
+    }
+    let count = match record.entries.len() {
+        1 => "1 entry".to_owned(),
+        count => format!("{count} entries"),
+    };
+    lines.push(match &record.broken {
+        Some(broken) => format!("BROKEN: {broken}"),
+        None => format!("{count}, whole: each names the hash of the one before, the first that of the job's spec"),
+    });
+    lines.join("\n")
+}
+
 /// Sums by the first word of the outcome, in the usual order.
 fn words(status: &JobStatus) -> Vec<(&'static str, u64)> {
     let of = |word: &'static str| {
@@ -131,7 +151,7 @@ mod tests {
                 "state": "{state}", "store": "default", "bucket": "b", "prefix": "", "scanned": 20, "exceptions": 0,
                 "outcomes": {{"rotated/key": 15, "current": 5}}, "superseded": 0, "rotatedBytes": 2048, "share": 0.5,
                 "objectsPerSecond": 7.0, "bytesPerSecond": 70.0, "workers": [], "report": false, "findings": [],
-                "limits": {{"rate": null, "permits": null, "priority": 0}}{more}}}"#
+                "limits": {{"rate": null, "permits": null, "priority": 0, "weight": 1}}{more}}}"#
             );
             line(&serde_json::from_str(&text).unwrap())
         };

@@ -90,6 +90,7 @@ async fn begin(
     query.extend(args.store.as_ref().map(|store| ("store", store.clone())));
     query.extend(args.failed_of.as_deref().map(id).transpose()?.map(|job| ("failedOf", job.to_string())));
     query.extend(args.priority.map(|priority| ("priority", priority.to_string())));
+    query.extend(args.weight.map(|weight| ("weight", weight.to_string())));
     if let Some((scope, first)) = scope {
         query.extend([("bucket", scope.bucket.clone()), ("prefix", scope.prefix.clone())]);
         query.extend(first.map(|first| ("group", first.to_string())));
@@ -182,6 +183,14 @@ pub(crate) async fn describe(args: JobArgs) -> Result<Exit, Failure> {
     Ok(Exit::Completed)
 }
 
+/// `audit`
+pub(crate) async fn audit(args: JobArgs) -> Result<Exit, Failure> {
+    let (jobs, job) = (open(&args.place)?, id(&args.job)?);
+    let record = Client(&*jobs).audit(&job).await?;
+    print(args.output, &record, || show::audit(&record))?;
+    Ok(if record.broken.is_some() { Exit::Failed } else { Exit::Completed })
+}
+
 /// Whether a job belongs to the group that begins with that one.
 fn is_of(job: &JobBrief, first: &JobId) -> bool {
     job.id == *first || job.group.as_ref() == Some(first)
@@ -234,10 +243,14 @@ pub(crate) async fn set(args: SetArgs) -> Result<Exit, Failure> {
         rate: args.rate.map(|rate| rate.0),
         permits: args.permits.map(|permits| permits.0),
         priority: args.priority,
+        weight: args.weight,
         max_added_bytes: args.max_added,
     };
     if change == LimitsChange::default() {
-        return Err(Failure::usage("nothing is to be set", "give --rate, --permits, --priority or --max-added"));
+        return Err(Failure::usage(
+            "nothing is to be set",
+            "give --rate, --permits, --priority, --weight or --max-added",
+        ));
     }
     let (jobs, job) = (open(&args.place)?, id(&args.job)?);
     let status = Client(&*jobs).limit(&job, &change).await?;
@@ -246,10 +259,11 @@ pub(crate) async fn set(args: SetArgs) -> Result<Exit, Failure> {
         let (rate, permits) = (status.limits.rate.map(|r| r.to_string()), status.limits.permits.map(|p| p.to_string()));
         let grows = status.growth.as_ref().map(|growth| format!(", adds at most {}", bytes(growth.bound)));
         format!(
-            "job {job}: rate {}, permits {}, priority {}{}",
+            "job {job}: rate {}, permits {}, priority {}, weight {}{}",
             shown(rate),
             shown(permits),
             status.limits.priority,
+            status.limits.weight,
             grows.unwrap_or_default()
         )
     })?;

@@ -1,6 +1,6 @@
 //! What verbs print with `--output json`, as a JSON Schema for whoever reads it: `docs/output.schema.json`.
 
-use keyrotate_proto::api::{DeadLetterList, FailedRow, JobDescription, JobList, JobStatus, Requeued};
+use keyrotate_proto::api::{AuditRecord, DeadLetterList, FailedRow, JobDescription, JobList, JobStatus, Requeued};
 use keyrotate_proto::forecast::Forecast;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Value, json};
@@ -22,6 +22,7 @@ fn schema() -> Value {
         "start, status, pause, resume, cancel, set, confirm": status,
         "list": of::<JobList>(&mut types),
         "describe": of::<JobDescription>(&mut types),
+        "audit": of::<AuditRecord>(&mut types),
         "failed: one on each line": of::<FailedRow>(&mut types),
         "run": { "type": "object", "description": "The report's summary, as `report --format json` prints it." },
         "doctor": of::<Findings>(&mut types),

@@ -26,6 +26,11 @@ pub(crate) struct Caller {
 }
 
 impl Caller {
+    /// Whether a token said who he is.
+    pub(crate) fn is_known(&self) -> bool {
+        self.token.is_some()
+    }
+
     /// Whether he may know of a job.
     pub(crate) fn sees(&self, job: &JobRecord) -> bool {
         self.reaches(&job.spec.bucket, &job.spec.prefix)

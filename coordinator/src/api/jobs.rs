@@ -9,24 +9,23 @@ use axum::extract::{Extension, Path, State};
 use axum::http::{StatusCode, Uri};
 use axum::response::IntoResponse;
 use jiff::Timestamp;
-use keyrotate_checkpoint::Refusal;
 use keyrotate_checkpoint::record::{JobLimits, JobRecord, WorkerRecord};
 use keyrotate_checkpoint::transition::job as transition;
-use keyrotate_proto::api::{JobDescription, JobList, JobStatus, LimitsChange, Worker, WorkerList};
+use keyrotate_checkpoint::{LedgerError, Refusal};
+use keyrotate_proto::api::{AuditRecord, JobDescription, JobList, JobStatus, LimitsChange, Worker, WorkerList};
 use keyrotate_proto::id::JobId;
 use keyrotate_proto::job::describe;
+use keyrotate_proto::spec::Rank;
 use keyrotate_proto::state::{JobState, PauseReason};
 use serde::Deserialize;
 
 use super::door::Caller;
 use super::problem::{Kind, Problem};
 use super::{Answer, Api, view};
-use crate::history;
+use crate::{audit, history};
 
 /// Jobs of a page.
 const PAGE: usize = 100;
-/// Priorities are within ± this.
-const PRIORITY: i32 = 100;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -100,7 +99,7 @@ pub(crate) async fn cancel(
     caller: Extension<Caller>,
     id: Path<String>,
 ) -> Answer<Json<JobStatus>> {
-    change(&api, &caller, &id, transition::cancel).await
+    change(&api, &caller, &id, Deed::stop("cancel"), transition::cancel).await
 }
 
 /// `POST /v1/jobs/{id}/pause`
@@ -110,7 +109,8 @@ pub(crate) async fn pause(
     id: Path<String>,
 ) -> Answer<Json<JobStatus>> {
     let by = format!("by {}", caller.name);
-    change(&api, &caller, &id, |job, now| transition::pause(job, PauseReason::Operator, &by, now)).await
+    let pause = |job: &JobRecord, now| transition::pause(job, PauseReason::Operator, &by, now);
+    change(&api, &caller, &id, Deed::stop("pause"), pause).await
 }
 
 /// `POST /v1/jobs/{id}/resume`
@@ -121,10 +121,11 @@ pub(crate) async fn resume(
 ) -> Answer<Json<JobStatus>> {
     let job = api.job(&caller, &id).await?;
     if matches!(job.state, JobState::Failed { .. }) {
+        api.note(&caller, &job, &Deed::of("resume", "")).await?;
         let job = api.site.ledger.resume_job(&job.id).await?;
         return Ok(Json(view::status(&api.site.ledger, &job).await?));
     }
-    change(&api, &caller, &id, |job, now| transition::resume(job, true, now)).await
+    change(&api, &caller, &id, Deed::of("resume", ""), |job, now| transition::resume(job, true, now)).await
 }
 
 /// `POST /v1/jobs/{id}/confirm`
@@ -133,7 +134,8 @@ pub(crate) async fn confirm(
     caller: Extension<Caller>,
     id: Path<String>,
 ) -> Answer<Json<JobStatus>> {
-    change(&api, &caller, &id, transition::confirm).await
+    let confirm = |job: &JobRecord, now| transition::confirm(job, &caller.name, now);
+    change(&api, &caller, &id, Deed::of("confirm", ""), confirm).await
 }
 
 /// `PATCH /v1/jobs/{id}/limits`
@@ -150,32 +152,92 @@ pub(crate) async fn limit(
     if asked.permits.flatten() == Some(0) {
         return Err(bad("`permits` must be more than 0; `null` takes the limit away"));
     }
-    if let Some(priority) = asked.priority {
-        check_priority(priority)?;
-    }
+    check_rank(asked.priority, asked.weight)?;
     let limits = |job: &JobRecord| JobLimits {
         rate: asked.rate.unwrap_or(job.limits.rate),
         permits: asked.permits.unwrap_or(job.limits.permits),
         priority: asked.priority.unwrap_or(job.limits.priority),
+        weight: asked.weight.unwrap_or(job.limits.weight),
     };
     let change_all = |job: &JobRecord, now| {
         let job = transition::limit(job, &limits(job), now)?;
-        asked.max_added_bytes.map_or(Ok(job.clone()), |bytes| transition::bound(&job, bytes, now))
+        let more = |bytes| transition::bound(&job, bytes, &caller.name, now);
+        asked.max_added_bytes.map_or_else(|| Ok(job.clone()), more)
     };
-    change(&api, &caller, &id, change_all).await
+    let detail = serde_json::to_string(&asked).unwrap_or_default();
+    change(&api, &caller, &id, Deed::of("limit", &detail), change_all).await
 }
 
-pub(crate) fn check_priority(priority: i32) -> Result<(), Problem> {
-    if (-PRIORITY..=PRIORITY).contains(&priority) { Ok(()) } else { Err(bad("`priority` is from -100 to 100")) }
+pub(crate) fn check_rank(priority: Option<i32>, weight: Option<u32>) -> Result<(), Problem> {
+    let most = Rank::MOST_PRIORITY;
+    if priority.is_some_and(|priority| !(-most..=most).contains(&priority)) {
+        return Err(bad("`priority` is from -100 to 100"));
+    }
+    if weight.is_some_and(|weight| !(1..=Rank::MOST_WEIGHT).contains(&weight)) {
+        return Err(bad("`weight` is from 1 to 1000"));
+    }
+    Ok(())
+}
+
+/// What somebody does to a job, for the audit record.
+pub(crate) struct Deed {
+    what: &'static str,
+    detail: String,
+    /// It happens even where it can't be written down: what stops a job waits for nothing, and what is done is done.
+    in_any_case: bool,
+}
+
+impl Deed {
+    pub(crate) fn of(what: &'static str, detail: &str) -> Self {
+        Self { what, detail: detail.to_owned(), in_any_case: false }
+    }
+
+    fn stop(what: &'static str) -> Self {
+        Self::done(what, "")
+    }
+
+    pub(crate) fn done(what: &'static str, detail: &str) -> Self {
+        Self { in_any_case: true, ..Self::of(what, detail) }
+    }
+}
+
+impl Api {
+    /// Writes down that the caller does something to a job: before he does it.
+    pub(crate) async fn note(&self, caller: &Caller, job: &JobRecord, deed: &Deed) -> Answer<()> {
+        let (reports, what) = (self.site.reports.as_ref(), (deed.what, deed.detail.as_str()));
+        match audit::note(reports, job, &caller.name, what, self.site.env.now()).await {
+            Err(error) if deed.in_any_case => {
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(job = %job.id, who = caller.name, what = deed.what, error, "not in the audit record");
+                Ok(())
+            }
+            noted => Ok(noted?),
+        }
+    }
+}
+
+/// `GET /v1/jobs/{id}/audit`
+pub(crate) async fn audited(
+    State(api): State<Arc<Api>>,
+    caller: Extension<Caller>,
+    Path(id): Path<String>,
+) -> Answer<Json<AuditRecord>> {
+    let job = api.job(&caller, &id).await?;
+    let (entries, broken) = audit::read(api.site.reports.as_ref(), &job).await?;
+    Ok(Json(AuditRecord { job: job.id, spec_hash: job.spec_hash, entries, broken }))
 }
 
 async fn change(
     api: &Api,
     caller: &Caller,
     id: &str,
+    deed: Deed,
     change: impl Fn(&JobRecord, Timestamp) -> Result<JobRecord, Refusal> + Send + Sync,
 ) -> Answer<Json<JobStatus>> {
     let job = api.job(caller, id).await?;
+    // What is refused was done to nobody.
+    change(&job, api.site.ledger.now().await?).map_err(LedgerError::from)?;
+    api.note(caller, &job, &deed).await?;
     let job = api.site.ledger.update_job(&job.id, change).await?;
     Ok(Json(view::status(&api.site.ledger, &job).await?))
 }

@@ -205,7 +205,8 @@ fn submitting(mut table: Table) -> Table {
             ("bucket", "string", "Of a file with `buckets`: on which of them; each is a job of its own."),
             ("prefix", "string", "And on which keys, as the entry of `buckets` says."),
             ("group", "string", "The first job of that file, for whoever lists the jobs that belong together."),
-            ("priority", "integer", "Jobs of a higher one go first: -100 to 100."),
+            ("priority", "integer", "In place of the job file's, from -100 to 100: jobs of a higher one go first."),
+            ("weight", "integer", "In place of the job file's, from 1 to 1000: what it gets beside equals."),
         ],
         headers: &[("Idempotency-Key", "Any word of yours; remembered for a day.")],
         problems: &[Kind::BadRequest, Kind::NotFound, Kind::Overlap, Kind::TooLarge, Kind::MediaType, Kind::JobFile],
@@ -327,6 +328,7 @@ fn reading(mut table: Table) -> Table {
         "getReportFile",
         "The report's manifest, a file that it names, or a part.",
     );
+    let audited = on_job("/v1/jobs/{id}/audit", "getAudit", "Who did what to a job, and whether that record is whole.");
     let forecast = on_job("/v1/jobs/{id}/forecast", "getForecast", "What a dry run says that a job would do.");
     let events = on_job("/v1/jobs/{id}/events", "watchJob", "How a job stands, each second, until it ends.");
     let status = table.schema::<body::JobStatus>();
@@ -340,6 +342,7 @@ fn reading(mut table: Table) -> Table {
     table
         .json::<body::FailedPage>(&failed, 200, get(reports::failed))
         .add(&report, None, (200, shown), get(reports::report))
+        .json::<body::AuditRecord>(&audited, 200, get(jobs::audited))
         .json::<Forecast>(&forecast, 200, get(reports::forecast))
         .json::<body::ReportFiles>(&files, 200, get(reports::files))
         .add(&file, None, (200, bytes), get(reports::file))

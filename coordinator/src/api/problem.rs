@@ -119,6 +119,9 @@ impl From<LedgerError> for Problem {
             LedgerError::Refused(Refusal::KeyReused(job)) => {
                 Self::new(Kind::KeyReused, said, "use a fresh key for another job").with_job(job)
             }
+            LedgerError::Refused(Refusal::OwnApproval(_)) => {
+                Self::new(Kind::Forbidden, said, "ask somebody with a token of his own to confirm it")
+            }
             LedgerError::Refused(_) => Self::new(Kind::WrongState, said, "look at the job's status"),
             LedgerError::Lost(_) => Self::new(Kind::NotFound, said, ""),
             LedgerError::Backend(_) | LedgerError::Busy(_) => {

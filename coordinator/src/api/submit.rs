@@ -21,7 +21,7 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use super::door::Caller;
-use super::jobs::{bad, check_priority, query, whole};
+use super::jobs::{Deed, bad, check_rank, query, whole};
 use super::problem::{Kind, Problem};
 use super::{Answer, Api, NamedStore};
 use crate::sealed::Sealer;
@@ -42,7 +42,8 @@ pub(crate) struct SubmitQuery {
     bucket: Option<String>,
     prefix: Option<String>,
     group: Option<String>,
-    priority: i32,
+    priority: Option<i32>,
+    weight: Option<u32>,
 }
 
 impl SubmitQuery {
@@ -67,7 +68,7 @@ pub(crate) async fn submit(
     body: Result<Bytes, BytesRejection>,
 ) -> Answer<Response> {
     let asked: SubmitQuery = query(&uri)?;
-    check_priority(asked.priority)?;
+    check_rank(asked.priority, asked.weight)?;
     if asked.full && !asked.dry_run {
         return Err(bad("`full=true` without `dryRun=true`: only a dry run looks at a sample"));
     }
@@ -109,13 +110,22 @@ pub(crate) async fn submit(
         Some(first) => Some(api.job(&caller, first).await?.id),
         None => None,
     };
+    if parsed.spec.options.approval && !caller.is_known() {
+        let what = "the job file says `approval: required`, and without tokens nobody knows who is who";
+        return Err(Problem::new(Kind::Refused, what, "`keyrotate token new` makes a token for each person"));
+    }
     let job = JobRecord { group, ..api.record(&asked, &caller, &parsed).await? };
-    let id = job.id.clone();
+    let (id, begins) = (job.id.clone(), job.clone());
     spans::Span::current().record("job", tracing::field::display(&id));
     let begun = match again {
         Some(again) => api.site.ledger.begin_job_once(job, &again).await?,
         None => api.site.ledger.begin_job(job).await.map(|()| id.clone())?,
     };
+    if begun == id {
+        // It is at work already.
+        let detail = format!("spec {}{}", begins.spec_hash, if asked.confirm { ", confirmed" } else { "" });
+        api.note(&caller, &begins, &Deed::done("submit", &detail)).await?;
+    }
     let status = if begun == id { StatusCode::CREATED } else { StatusCode::OK };
     Ok(answer(status, begun, &parsed))
 }
@@ -175,6 +185,8 @@ impl Api {
         // Whoever asked for a dry run waits for it.
         let notify = spec.notify.clone().filter(|_| !asked.dry_run);
         let spec = JobSpec { notify, ..spec.clone() };
+        let priority = asked.priority.unwrap_or(spec.options.rank.priority);
+        let weight = asked.weight.unwrap_or(spec.options.rank.weight);
         let job = JobRecord::new(id, spec, identity.clone(), nonce, caller.name.clone(), now);
         Ok(JobRecord {
             sealed_token,
@@ -184,7 +196,7 @@ impl Api {
             dry_run: asked.dry_run,
             full: asked.full,
             traceparent: spans::traceparent(&spans::Span::current()),
-            limits: JobLimits { priority: asked.priority, ..JobLimits::default() },
+            limits: JobLimits { priority, weight, ..JobLimits::default() },
             ..job
         })
     }

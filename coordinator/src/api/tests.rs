@@ -18,6 +18,8 @@ use tower::ServiceExt as _;
 
 use super::*;
 
+mod people;
+
 const JOB: &str = "keyrotate: {apiVersion: v1, bucket: bucket, prefix: a/, encryption: {key: k}}";
 
 struct Stand {
@@ -26,7 +28,7 @@ struct Stand {
     document: Value,
     tokens: BTreeMap<&'static str, String>,
     dead: Arc<Dead>,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 /// A broker's dead letters.
@@ -79,7 +81,7 @@ fn stand_with(limits: &Limits, stores: Vec<NamedStore>) -> Stand {
     };
     let api = Api::new(site, entries, true, limits);
     let (router, document) = (api.router(1000), api.document());
-    Stand { api, router, document, tokens, dead, _dir: dir }
+    Stand { api, router, document, tokens, dead, dir }
 }
 
 fn stand() -> Stand {
@@ -232,7 +234,7 @@ async fn a_job_file_becomes_a_job() {
     let id = serde_json::from_str::<Submitted>(&body).unwrap().id;
     let job = stand.record(&id).await;
     assert_eq!((job.user.as_str(), job.store.as_str(), job.store_name.as_str()), ("operate", "s", "default"));
-    assert!(job.confirmed && job.limits.priority == 7);
+    assert!(job.confirmed && (job.limits.priority, job.limits.weight) == (7, 1));
     let stored = serde_json::to_string(&job).unwrap();
     assert!(!stored.contains("s3cr3t") && !stored.contains(&hex::encode("s3cr3t")));
     let opened = stand.api.site.sealer.as_ref().unwrap().open(job.sealed_token.as_deref().unwrap()).await;
@@ -265,7 +267,9 @@ async fn a_wrong_submit_is_told_all_that_is_wrong() {
         let headers = [("authorization", token.as_str()), ("content-type", kind)];
         assert_eq!(stand.send("post", "/v1/jobs", &headers, JOB).await.0, status, "{kind}");
     }
-    for (query, status) in [("store=x", 422), ("priority=1000", 400), ("color=red", 400), ("confirm=perhaps", 400)] {
+    for (query, status) in
+        [("store=x", 422), ("priority=1000", 400), ("weight=0", 400), ("color=red", 400), ("confirm=perhaps", 400)]
+    {
         let (got, body) = stand.ask("operate", "post", &format!("/v1/jobs?{query}"), JOB).await;
         assert_eq!(got, status, "{query}: {body}");
     }
@@ -468,11 +472,13 @@ async fn a_job_is_told_what_to_do() {
         let (stand, path) = (&stand, format!("/v1/jobs/{id}/limits"));
         async move { stand.ask("operate", "patch", &path, body).await }
     };
-    assert_eq!(limits(r#"{"rate": 5.5, "permits": 3, "priority": -2}"#).await.0, 200);
+    assert_eq!(limits(r#"{"rate": 5.5, "permits": 3, "priority": -2, "weight": 7}"#).await.0, 200);
     let (_, body) = limits(r#"{"rate": null}"#).await;
     let changed: JobStatus = serde_json::from_str(&body).unwrap();
-    assert_eq!(changed.limits, body::Limits { rate: None, permits: Some(3), priority: -2 });
-    for wrong in ["", "{", r#"{"rate": 0}"#, r#"{"permits": 0}"#, r#"{"priority": 101}"#, r#"{"color": 1}"#] {
+    assert_eq!(changed.limits, body::Limits { rate: None, permits: Some(3), priority: -2, weight: 7 });
+    for wrong in
+        ["", "{", r#"{"rate": 0}"#, r#"{"permits": 0}"#, r#"{"priority": 101}"#, r#"{"weight": 0}"#, r#"{"color": 1}"#]
+    {
         assert_eq!(limits(wrong).await.0, 400, "{wrong}");
     }
     let ledger = &stand.api.site.ledger;

@@ -99,7 +99,8 @@ fn growth_line(growth: &keyrotate_checkpoint::record::Growth) -> String {
 
 pub(crate) fn limits(job: &JobRecord) -> Limits {
     let of = &job.limits;
-    Limits { rate: of.rate.or(job.spec.options.rate), permits: of.permits, priority: of.priority }
+    let rate = of.rate.or(job.spec.options.rate);
+    Limits { rate, permits: of.permits, priority: of.priority, weight: of.weight }
 }
 
 /// Shards that are over, of those of the pass that lists the scope; nothing where none does.

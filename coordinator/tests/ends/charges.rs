@@ -96,6 +96,38 @@ async fn what_was_written_before_the_third_death_is_not_set_aside() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_shard_over_which_workers_die_is_cut_down_to_the_one_object_and_all_others_are_rotated() {
+    let world = World::new(Mode::aws(), BucketSettings::plain()).await;
+    let keys: Vec<String> = (0..600).map(|n| format!("{n:03}")).collect();
+    world.put_old(&keys.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let id = world.begin(1, ", flags: {retry: {attempts: 0}}").await;
+    let mut deaths = 0;
+    let over = async || world.job(&id).await.pass(PassId(1)).is_some_and(|pass| !pass.open);
+    loop {
+        let called = Arc::new(AtomicBool::new(false));
+        let note = Arc::clone(&called);
+        let kills = move |call: &Call<'_>| {
+            let meets = call.key == "333" && call.operation == "UpdateObjectEncryption";
+            note.fetch_or(meets, Ordering::Relaxed);
+            meets
+        };
+        world.store.faults().add(Rule::when(kills, Action::Delay(Duration::from_secs(3600))));
+        world.work(Some(&id), async || called.load(Ordering::Relaxed) || over().await).await;
+        world.store.faults().clear();
+        world.ledger.void_leases(&id).await.unwrap();
+        if !called.load(Ordering::Relaxed) {
+            break;
+        }
+        deaths += 1;
+        assert!(deaths < 20, "it still dies");
+    }
+    assert!((3..=12).contains(&deaths), "{deaths} deaths");
+    let counts = walk(&world, &id).await.counts;
+    assert_eq!((counts.of("failed"), counts.scanned()), (1, 600), "{counts:?}");
+    assert_eq!(counts.by_outcome.get(&Outcome::Failed(FailReason::Quarantined)), Some(&1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn while_more_than_one_object_is_left_none_is_set_aside() {
     let world = World::new(Mode::aws(), BucketSettings::plain()).await;
     world.put_old(&["a", "b", "c"]).await;

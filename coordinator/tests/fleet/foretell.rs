@@ -82,7 +82,7 @@ async fn all_workers_together_add_no_more_than_was_confirmed() {
         assert!(added <= 100, "seed {seed}: {added} versions of 6 bytes");
         assert!(added >= 60, "seed {seed}: {added}: it stopped far too early");
         assert!(matches!(paused.state, JobState::Paused { phase: Phase::Running, .. }));
-        world.ledger.update_job(&id, |job, now| transition::bound(job, 10_000, now)).await.unwrap();
+        world.ledger.update_job(&id, |job, now| transition::bound(job, 10_000, "me", now)).await.unwrap();
         let ended = world.until(&id, |job| job.state.is_ended()).await;
         assert_eq!(ended.state, JobState::Completed);
         assert_eq!(world.versions().await, 400);

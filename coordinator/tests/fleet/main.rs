@@ -8,6 +8,7 @@ mod lease;
 mod limits;
 mod many;
 mod outages;
+mod slots;
 mod world;
 
 use std::time::Duration;

@@ -166,7 +166,14 @@ impl World {
     }
 
     pub(crate) fn coordinator(&self, name: &str) -> Process {
-        let config = CoordinatorConfig { shards: 8, tickets_out: TicketsOut::TwiceTheSlots, ..Default::default() };
+        self.coordinator_with(name, self.settings())
+    }
+
+    pub(crate) fn settings(&self) -> CoordinatorConfig {
+        CoordinatorConfig { shards: 8, tickets_out: TicketsOut::TwiceTheSlots, ..Default::default() }
+    }
+
+    pub(crate) fn coordinator_with(&self, name: &str, config: CoordinatorConfig) -> Process {
         let coordinator = Coordinator::new(self.ledger.clone(), self.queue.clone(), self.reports.clone(), config);
         let (name, stop) = (name.to_owned(), CancellationToken::new());
         let stopped = stop.clone();

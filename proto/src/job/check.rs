@@ -13,7 +13,8 @@ use super::yaml::{
 use super::{ParseOptions, endpoint};
 use crate::key::KeyName;
 use crate::spec::{
-    BodyTransit, Dialect, Filter, JobSpec, KeyPattern, Loss, Manifest, Notify, Options, Retry, SPEC_VERSION, Target,
+    BodyTransit, Dialect, Filter, JobSpec, KeyPattern, Loss, Manifest, Notify, Options, Rank, Retry, SPEC_VERSION,
+    Target,
 };
 
 /// Versions of the format that are read.
@@ -586,6 +587,17 @@ impl Check<'_> {
             failure_threshold: self
                 .value("options.failureThreshold", block.failure_threshold.as_deref(), values::failure_threshold)
                 .unwrap_or(default.failure_threshold),
+            approval: self
+                .value("options.approval", block.approval.as_deref(), values::approval)
+                .unwrap_or(default.approval),
+            rank: Rank {
+                priority: self
+                    .value("options.priority", block.priority.as_deref(), values::priority)
+                    .unwrap_or(default.rank.priority),
+                weight: self
+                    .value("options.weight", block.weight.as_deref(), values::weight)
+                    .unwrap_or(default.rank.weight),
+            },
         }
     }
 }

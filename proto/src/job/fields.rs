@@ -108,10 +108,13 @@ const OPTIONS: Known = &[
     ("bucketKey", Shape::Text),
     ("reseal", Shape::Flag),
     ("failureThreshold", Shape::Text),
+    ("priority", Shape::Text),
+    ("weight", Shape::Text),
+    ("approval", Shape::Text),
 ];
 
 /// Documented names of `options` that are not built yet.
-const OPTIONS_TO_COME: [&str; 6] = ["checksums", "quiet", "priority", "weight", "windows", "approval"];
+const OPTIONS_TO_COME: [&str; 3] = ["checksums", "quiet", "windows"];
 
 /// Kinds of batch jobs that keyrotate does not run.
 const OTHER_JOBS: [&str; 3] = ["replicate", "expire", "catalog"];

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::tree::clip;
 use crate::key::KeyName;
-use crate::spec::{BodyTransit, BucketKey, FailureThreshold, Location, Loss, Superseded, VersionPolicy};
+use crate::spec::{BodyTransit, BucketKey, FailureThreshold, Location, Loss, Rank, Superseded, VersionPolicy};
 
 /// What is wrong with a value, and what to write instead.
 #[derive(Debug, PartialEq, Eq)]
@@ -253,6 +253,32 @@ pub(super) fn failure_threshold(text: &str) -> Result<FailureThreshold, Bad> {
     Ok(read)
 }
 
+/// Whether somebody else must confirm.
+pub(super) fn approval(text: &str) -> Result<bool, Bad> {
+    match text {
+        "required" => Ok(true),
+        "none" => Ok(false),
+        _ => bad(format!("`{}` is no approval", clip(text)), "`required` or `none`"),
+    }
+}
+
+/// See [`Rank::priority`].
+pub(super) fn priority(text: &str) -> Result<i32, Bad> {
+    let most = Rank::MOST_PRIORITY;
+    match text.parse() {
+        Ok(priority) if (-most..=most).contains(&priority) && !text.starts_with('+') => Ok(priority),
+        _ => bad(format!("`{}` is not a priority", clip(text)), "a whole number from -100 to 100; 0 for most jobs"),
+    }
+}
+
+/// See [`Rank::weight`].
+pub(super) fn weight(text: &str) -> Result<u32, Bad> {
+    match text.parse() {
+        Ok(weight) if (1..=Rank::MOST_WEIGHT).contains(&weight) && !text.starts_with('+') => Ok(weight),
+        _ => bad(format!("`{}` is not a weight", clip(text)), "a whole number from 1 to 1000; 1 for most jobs"),
+    }
+}
+
 /// Objects per second, more than none.
 pub(super) fn rate(text: &str) -> Result<f64, Bad> {
     match decimal(text.strip_suffix("/s").unwrap_or(text)) {
@@ -416,6 +442,15 @@ mod tests {
         assert_eq!(share("0"), Ok(0.0));
         for text in ["", "1.1", "-0", "NaN", "inf", "1e-3", "101%", ".5", "%", "1."] {
             assert!(share(text).is_err(), "{text}");
+        }
+        assert_eq!((priority("-100"), priority("7"), weight("1"), weight("1000")), (Ok(-100), Ok(7), Ok(1), Ok(1000)));
+        assert_eq!((approval("required"), approval("none")), (Ok(true), Ok(false)));
+        assert!(approval("true").is_err() && approval("").is_err());
+        for no in ["", "101", "-101", "+1", "1.0", "high"] {
+            assert!(priority(no).is_err(), "{no}");
+        }
+        for no in ["", "0", "1001", "-1", "+1", "1.5"] {
+            assert!(weight(no).is_err(), "{no}");
         }
         assert_eq!(rate("200"), Ok(200.0));
         assert_eq!(rate("0.5/s"), Ok(0.5));

@@ -269,6 +269,16 @@ pub(super) struct OptionsBlock {
     /// 10,000), both, or `none`. Default: `1000, 1%`.
     #[schemars(extend("type" = ["string", "integer", "null"]))]
     pub(super) failure_threshold: Option<String>,
+    /// `required`: somebody else than who began it must confirm the job before anything is written, and whatever it may add
+    /// beyond that; `none` (the default). Only a fleet knows who is who.
+    #[schemars(extend("enum" = ["required", "none"]))]
+    pub(super) approval: Option<String>,
+    /// Jobs of a higher one get the fleet's slots first; each of the others keeps one. -100 to 100. Default: 0.
+    #[schemars(extend("type" = ["string", "integer", "null"]))]
+    pub(super) priority: Option<String>,
+    /// Jobs of one priority share the fleet's slots in proportion to it: 1 to 1000. Default: 1.
+    #[schemars(extend("type" = ["string", "integer", "null"]))]
+    pub(super) weight: Option<String>,
 }
 
 /// Why `serde_yaml` did not read a file.

@@ -37,7 +37,7 @@ fn what_is_added_stays_below_what_was_confirmed_and_whoever_raises_that_lets_it_
     let growth = Some(Growth { versions: 3, bytes: 90, bound: 100, granted: 0 });
     let prepared_so = Prepared { growth, ..found(frozen(), true) };
     let waiting = prepared(&job_in(Phase::Preparing), &prepared_so, at(1)).unwrap();
-    let running = confirm(&waiting, at(2)).unwrap();
+    let running = confirm(&waiting, "x", at(2)).unwrap();
     let grown = grow(&grow(&running, 60, at(3)).unwrap(), 40, at(3)).unwrap();
     assert_eq!(grow(&grown, 1, at(4)), Err(Refusal::Bound { left: 0 }));
     let back = grew_less(&grown, 30, at(4));
@@ -45,11 +45,11 @@ fn what_is_added_stays_below_what_was_confirmed_and_whoever_raises_that_lets_it_
     let paused = pause(&back, PauseReason::Growth, "", at(5)).unwrap();
     assert!(resume(&paused, false, at(6)).is_err(), "no probe ends it");
     assert_eq!(paused_for(&paused, at(100)).as_secs(), 0);
-    assert_eq!(bound(&paused, 90, at(7)).unwrap().state.word(), "paused", "less is not more");
-    let on = bound(&paused, 200, at(7)).unwrap();
+    assert_eq!(bound(&paused, 90, "x", at(7)).unwrap().state.word(), "paused", "less is not more");
+    let on = bound(&paused, 200, "x", at(7)).unwrap();
     assert_eq!((on.state.word(), on.growth.as_ref().unwrap().bound), ("running", 200));
     assert!(grow(&on, 130, at(8)).is_ok());
-    assert!(bound(&job_in(Phase::Running), 1, at(9)).is_err(), "nothing bounds it");
+    assert!(bound(&job_in(Phase::Running), 1, "x", at(9)).is_err(), "nothing bounds it");
     assert_eq!(grow(&job_in(Phase::Running), u64::MAX, at(9)), Ok(job_in(Phase::Running)));
 }
 
@@ -63,7 +63,7 @@ fn the_straight_way_ends_in_completed_which_nothing_changes() {
     let preparing = begin(&queued, at(1)).unwrap();
     let waiting = prepared(&preparing, &found(frozen(), true), at(2)).unwrap();
     assert_eq!(waiting.state.word(), "awaiting-confirmation");
-    let running = confirm(&waiting, at(3)).unwrap();
+    let running = confirm(&waiting, "x", at(3)).unwrap();
     let walking = open_pass(&running, PassKind::Walk, 1, None, at(4)).unwrap();
     assert_eq!(verify(&walking, at(5)), Err(Refusal::OpenShards(PassId(0))));
     let none = Counts::default();

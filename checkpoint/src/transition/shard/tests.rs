@@ -246,9 +246,11 @@ enum Op {
     GiveBack {
         worker: usize,
     },
+    /// Cuts behind what the worker last heard of its shard.
     Split {
-        shard: usize,
+        worker: usize,
         at: u32,
+        pieces: u32,
     },
     Void {
         shard: usize,
@@ -267,7 +269,7 @@ fn op() -> impl Strategy<Value = Op> {
         2 => worker().prop_map(|worker| Op::Replay { worker }),
         1 => worker().prop_map(|worker| Op::Finish { worker }),
         1 => worker().prop_map(|worker| Op::GiveBack { worker }),
-        2 => (shard(), 0..OBJECTS).prop_map(|(shard, at)| Op::Split { shard, at }),
+        2 => (worker(), 0..OBJECTS, 1..4_u32).prop_map(|(worker, at, pieces)| Op::Split { worker, at, pieces }),
         1 => shard().prop_map(|shard| Op::Void { shard }),
         2 => (1..40_i64).prop_map(|seconds| Op::Wait { seconds }),
     ]
@@ -336,7 +338,7 @@ impl World {
                     self.shards[n] = next;
                 }
             }
-            Op::Split { shard, at } => self.split(shard % self.shards.len(), at),
+            Op::Split { worker, at, pieces } => self.split(worker, at, pieces),
             Op::Void { shard } => {
                 let n = shard % self.shards.len();
                 self.shards[n] = void(&self.shards[n], Some(at(self.now)));
@@ -394,12 +396,17 @@ impl World {
         }
     }
 
-    fn split(&mut self, n: usize, at: u32) {
+    fn split(&mut self, worker: usize, first: u32, pieces: u32) {
+        let Some((n, known, fence)) = self.workers[worker].held.clone() else { return };
         let new = ShardId(u32::try_from(self.shards.len()).unwrap());
-        let listed = self.shards[n].cursor.clone();
-        if let Ok((kept, rest)) = split(&self.shards[n], &key(at), &listed, new) {
-            self.shards[n] = kept;
-            self.shards.push(rest);
+        let cuts: Vec<String> = (first..first + pieces).map(key).collect();
+        let before = self.shards[n].clone();
+        if let Ok((kept, rest)) = split(&self.job, &before, &fence, (&known.cursor, &cuts), new, at(self.now)) {
+            assert_eq!(self.epochs[&(n, before.epoch.counter)], fence.token, "a zombie's split was accepted");
+            assert_eq!(rest.len(), cuts.len());
+            self.shards[n] = kept.clone();
+            self.shards.extend(rest);
+            self.workers[worker].held = Some((n, kept, fence));
         }
     }
 
