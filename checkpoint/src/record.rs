@@ -356,6 +356,9 @@ pub struct ShardRecord {
     /// its last word.
     #[serde(rename = "d", default, skip_serializing_if = "is_default")]
     pub doubted_to: u64,
+    /// The shards that it was cut from where their holders may have put intents down for its keys.
+    #[serde(rename = "cf", default, skip_serializing_if = "Vec::is_empty")]
+    pub cut_from: Vec<ShardId>,
     /// Who held it last.
     #[serde(rename = "lh", default, skip_serializing_if = "Option::is_none")]
     pub last_holder: Option<String>,
@@ -383,6 +386,7 @@ impl ShardRecord {
             ticket_out_until: None,
             asked: None,
             doubted_to: 0,
+            cut_from: Vec::new(),
             last_holder: None,
         }
     }

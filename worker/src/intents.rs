@@ -74,6 +74,11 @@ impl LeftIntents {
         self.of(key).iter().find(|intent| intent.version.as_ref() == version)
     }
 
+    /// The last key that they speak of.
+    pub(crate) fn last_key(&self) -> Option<&str> {
+        self.0.keys().map(String::as_str).max()
+    }
+
     fn add(&mut self, intent: Intent) {
         let of_key = self.0.entry(intent.key.clone()).or_default();
         of_key.retain(|older| older.version != intent.version);
@@ -81,13 +86,20 @@ impl LeftIntents {
     }
 }
 
-/// What earlier holders of a shard put down and may or may not have written. Listed before the first write.
+/// What earlier holders of a shard, and of those that it was cut from, put down and may or may not have written. Listed before
+/// the first write.
 pub(crate) async fn left(reports: &dyn ReportStore, shard: &ShardRecord) -> Result<LeftIntents, ReportError> {
     let mut left = LeftIntents::default();
-    for name in list_for_shard(reports, &shard.shard).await? {
-        let (_, intents) = read::<Intent>(reports, &name).await?;
-        let ahead = |intent: &Intent| shard.cursor.key().is_some_and(|at| intent.key.as_str() >= at);
-        intents.into_iter().filter(ahead).for_each(|intent| left.add(intent));
+    let ahead = |intent: &Intent| {
+        let key = intent.key.as_str();
+        shard.range.contains(key) && shard.cursor.key().is_some_and(|at| key >= at)
+    };
+    for from in shard.cut_from.iter().chain([&shard.shard.shard]) {
+        let from = ShardRef { shard: *from, ..shard.shard.clone() };
+        for name in list_for_shard(reports, &from).await? {
+            let (_, intents) = read::<Intent>(reports, &name).await?;
+            intents.into_iter().filter(ahead).for_each(|intent| left.add(intent));
+        }
     }
     Ok(left)
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use keyrotate_checkpoint::record::{JobRecord, ShardRecord, ShardState};
 use keyrotate_checkpoint::transition::job as transition;
+use keyrotate_checkpoint::transition::shard::Cuts;
 use keyrotate_checkpoint::{HeldLease, LedgerError};
 use keyrotate_manifest::Sorted;
 use keyrotate_proto::id::{JobId, PassId};
@@ -85,7 +86,8 @@ impl Desk {
         {
             let pieces = cuts.len() + 1;
             tracing::warn!(shard = %record.shard, pieces, "three leases in a row ended without progress: it is cut into pieces");
-            self.site.ledger.split(&mut lease, &record.cursor, cuts).await?;
+            let cuts = Cuts { at: cuts, listed_to: &record.cursor, intents: true };
+            self.site.ledger.split(&mut lease, cuts).await?;
         }
         let purse = Arc::new(Purse::new(&self.site.ledger, &job));
         let deadline = Deadline::new(self.env.clone(), lease.deadline(), lease.ttl());

@@ -9,6 +9,7 @@ use std::time::Duration;
 use futures::future::OptionFuture;
 use keyrotate_checkpoint::record::Asked;
 use keyrotate_checkpoint::transition::Refusal;
+use keyrotate_checkpoint::transition::shard::Cuts;
 use keyrotate_checkpoint::{HeldLease, Ledger, LedgerError, Signal};
 use keyrotate_proto::id::JobId;
 use keyrotate_proto::intent::Intent;
@@ -323,14 +324,17 @@ impl Slice {
             }
             None => return,
         };
-        cuts.retain(|cut| self.listed_to.key().is_some_and(|listed| listed < cut.as_str()));
+        // Nor is anything cut off that earlier holders put intents down for: those lie with this shard.
+        let begun = self.tools.left_intents.last_key().max(self.listed_to.key());
+        cuts.retain(|cut| begun.is_some_and(|begun| begun < cut.as_str()));
         if cuts.is_empty() || !self.lists_on() {
             return;
         }
         let (tools, lease, listed_to) = (Arc::clone(&self.tools), Arc::clone(&self.lease), self.listed_to.clone());
         let split = async move {
             let mut lease = lease.lock().await;
-            let signal = tools.ledger.split(&mut lease, &listed_to, &cuts).await?;
+            let at = Cuts { at: &cuts, listed_to: &listed_to, intents: false };
+            let signal = tools.ledger.split(&mut lease, at).await?;
             tracing::debug!(shard = %lease.shard(), pieces = cuts.len(), "left to others");
             Ok(signal)
         };

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use keyrotate_proto::id::{Epoch, ShardId, ShardRef};
-use keyrotate_proto::position::Position;
 use keyrotate_proto::state::{JobState, PassKind};
 use keyrotate_proto::ticket::Ticket;
 use keyrotate_telemetry::spans;
@@ -14,7 +13,7 @@ use super::transact::{Change, View};
 use super::{Commit, Ledger, LedgerError, Prepared};
 use crate::backend::RecordKey;
 use crate::record::{Asked, JobLimits, JobRecord, ShardRecord, ShardState, job_key, shard_key};
-use crate::transition::shard::{self, End, Fence, LeaseAsk};
+use crate::transition::shard::{self, Cuts, End, Fence, LeaseAsk};
 use crate::transition::{self, Refusal, may_lease};
 
 /// The right to work on a shard, until a time. Ended by [`Ledger::finish`], [`Ledger::give_back`],
@@ -241,17 +240,11 @@ impl Ledger {
         Ok(held.learn(step, sent))
     }
 
-    /// Splits the shard at keys beyond `listed_to`, up to which its holder has listed: it ends at the first of them from now
-    /// on.
+    /// Splits the shard: it ends at the first cut from now on.
     ///
     /// # Errors
     /// [`Refusal::Stale`] or [`Refusal::Expired`]: drop the shard at once. [`Refusal::BadSplit`]: not there.
-    pub async fn split(
-        &self,
-        held: &mut HeldLease,
-        listed_to: &Position,
-        cuts: &[String],
-    ) -> Result<Signal, LedgerError> {
+    pub async fn split(&self, held: &mut HeldLease, cuts: Cuts<'_>) -> Result<Signal, LedgerError> {
         let sent = self.env.boottime();
         let keys = keys(held.shard());
         let step = self.transact(&keys, |view| {
@@ -259,7 +252,7 @@ impl Ledger {
             let pass = record.shard.pass;
             let open = job.passes.iter().position(|one| one.id == pass).ok_or(Refusal::NoPass(pass))?;
             let first = ShardId(job.passes[open].shards);
-            let (kept, new) = shard::split(&job, &record, &held.fence, (listed_to, cuts), first, view.now)?;
+            let (kept, new) = shard::split(&job, &record, &held.fence, cuts, first, view.now)?;
             job.passes[open].shards = first.0.saturating_add(u32::try_from(new.len()).unwrap_or(u32::MAX));
             let mut change = Change::none(()).not_after(until(&record).unwrap_or(view.now));
             change = change.write(&keys[0], &job)?.write(&keys[1], &kept)?;

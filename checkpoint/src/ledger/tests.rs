@@ -16,6 +16,7 @@ use crate::backend::{Listed, Snapshot, Swap, SwapAnswer};
 use crate::record::{Asked, ShardRecord, ShardState};
 use crate::transition::job as job_rules;
 use crate::transition::job::tests::frozen;
+use crate::transition::shard::Cuts;
 use crate::transition::shard::tests::{TTL, at, job as job_in};
 use crate::{FileBackend, MemoryBackend};
 
@@ -169,10 +170,11 @@ async fn a_holder_splits_beyond_what_it_listed_and_the_pass_counts_all_pieces() 
     let listed_to = Position::After("f".into(), None);
     for bad in [&["e", "h"][..], &["h", "g"], &["g", "g"], &[]] {
         let cuts: Vec<String> = bad.iter().map(|cut| (*cut).to_owned()).collect();
-        let refused = ledger.split(&mut held, &listed_to, &cuts).await;
+        let refused = ledger.split(&mut held, Cuts { at: &cuts, listed_to: &listed_to, intents: false }).await;
         assert!(matches!(refused, Err(LedgerError::Refused(Refusal::BadSplit))), "{bad:?}");
     }
-    let signal = ledger.split(&mut held, &listed_to, &["g".into(), "p".into()]).await.unwrap();
+    let cuts = Cuts { at: &["g".into(), "p".into()], listed_to: &listed_to, intents: false };
+    let signal = ledger.split(&mut held, cuts).await.unwrap();
     assert_eq!((signal.end.as_deref(), signal.asked), (Some("g"), None));
     let beyond = window(&held, Position::After("h".into(), None), 1);
     let refused = ledger.commit(&mut held, beyond).await;

@@ -270,8 +270,19 @@ pub fn ask(shard: &ShardRecord, asked: Asked) -> ShardRecord {
     next
 }
 
-/// Its holder, who has listed up to `listed_to`, splits it at the keys `cuts`: the shard keeps what lies before the first
-/// of them, new shards, numbered from `first` on, get a piece each.
+/// Where a shard is cut.
+#[derive(Clone, Copy, Debug)]
+pub struct Cuts<'a> {
+    /// Keys in order: each is the first one of a new shard.
+    pub at: &'a [String],
+    /// Its holder works on what lies up to here.
+    pub listed_to: &'a Position,
+    /// Whether earlier holders may have put intents down for keys behind the first cut.
+    pub intents: bool,
+}
+
+/// Its holder splits it: the shard keeps what lies before the first cut, new shards, numbered from `first` on, get a piece
+/// each.
 ///
 /// # Errors
 /// When the lease is not the newest or ran out, or the cuts are not in order, or not all between what is listed and the end.
@@ -279,11 +290,12 @@ pub fn split(
     job: &JobRecord,
     shard: &ShardRecord,
     fence: &Fence,
-    (listed_to, cuts): (&Position, &[String]),
+    cuts: Cuts<'_>,
     first: ShardId,
     now: Timestamp,
 ) -> Result<(ShardRecord, Vec<ShardRecord>), Refusal> {
     check(job, shard, fence, now)?;
+    let Cuts { at: cuts, listed_to, intents } = cuts;
     let behind = |place: &Position, cut: &String| place.key().is_some_and(|key| key < cut.as_str());
     let in_range = |cut: &String| *cut > shard.range.start && shard.range.contains(cut);
     let may_cut = |cut: &String| in_range(cut) && behind(&shard.cursor, cut) && behind(listed_to, cut);
@@ -299,6 +311,9 @@ pub fn split(
         let mut new = ShardRecord::new(id, KeyRange { start, end }, shard.epoch.nonce.clone());
         if kept.doubted_to > kept.listed {
             new.doubted_to = MAX_AHEAD;
+        }
+        if intents {
+            new.cut_from = shard.cut_from.iter().copied().chain([shard.shard.shard]).collect();
         }
         new
     });

@@ -401,9 +401,17 @@ impl World {
         let new = ShardId(u32::try_from(self.shards.len()).unwrap());
         let cuts: Vec<String> = (first..first + pieces).map(key).collect();
         let before = self.shards[n].clone();
-        if let Ok((kept, rest)) = split(&self.job, &before, &fence, (&known.cursor, &cuts), new, at(self.now)) {
+        if let Ok((kept, rest)) = split(
+            &self.job,
+            &before,
+            &fence,
+            Cuts { at: &cuts, listed_to: &known.cursor, intents: true },
+            new,
+            at(self.now),
+        ) {
             assert_eq!(self.epochs[&(n, before.epoch.counter)], fence.token, "a zombie's split was accepted");
             assert_eq!(rest.len(), cuts.len());
+            assert!(rest.iter().all(|new| new.cut_from.ends_with(&[before.shard.shard])));
             self.shards[n] = kept.clone();
             self.shards.extend(rest);
             self.workers[worker].held = Some((n, kept, fence));
