@@ -555,6 +555,16 @@ impl Check<'_> {
             .collect()
     }
 
+    fn accept_loss(&mut self, block: &OptionsBlock) -> BTreeSet<Loss> {
+        let losses = self.losses(block.accept_loss.as_deref().unwrap_or_default());
+        let required = self.value("options.checksums", block.checksums.as_deref(), values::checksums).is_some();
+        if required && losses.contains(&Loss::Checksum) {
+            let hint = "take one of them out";
+            self.error("options.checksums", "checksums are required, and `acceptLoss` lets them go", hint);
+        }
+        losses
+    }
+
     fn options(&mut self, block: &OptionsBlock) -> Options {
         let default = Options::default();
         let transit = |text: &str| values::body_transit(text).map(Some);
@@ -576,7 +586,7 @@ impl Check<'_> {
             versions: self
                 .value("options.versions", block.versions.as_deref(), values::versions)
                 .unwrap_or(default.versions),
-            accept_loss: self.losses(block.accept_loss.as_deref().unwrap_or_default()),
+            accept_loss: self.accept_loss(block),
             superseded: self
                 .value("options.superseded", block.superseded.as_deref(), values::superseded)
                 .unwrap_or(default.superseded),

@@ -104,6 +104,7 @@ const OPTIONS: Known = &[
     ("maxAddedBytes", Shape::Text),
     ("versions", Shape::Text),
     ("acceptLoss", Shape::List(&Shape::Text)),
+    ("checksums", Shape::Text),
     ("superseded", Shape::Text),
     ("bucketKey", Shape::Text),
     ("reseal", Shape::Flag),
@@ -114,7 +115,7 @@ const OPTIONS: Known = &[
 ];
 
 /// Documented names of `options` that are not built yet.
-const OPTIONS_TO_COME: [&str; 3] = ["checksums", "quiet", "windows"];
+const OPTIONS_TO_COME: [&str; 2] = ["quiet", "windows"];
 
 /// Kinds of batch jobs that keyrotate does not run.
 const OTHER_JOBS: [&str; 3] = ["replicate", "expire", "catalog"];

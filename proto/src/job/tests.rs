@@ -103,6 +103,16 @@ fn numbers_and_flags_are_written_plainly() {
 }
 
 #[test]
+fn checksums_are_required_aloud_or_given_up_by_name_but_not_both() {
+    let with = |options: &str| format!("{HEAD}  encryption: {{}}\n  options: {{{options}}}\n");
+    assert_eq!(spec(&with("checksums: require")), spec(&with("")));
+    assert!(refused(with("checksums: keep")).contains("acceptLoss: [checksum]"));
+    let both = refused(with("checksums: require, acceptLoss: [checksum]"));
+    assert!(both.starts_with("j:5: keyrotate.options.checksums: "), "{both}");
+    assert_eq!(spec(&with("checksums: require, acceptLoss: [parts]")), spec(&with("acceptLoss: [parts]")));
+}
+
+#[test]
 fn line_ends_and_byte_order_marks_do_not_matter() {
     let file = with_key("a").replace('\n', "\r\n");
     assert_eq!(spec(&file), spec(&with_key("a")));

@@ -253,6 +253,17 @@ pub(super) fn failure_threshold(text: &str) -> Result<FailureThreshold, Bad> {
     Ok(read)
 }
 
+/// The one word about checksums.
+pub(super) fn checksums(text: &str) -> Result<(), Bad> {
+    match text {
+        "require" => Ok(()),
+        _ => bad(
+            format!("`{}` is no word about checksums", clip(text)),
+            "`require`; to let objects lose theirs, say `acceptLoss: [checksum]`",
+        ),
+    }
+}
+
 /// Whether somebody else must confirm.
 pub(super) fn approval(text: &str) -> Result<bool, Bad> {
     match text {

@@ -255,6 +255,10 @@ pub(super) struct OptionsBlock {
     /// Without it such objects are skipped and listed.
     #[schemars(extend("items" = {"type": "string", "enum": ["checksum", "parts"]}))]
     pub(super) accept_loss: Option<Vec<String>>,
+    /// `require`: an object that would lose its checksum is skipped and listed. So it is without this word, too; it keeps
+    /// `acceptLoss: [checksum]` from being added by mistake.
+    #[schemars(extend("enum" = ["require"]))]
+    pub(super) checksums: Option<String>,
     /// In a bucket with versions, what becomes of the version that a new one replaces: `keep` (the default) or `expire`, which
     /// deletes it by its id once the new one was seen to have the same content.
     #[schemars(extend("enum" = ["keep", "expire"]))]
