@@ -175,6 +175,7 @@ async fn meets(mode: Mode, lies: Lies, operation: &'static str, fault: Fault, pa
         assert!(row["detail"].contains(part), "`{part}` is missing in {row:?}");
     }
     oracle::nothing_was_written(&before, &theirs(&stand).await, "a write that was never done");
+    oracle::nothing_of_ours_is_left(&stand).await;
     goes_on(&stand, &job, &before, &ended).await;
 }
 
@@ -203,6 +204,13 @@ async fn an_error_under_a_good_status_is_an_error_of_every_write() {
     ];
     let each = stream::iter(cases).map(|(mode, lies, operation, part)| meets(mode, lies, operation, inside, part));
     each.buffer_unordered(AT_ONCE).collect::<Vec<_>>().await;
+}
+
+/// It is known by its key alone; an intent was put down before it was opened.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_whose_name_did_not_arrive_is_aborted_before_the_job_ends() {
+    let create = "CreateMultipartUpload";
+    meets(Mode::minio(), Lies::InParts, create, Fault::HalfBody, create).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
