@@ -58,6 +58,11 @@ impl Work<'_> {
         Claim { priority, weight, most: (self.busy() + self.waiting.len()).min(self.permits()).min(slots) }
     }
 
+    /// Whether it may have its share before the other's turn is over.
+    fn may_displace(&self, other: &Work<'_>, crowded: bool) -> bool {
+        !crowded || self.job.limits.priority > other.job.limits.priority
+    }
+
     /// Its slices that can be asked for something: those that hear of it.
     fn slices(&self) -> impl Iterator<Item = (&ShardRecord, &str)> {
         self.leased.iter().filter_map(|shard| match &shard.state {
@@ -96,22 +101,26 @@ impl Coordinator {
         self.gauges.tell(&out);
         let claims: Vec<_> = works.iter().map(|work| work.claim(self.crew.slots_of(work.at()))).collect();
         let shares = shares(self.crew.slots(), &claims);
-        self.publish_shares(&mut works, &shares).await?;
+        // Equals of which there are more than slots wait in one line, so that each has its turn.
+        let crowded = claims.iter().filter(|claim| claim.most > 0).count() > self.crew.slots();
+        self.publish_shares(&mut works, &shares, crowded).await?;
         self.publish_more(&mut works).await?;
         if self.crew.config.tickets_out == TicketsOut::TwiceTheSlots {
-            self.ask_to_yield(&works, &shares).await?;
+            self.ask_to_yield(&works, &shares, crowded).await?;
             self.ask_to_split(&works).await?;
         }
         Ok(())
     }
 
-    /// What jobs lack of their shares goes out before all else: where others are at work, in the queue that is looked at
-    /// first.
-    async fn publish_shares(&mut self, works: &mut [Work<'_>], shares: &[usize]) -> Result<()> {
+    /// What jobs lack of their shares goes out before all else, and in the queue that is looked at first where others are
+    /// at work.
+    async fn publish_shares(&mut self, works: &mut [Work<'_>], shares: &[usize], crowded: bool) -> Result<()> {
         for one in 0..works.len() {
-            let others = works.iter().enumerate().any(|(other, work)| other != one && work.busy() > 0);
+            let overtakes = |(other, work): (usize, &Work<'_>)| {
+                other != one && work.busy() > 0 && works[one].may_displace(work, crowded)
+            };
             let route = Route::to(works[one].at());
-            let route = if others { route.urgent() } else { route };
+            let route = if works.iter().enumerate().any(overtakes) { route.urgent() } else { route };
             while works[one].busy() < shares[one] && works[one].may_more() {
                 if !self.publish_next(&mut works[one], &route).await? {
                     break;
@@ -161,7 +170,7 @@ impl Coordinator {
 
     /// Where jobs have less than their shares and no slot is free, slices of those that have more end with their next
     /// window: of the least urgent jobs first.
-    async fn ask_to_yield(&self, works: &[Work<'_>], shares: &[usize]) -> Result<()> {
+    async fn ask_to_yield(&self, works: &[Work<'_>], shares: &[usize], crowded: bool) -> Result<()> {
         let mut givers: Vec<_> = works.iter().zip(shares).collect();
         givers.sort_by_key(|(work, _)| work.job.limits.priority);
         let mut taken: HashSet<&ShardRef> = HashSet::new();
@@ -172,7 +181,7 @@ impl Coordinator {
             let found = lacks.min(*free);
             *free -= found;
             let mut lacks = lacks - found;
-            for (giver, share) in &givers {
+            for (giver, share) in givers.iter().filter(|(giver, _)| needy.may_displace(giver, crowded)) {
                 let mut spare = giver.leased.len().saturating_sub(**share);
                 for (shard, owner) in giver.slices() {
                     if lacks == 0 || spare == 0 {

@@ -91,6 +91,30 @@ async fn jobs_of_one_priority_share_the_slots_by_weight_whoever_came_first() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn of_more_jobs_than_slots_each_has_its_turn() {
+    let world = World::new(34, 5000).await;
+    let worker = world.worker_at("w1", Some(2.0));
+    let coordinator = world.coordinator("c1");
+    let mut jobs = Vec::new();
+    for (prefix, name) in [("00", 1), ("01", 2), ("02", 3)] {
+        jobs.push(world.submit_on(prefix, name).await);
+    }
+    // Two slices of five minutes each, one behind the other.
+    tokio::time::sleep(Duration::from_secs(700)).await;
+    let mut all = Vec::new();
+    for job in &jobs {
+        let mut rotated = 0;
+        for pass in &world.job(job).await.passes {
+            let shards = world.ledger.shards(job, pass.id).await.unwrap();
+            rotated += shards.iter().map(|shard| shard.counts.of("rotated")).sum::<u64>();
+        }
+        all.push((rotated, world.job(job).await.state.is_ended()));
+    }
+    assert!(all.iter().all(|(rotated, ended)| *rotated > 50 && !ended), "{all:?}");
+    [worker, coordinator].iter().for_each(Process::kill);
+}
+
+#[tokio::test(start_paused = true)]
 async fn idle_slots_get_pieces_of_the_one_shard_that_is_left() {
     let took = async |workers: usize| {
         let world = World::new(33, 16_000).await;
