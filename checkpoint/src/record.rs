@@ -8,7 +8,7 @@ use keyrotate_proto::capability::Frozen;
 use keyrotate_proto::id::{Epoch, JobId, Nonce, PassId, ShardId, ShardRef};
 use keyrotate_proto::outcome::Counts;
 use keyrotate_proto::position::{KeyRange, Position};
-use keyrotate_proto::spec::JobSpec;
+use keyrotate_proto::spec::{JobSpec, Rank};
 use keyrotate_proto::state::{JobState, PassKind, Phase};
 use serde::{Deserialize, Serialize};
 
@@ -155,7 +155,8 @@ pub struct JobLimits {
 
 impl Default for JobLimits {
     fn default() -> Self {
-        Self { rate: None, permits: None, priority: 0, weight: 1 }
+        let Rank { priority, weight } = Rank::default();
+        Self { rate: None, permits: None, priority, weight }
     }
 }
 

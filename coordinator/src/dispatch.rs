@@ -209,6 +209,9 @@ impl Coordinator {
             let here = || works.iter().filter(|work| work.at() == store);
             let on_their_way = here().map(|work| work.out + work.waiting.len()).sum();
             let idle = self.crew.free_slots(store, works).saturating_sub(on_their_way);
+            if idle == 0 {
+                continue;
+            }
             let mut long: Vec<(&ShardRecord, usize)> = Vec::new();
             for work in here() {
                 let room = work.permits().saturating_sub(work.busy());
@@ -219,10 +222,7 @@ impl Coordinator {
                 };
                 long.extend(work.slices().filter(|(shard, _)| may(shard)).map(|(shard, _)| (shard, room)));
             }
-            if idle == 0 || long.is_empty() {
-                continue;
-            }
-            let pieces = idle.div_ceil(long.len());
+            let pieces = idle.div_ceil(long.len().max(1));
             for (shard, room) in long {
                 let pieces = u32::try_from(pieces.min(room)).unwrap_or(MOST_PIECES).min(MOST_PIECES);
                 if pieces > 0 {

@@ -352,6 +352,18 @@ impl Rank {
     pub const MOST_PRIORITY: i32 = 100;
     /// The largest weight.
     pub const MOST_WEIGHT: u32 = 1000;
+
+    /// Whether a job may have that priority.
+    #[must_use]
+    pub fn is_priority(priority: i32) -> bool {
+        (-Self::MOST_PRIORITY..=Self::MOST_PRIORITY).contains(&priority)
+    }
+
+    /// Whether a job may have that weight.
+    #[must_use]
+    pub fn is_weight(weight: u32) -> bool {
+        (1..=Self::MOST_WEIGHT).contains(&weight)
+    }
 }
 
 impl Default for Rank {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use futures::stream::{self, StreamExt, TryStreamExt};
 use keyrotate_manifest::Sorted;
-use keyrotate_plan::{KEY_SPACE_VERSION, KeySpace, Probe, Stretch, guess_count, next_questions, plan};
+use keyrotate_plan::{KeySpace, Probe, Stretch, guess_count, next_questions, plan};
 use keyrotate_proto::estimate::Estimate;
 use keyrotate_proto::position::{KeyRange, Position, right_behind};
 use keyrotate_store::{Entry, ListFrom, ListPage, ListRequest, Store, StoreError};
@@ -51,17 +51,14 @@ impl Survey<'_> {
     /// Asks until the planner has no more questions.
     pub(crate) async fn key_space(&self) -> Result<KeySpace, SourceError> {
         let scope = self.scope();
-        let mut space = KeySpace { version: KEY_SPACE_VERSION, probes: Vec::new() };
         let small = match self.manifest {
             Some(manifest) => name_small(manifest, &scope).await?,
             None => self.list_small().await?,
         };
-        if let Some(probes) = small {
-            space.probes = probes;
-            return Ok(space);
-        }
-        space.probes = self.ask(&scope, QUESTIONS).await?;
-        Ok(space)
+        Ok(KeySpace::of(match small {
+            Some(probes) => probes,
+            None => self.ask(&scope, QUESTIONS).await?,
+        }))
     }
 
     /// Asks about a range until the planner has no more questions, `most` at most.

@@ -99,7 +99,7 @@ pub(crate) async fn cancel(
     caller: Extension<Caller>,
     id: Path<String>,
 ) -> Answer<Json<JobStatus>> {
-    change(&api, &caller, &id, Deed::stop("cancel"), transition::cancel).await
+    change(&api, &caller, &id, Deed::done("cancel", ""), transition::cancel).await
 }
 
 /// `POST /v1/jobs/{id}/pause`
@@ -110,7 +110,7 @@ pub(crate) async fn pause(
 ) -> Answer<Json<JobStatus>> {
     let by = format!("by {}", caller.name);
     let pause = |job: &JobRecord, now| transition::pause(job, PauseReason::Operator, &by, now);
-    change(&api, &caller, &id, Deed::stop("pause"), pause).await
+    change(&api, &caller, &id, Deed::done("pause", ""), pause).await
 }
 
 /// `POST /v1/jobs/{id}/resume`
@@ -169,11 +169,10 @@ pub(crate) async fn limit(
 }
 
 pub(crate) fn check_rank(priority: Option<i32>, weight: Option<u32>) -> Result<(), Problem> {
-    let most = Rank::MOST_PRIORITY;
-    if priority.is_some_and(|priority| !(-most..=most).contains(&priority)) {
+    if priority.is_some_and(|priority| !Rank::is_priority(priority)) {
         return Err(bad("`priority` is from -100 to 100"));
     }
-    if weight.is_some_and(|weight| !(1..=Rank::MOST_WEIGHT).contains(&weight)) {
+    if weight.is_some_and(|weight| !Rank::is_weight(weight)) {
         return Err(bad("`weight` is from 1 to 1000"));
     }
     Ok(())
@@ -190,10 +189,6 @@ pub(crate) struct Deed {
 impl Deed {
     pub(crate) fn of(what: &'static str, detail: &str) -> Self {
         Self { what, detail: detail.to_owned(), in_any_case: false }
-    }
-
-    fn stop(what: &'static str) -> Self {
-        Self::done(what, "")
     }
 
     pub(crate) fn done(what: &'static str, detail: &str) -> Self {

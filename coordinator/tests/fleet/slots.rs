@@ -12,12 +12,13 @@ use crate::world::{Process, World};
 
 /// Slices of a job's walk at work.
 async fn slices(world: &World, job: &JobId) -> usize {
-    let mut at_work = 0;
-    for pass in world.job(job).await.passes.iter().filter(|pass| pass.kind.has_rows()) {
-        let shards = world.ledger.shards(job, pass.id).await.unwrap();
-        at_work += shards.iter().filter(|shard| matches!(shard.state, ShardState::Leased { .. })).count();
-    }
-    at_work
+    let shards = world.shards(job).await;
+    shards.iter().filter(|(kind, shard)| kind.has_rows() && matches!(shard.state, ShardState::Leased { .. })).count()
+}
+
+/// Versions that a job has rotated.
+async fn rotated(world: &World, job: &JobId) -> u64 {
+    world.shards(job).await.iter().map(|(_, shard)| shard.counts.of("rotated")).sum()
 }
 
 async fn rank(world: &World, job: &JobId, priority: i32, weight: u32) {
@@ -54,11 +55,7 @@ async fn an_urgent_jobs_first_object_is_rotated_within_half_a_minute_and_no_othe
     let began = world.env.now();
     world.until(&urgent, walking).await;
     let prepared = world.env.now();
-    let rotated = || async {
-        let shards = world.ledger.shards(&urgent, world.job(&urgent).await.passes.last().unwrap().id).await.unwrap();
-        shards.iter().map(|shard| shard.counts.of("rotated")).sum::<u64>() > 0
-    };
-    while !rotated().await {
+    while rotated(&world, &urgent).await == 0 {
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     let (took, ready) = (world.env.now().duration_since(began).as_secs(), prepared.duration_since(began).as_secs());
@@ -103,12 +100,7 @@ async fn of_more_jobs_than_slots_each_has_its_turn() {
     tokio::time::sleep(Duration::from_secs(700)).await;
     let mut all = Vec::new();
     for job in &jobs {
-        let mut rotated = 0;
-        for pass in &world.job(job).await.passes {
-            let shards = world.ledger.shards(job, pass.id).await.unwrap();
-            rotated += shards.iter().map(|shard| shard.counts.of("rotated")).sum::<u64>();
-        }
-        all.push((rotated, world.job(job).await.state.is_ended()));
+        all.push((rotated(&world, job).await, world.job(job).await.state.is_ended()));
     }
     assert!(all.iter().all(|(rotated, ended)| *rotated > 50 && !ended), "{all:?}");
     [worker, coordinator].iter().for_each(Process::kill);

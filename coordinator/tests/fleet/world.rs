@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use keyrotate_checkpoint::record::JobRecord;
+use keyrotate_checkpoint::record::{JobRecord, ShardRecord};
 use keyrotate_checkpoint::{Ledger, MemoryBackend};
 use keyrotate_coordinator::{Coordinator, CoordinatorConfig, TicketsOut};
 use keyrotate_devstack::kes::KesModel;
@@ -15,7 +15,7 @@ use keyrotate_proto::id::{JobId, Nonce};
 use keyrotate_proto::job;
 use keyrotate_proto::key::KeyName;
 use keyrotate_proto::outcome::Outcome;
-use keyrotate_proto::state::JobState;
+use keyrotate_proto::state::{JobState, PassKind};
 use keyrotate_queue::{DEFAULT_STORE, MemoryQueue};
 use keyrotate_report::root::BucketRoot;
 use keyrotate_store::retry::{RetryPolicy, Retrying};
@@ -229,6 +229,16 @@ impl World {
 
     pub(crate) async fn job(&self, id: &JobId) -> JobRecord {
         self.ledger.job(id).await.unwrap()
+    }
+
+    /// The shards of all passes of a job.
+    pub(crate) async fn shards(&self, id: &JobId) -> Vec<(PassKind, ShardRecord)> {
+        let mut all = Vec::new();
+        for pass in &self.job(id).await.passes {
+            let shards = self.ledger.shards(id, pass.id).await.unwrap();
+            all.extend(shards.into_iter().map(|shard| (pass.kind, shard)));
+        }
+        all
     }
 
     pub(crate) async fn until(&self, id: &JobId, what: impl Fn(&JobRecord) -> bool) -> JobRecord {

@@ -275,9 +275,8 @@ pub(super) fn approval(text: &str) -> Result<bool, Bad> {
 
 /// See [`Rank::priority`].
 pub(super) fn priority(text: &str) -> Result<i32, Bad> {
-    let most = Rank::MOST_PRIORITY;
     match text.parse() {
-        Ok(priority) if (-most..=most).contains(&priority) && !text.starts_with('+') => Ok(priority),
+        Ok(priority) if Rank::is_priority(priority) && !text.starts_with('+') => Ok(priority),
         _ => bad(format!("`{}` is not a priority", clip(text)), "a whole number from -100 to 100; 0 for most jobs"),
     }
 }
@@ -285,7 +284,7 @@ pub(super) fn priority(text: &str) -> Result<i32, Bad> {
 /// See [`Rank::weight`].
 pub(super) fn weight(text: &str) -> Result<u32, Bad> {
     match text.parse() {
-        Ok(weight) if (1..=Rank::MOST_WEIGHT).contains(&weight) && !text.starts_with('+') => Ok(weight),
+        Ok(weight) if Rank::is_weight(weight) && !text.starts_with('+') => Ok(weight),
         _ => bad(format!("`{}` is not a weight", clip(text)), "a whole number from 1 to 1000; 1 for most jobs"),
     }
 }
