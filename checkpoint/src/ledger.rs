@@ -3,6 +3,7 @@
 //! Each call reads the records that it needs, asks a pure [`transition`], and swaps. Where another came first it
 //! reads again; where an answer was lost it looks whether its own values stand, and only then decides.
 
+mod kept;
 mod lead;
 mod lease;
 mod passes;

@@ -55,6 +55,17 @@ impl KeyRange {
         ends_after(&self.end, &other.start) && ends_after(&other.end, &self.start)
     }
 
+    /// Whether all keys of the other lie in it.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        let ends_within = match (&self.end, &other.end) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(end), Some(others)) => others <= end,
+        };
+        self.start <= other.start && ends_within
+    }
+
     /// Where it ends.
     #[must_use]
     pub fn end_position(&self) -> Position {

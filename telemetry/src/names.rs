@@ -188,8 +188,8 @@ names! {
     LEASES_GIVEN = Counter [Worker] "keyrotate_leases_given_total" {}
         "Shards that this worker got";
     LEASE_REFUSALS = Counter [Worker] "keyrotate_lease_refusals_total"
-        {"why": These(&["over", "held", "not-now", "foreign", "lost", "unreachable"])}
-        "Tickets whose shard was not given: it is over, held by somebody, not wanted now, of another spec, unknown to the checkpoint, or the checkpoint did not answer";
+        {"why": These(&["over", "held", "not-now", "foreign", "misread", "out-of-scope", "lost", "unreachable"])}
+        "Tickets whose shard was not given: it is over, held by somebody, not wanted now, of another spec, of a spec that reads otherwise here, of keys outside the prefix, unknown to the checkpoint, or the checkpoint did not answer";
     LEASES_LOST = Counter [Worker] "keyrotate_leases_lost_total" {"why": These(&["fenced", "expired", "unreachable"])}
         "Slices whose work since the last commit was dropped: somebody else holds the shard, the lease ran out, or the checkpoint did not answer";
     SLICES = Counter [Worker] "keyrotate_slices_total"

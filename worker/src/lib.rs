@@ -239,9 +239,9 @@ impl Worker {
                 tracing::debug!(error = &error as &dyn std::error::Error, "a ticket goes back");
                 acknowledge(delivery.give_back().await);
             }
-            Err(LeaseRefusal::Foreign { ticket, job }) => {
-                let reason = format!("spec hash {ticket}, the job's is {job}");
-                acknowledge(delivery.reject(&reason).await);
+            Err(refusal @ (LeaseRefusal::Foreign { .. } | LeaseRefusal::Misread { .. } | LeaseRefusal::OutOfScope)) => {
+                tracing::error!(shard = %ticket.shard, %refusal, "a ticket is refused");
+                acknowledge(delivery.reject(&refusal.to_string()).await);
             }
             Err(refusal) => {
                 tracing::debug!(shard = %ticket.shard, %refusal, "no lease");

@@ -62,6 +62,8 @@ fn why(refusal: &LeaseRefusal) -> &'static str {
         LeaseRefusal::Held { .. } => "held",
         LeaseRefusal::NotNow(_) => "not-now",
         LeaseRefusal::Foreign { .. } => "foreign",
+        LeaseRefusal::Misread { .. } => "misread",
+        LeaseRefusal::OutOfScope => "out-of-scope",
         LeaseRefusal::Failed(LedgerError::Backend(_)) => "unreachable",
         LeaseRefusal::Failed(_) => "lost",
     }

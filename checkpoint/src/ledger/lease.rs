@@ -132,6 +132,20 @@ pub enum LeaseRefusal {
         /// The job's.
         job: String,
     },
+    /// What is read of the job's spec is not what the job was begun with: a newer keyrotate began it, or its record was
+    /// changed by something else. Nothing may be done by it.
+    #[error(
+        "the job's spec has the hash `{job}`, what is read of it `{read}`: a newer keyrotate began the job, or its record was changed"
+    )]
+    Misread {
+        /// The job's.
+        job: String,
+        /// That of what is read.
+        read: String,
+    },
+    /// The shard has keys that the job does not work on. Nothing may be done by it.
+    #[error("the shard has keys outside the job's prefix: its record was changed")]
+    OutOfScope,
     /// It is not known.
     #[error(transparent)]
     Failed(#[from] LedgerError),
@@ -143,6 +157,7 @@ impl From<Refusal> for LeaseRefusal {
             Refusal::ShardOver | Refusal::JobOver(_) | Refusal::NoPass(_) => Self::Over,
             Refusal::Held { until } => Self::Held { until },
             Refusal::WrongState { .. } | Refusal::NotBefore(_) | Refusal::OtherRun => Self::NotNow(refusal),
+            Refusal::OutOfScope => Self::OutOfScope,
             other => Self::Failed(other.into()),
         }
     }
@@ -189,6 +204,10 @@ impl Ledger {
         let job: JobRecord = self.view(&keys[..1]).await?.get(&keys[0])?;
         if job.spec_hash != ticket.spec_hash {
             return Err(LeaseRefusal::Foreign { ticket: ticket.spec_hash.clone(), job: job.spec_hash });
+        }
+        let read = job.spec.hash();
+        if job.spec_hash != read {
+            return Err(LeaseRefusal::Misread { job: job.spec_hash, read });
         }
         if job.state.is_ended() {
             // Its shards may be forgotten already.
@@ -381,7 +400,8 @@ impl HeldLease {
 
 impl<T> Change<T> {
     pub(super) fn with<V>(self, value: V) -> Result<Change<V>, LedgerError> {
-        Ok(Change { value, not_after: self.not_after, writes: self.writes, rings: self.rings })
+        let Self { not_after, writes, rereads, rings, .. } = self;
+        Ok(Change { value, not_after, writes, rereads, rings })
     }
 }
 

@@ -13,7 +13,7 @@ use keyrotate_proto::ticket::{TICKET_VERSION, Ticket};
 
 use super::*;
 use crate::backend::{Listed, Snapshot, Swap, SwapAnswer};
-use crate::record::{Asked, ShardRecord, ShardState};
+use crate::record::{Asked, JobLimits, ShardRecord, ShardState};
 use crate::transition::job as job_rules;
 use crate::transition::job::tests::frozen;
 use crate::transition::shard::Cuts;
@@ -244,6 +244,78 @@ async fn the_prepare_pass_freezes_with_its_last_commit_and_foreign_tickets_are_k
     assert_eq!(ledger.freeze(held, &prepared).await.unwrap().state.word(), "running");
     assert_eq!(ledger.shards(&job.id, pass).await.unwrap()[0].state, ShardState::Done);
     assert!(matches!(take(&ledger, &job, pass, 0).await, Err(LeaseRefusal::Over)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_done_by_records_that_something_else_changed() {
+    let env = Env::seeded(1, at(0));
+    let backend = Arc::new(MemoryBackend::new(env.clone()));
+    let ledger = Ledger::new(backend.clone(), env);
+    let mut job = job_in(Phase::Running);
+    (job.spec.prefix, job.frozen) = ("logs/".into(), Some(frozen()));
+    job.spec_hash = job.spec.hash();
+    ledger.begin_job(job.clone()).await.unwrap();
+    let wide = vec![range("logs/", Some("logs/m")), range("logs/m", Some("logt"))];
+    let pass = ledger.open_pass(&job.id, PassKind::Walk, wide, None).await.unwrap();
+    assert!(matches!(take(&ledger, &job, pass, 1).await, Err(LeaseRefusal::OutOfScope)));
+    let held = take(&ledger, &job, pass, 0).await.unwrap();
+    ledger.give_back(held).await.unwrap();
+    rewrite(&backend, &job_key(&job.id), |job| job["spec"]["bucket"] = "another".into()).await;
+    let refused = take(&ledger, &job, pass, 0).await.unwrap_err();
+    assert!(matches!(refused, LeaseRefusal::Misread { .. }), "{refused}");
+}
+
+/// Changes a record behind the ledger's back.
+async fn rewrite(backend: &MemoryBackend, key: &RecordKey, change: impl Fn(&mut serde_json::Value)) {
+    let snapshot = backend.read(std::slice::from_ref(key)).await.unwrap();
+    let stored = snapshot.records[0].as_ref().unwrap();
+    let mut value = serde_json::from_slice(&stored.bytes).unwrap();
+    change(&mut value);
+    let writes = vec![(key.clone(), Some(serde_json::to_vec(&value).unwrap()))];
+    let expect = vec![(key.clone(), Some(stored.revision))];
+    let swapped = backend.swap(Swap { expect, writes, ..Swap::default() }).await.unwrap();
+    assert!(matches!(swapped, SwapAnswer::Done { .. }));
+}
+
+async fn value(backend: &MemoryBackend, key: &RecordKey) -> serde_json::Value {
+    let snapshot = backend.read(std::slice::from_ref(key)).await.unwrap();
+    serde_json::from_slice(&snapshot.records[0].as_ref().unwrap().bytes).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_newer_version_put_into_records_stays_in_them() {
+    let env = Env::seeded(1, at(0));
+    let backend = Arc::new(MemoryBackend::new(env.clone()));
+    let ledger = Ledger::new(backend.clone(), env);
+    let (job, pass) = running(&ledger, vec![range("", None)]).await;
+    let shard = ShardRef { job: job.id.clone(), pass, shard: ShardId(0) };
+    let (job_key, shard_key) = (job_key(&job.id), crate::record::shard_key(&shard));
+    rewrite(&backend, &job_key, |job| {
+        job["new"] = "a".into();
+        job["limits"]["new"] = serde_json::json!({"b": 1});
+        job["passes"][0]["new"] = "c".into();
+    })
+    .await;
+    rewrite(&backend, &shard_key, |shard| shard["new"] = "d".into()).await;
+    let mut held = take(&ledger, &job, pass, 0).await.unwrap();
+    let commit = window(&held, Position::Before("m".into()), 3);
+    ledger.commit(&mut held, commit).await.unwrap();
+    let cuts = Cuts { at: &["n".to_owned()], listed_to: &held.record().cursor.clone(), intents: false };
+    ledger.split(&mut held, cuts).await.unwrap();
+    let rest = window(&held, Position::Before("n".into()), 2);
+    ledger.commit(&mut held, rest).await.unwrap();
+    ledger.finish(held).await.unwrap();
+    let limits = JobLimits { rate: Some(7.0), ..JobLimits::default() };
+    ledger.update_job(&job.id, |job, now| job_rules::limit(job, &limits, now)).await.unwrap();
+    ledger.update_job(&job.id, |job, now| job_rules::cancel(job, now)).await.unwrap();
+    let job = value(&backend, &job_key).await;
+    assert_eq!(
+        (&job["new"], &job["limits"]["new"]["b"], &job["passes"][0]["new"]),
+        (&"a".into(), &1.into(), &"c".into())
+    );
+    assert_eq!((&job["limits"]["rate"], &job["state"]["state"]), (&7.0.into(), &"cancelling".into()), "{job}");
+    let shard = value(&backend, &shard_key).await;
+    assert_eq!((&shard["new"], &shard["n"]["scanned"]), (&"d".into(), &serde_json::Value::Null), "{shard}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::kept::{Reread, reread, with_unknown};
 use super::{Ledger, LedgerError};
 use crate::backend::{BackendError, Listed, RecordKey, Revision, Snapshot, Stored, Swap, SwapAnswer};
 use crate::record::{LeaderRecord, RECORD_VERSION, Record, leader_key};
@@ -60,6 +61,8 @@ pub(super) struct Change<T> {
     pub(super) value: T,
     pub(super) not_after: Option<Timestamp>,
     pub(super) writes: Vec<(RecordKey, Option<Vec<u8>>)>,
+    /// How the records that it writes are read here.
+    pub(super) rereads: Vec<(RecordKey, Reread)>,
     /// Whether a coordinator shall hear of it at once.
     pub(super) rings: bool,
 }
@@ -67,7 +70,7 @@ pub(super) struct Change<T> {
 impl<T> Change<T> {
     /// Nothing is to be written.
     pub(super) fn none(value: T) -> Self {
-        Self { value, not_after: None, writes: Vec::new(), rings: true }
+        Self { value, not_after: None, writes: Vec::new(), rereads: Vec::new(), rings: true }
     }
 
     /// Of no interest to others.
@@ -83,12 +86,24 @@ impl<T> Change<T> {
 
     pub(super) fn write<R: Record>(mut self, key: &RecordKey, record: &R) -> Result<Self, LedgerError> {
         self.writes.push((key.clone(), Some(encode(key, record)?)));
+        self.rereads.push((key.clone(), reread::<R>));
         Ok(self)
     }
 
     pub(super) fn not_after(mut self, time: Timestamp) -> Self {
         self.not_after = Some(time);
         self
+    }
+
+    /// Leaves in its records what another version of keyrotate put there.
+    fn keep_unknown(&mut self, view: &View) {
+        for (key, bytes) in &mut self.writes {
+            let reread = self.rereads.iter().find(|(of, _)| of == key).map(|(_, reread)| *reread);
+            let old = view.records.get(key).and_then(Option::as_ref);
+            if let (Some(new), Some(reread), Some(old)) = (bytes.as_mut(), reread, old) {
+                *new = with_unknown(&old.bytes, reread, std::mem::take(new));
+            }
+        }
     }
 }
 
@@ -126,6 +141,7 @@ impl Ledger {
             let led_until = self.leading.as_ref().map(|leading| leads(leading, &view)).transpose()?;
             let mut change = decide(&view)?;
             change.not_after = [change.not_after, led_until].into_iter().flatten().min();
+            change.keep_unknown(&view);
             if change.writes.is_empty() {
                 return Ok(change.value);
             }

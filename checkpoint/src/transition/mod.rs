@@ -44,6 +44,9 @@ pub enum Refusal {
     /// The job has no such pass, or it is closed.
     #[error("pass {0} is not open")]
     NoPass(PassId),
+    /// The shard has keys that the job does not work on: its record was changed by something else than keyrotate.
+    #[error("the shard has keys outside the job's prefix")]
+    OutOfScope,
     /// The lease is not the newest of its shard, or of an older nonce.
     #[error("the lease was taken over")]
     Stale,

@@ -105,6 +105,9 @@ pub fn lease(job: &JobRecord, shard: &ShardRecord, ask: &LeaseAsk<'_>, now: Time
     if !may_lease(&job.state, pass.kind) {
         return Err(Refusal::WrongState { state: job.state.word(), what: "lease" });
     }
+    if pass.kind.has_rows() && !job.scope().covers(&shard.range) {
+        return Err(Refusal::OutOfScope);
+    }
     if let Some(at) = pass.not_before.filter(|at| now < *at) {
         return Err(Refusal::NotBefore(at));
     }

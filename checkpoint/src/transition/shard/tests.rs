@@ -54,6 +54,16 @@ fn take(
     lease(job, shard, &LeaseAsk { owner: "w", token, ticket_epoch: epoch, redelivered, ttl: TTL }, at(now))
 }
 
+#[test]
+fn a_shard_outside_the_jobs_prefix_is_leased_to_nobody() {
+    let (mut job, mut shard) = walking();
+    job.spec.prefix = "a/".into();
+    assert_eq!(take(&job, &shard, "t", false, &shard.epoch, 1), Err(Refusal::OutOfScope));
+    shard.range = KeyRange::of_prefix("a/b");
+    shard.cursor = Position::Before("a/b".into());
+    assert!(take(&job, &shard, "t", false, &shard.epoch, 1).is_ok());
+}
+
 fn fence(shard: &ShardRecord) -> Fence {
     let ShardState::Leased { token, .. } = &shard.state else { panic!("not leased") };
     Fence { epoch: shard.epoch.clone(), token: token.clone() }
