@@ -8,7 +8,8 @@ use keyrotate_proto::capability::Frozen;
 use keyrotate_proto::id::{Epoch, JobId, Nonce, PassId, ShardId, ShardRef};
 use keyrotate_proto::outcome::Counts;
 use keyrotate_proto::position::{KeyRange, Position};
-use keyrotate_proto::spec::{JobSpec, Rank};
+use keyrotate_proto::rates::Rates;
+use keyrotate_proto::spec::{JobSpec, Options, Rank};
 use keyrotate_proto::state::{JobState, PassKind, Phase};
 use serde::{Deserialize, Serialize};
 
@@ -143,8 +144,14 @@ pub struct Growth {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct JobLimits {
-    /// Objects per second at most, in place of the job file's.
+    /// Objects per second at most, in place of the job file's, at all hours.
     pub rate: Option<f64>,
+    /// Bytes per second that it writes at most, likewise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub byte_rate: Option<f64>,
+    /// Calls to the KMS per second at most, likewise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kms_rate: Option<f64>,
     /// Store calls at a time at most, over all workers.
     pub permits: Option<u32>,
     /// Jobs of a higher one go first; 0 for those of which nobody said anything.
@@ -156,7 +163,20 @@ pub struct JobLimits {
 impl Default for JobLimits {
     fn default() -> Self {
         let Rank { priority, weight } = Rank::default();
-        Self { rate: None, permits: None, priority, weight }
+        Self { rate: None, byte_rate: None, kms_rate: None, permits: None, priority, weight }
+    }
+}
+
+impl JobLimits {
+    /// What the job may do per second at that time: what is set here stands before what its file says.
+    #[must_use]
+    pub fn rates_at(&self, file: &Options, now: Timestamp) -> Rates {
+        let file = file.rates_at(now);
+        Rates {
+            objects: self.rate.or(file.objects),
+            bytes: self.byte_rate.or(file.bytes),
+            kms: self.kms_rate.or(file.kms),
+        }
     }
 }
 
@@ -201,6 +221,12 @@ impl JobRecord {
             traceparent: String::new(),
             notified: None,
         }
+    }
+
+    /// What it may do per second at that time.
+    #[must_use]
+    pub fn rates_at(&self, now: Timestamp) -> Rates {
+        self.limits.rates_at(&self.spec.options, now)
     }
 
     /// The keys it works on.

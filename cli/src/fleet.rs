@@ -1,5 +1,6 @@
 //! What every role of a fleet reaches: the checkpoint in Redis, the tickets on RabbitMQ, the reports in a bucket.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use keyrotate_checkpoint::redis::Weakness;
@@ -7,6 +8,7 @@ use keyrotate_checkpoint::{Ledger, RedisBackend, RedisConfig};
 use keyrotate_config::{Config, Secret, StoreSettings};
 use keyrotate_coordinator::api::ReportsAt;
 use keyrotate_env::Env;
+use keyrotate_proto::rates::Rates;
 use keyrotate_proto::say::chain;
 use keyrotate_queue::rabbit::{RabbitConfig, RabbitQueue};
 use keyrotate_report::ReportRoot as _;
@@ -17,7 +19,7 @@ use keyrotate_store::retry::{RetryPolicy, Retrying};
 use keyrotate_store::s3::{S3Config, S3Store};
 use keyrotate_store::wrap::fenced::Fenced;
 use keyrotate_store::wrap::measured::Measured;
-use keyrotate_worker::Served;
+use keyrotate_worker::{Served, StoreLimits};
 
 use crate::failure::Failure;
 use crate::say;
@@ -135,7 +137,18 @@ async fn reports(config: &Config, env: &Env) -> Result<(BucketRoot, ReportsAt), 
 /// A store to rotate, by its settings: its single calls are retried, and bound to the lease that they are made under.
 pub(crate) async fn store(name: &str, settings: &StoreSettings, env: &Env) -> Result<Served, Failure> {
     let fenced = Fenced::new(connected(name, settings).await?);
-    Ok(Retrying::new(fenced, RetryPolicy::default(), env.clone()).into())
+    let served = Served::from(Retrying::new(fenced, RetryPolicy::default(), env.clone()));
+    Ok(Served { limits: limits(settings), ..served })
+}
+
+/// What all jobs together may take of a store that has these settings.
+fn limits(settings: &StoreSettings) -> StoreLimits {
+    let rates = Rates {
+        objects: settings.rate.map(|rate| rate.0),
+        bytes: settings.byte_rate.map(|rate| rate.0),
+        kms: settings.kms_rate.map(|rate| rate.0),
+    };
+    StoreLimits { rates, permits: settings.permits.map(NonZeroU32::get) }
 }
 
 /// How to reach a store that has these settings.

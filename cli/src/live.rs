@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use console::{Style, Term, truncate_str};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use keyrotate_proto::api::JobStatus;
+use keyrotate_proto::api::{JobStatus, Limits};
+use keyrotate_proto::say::bytes;
 use tokio::time::Instant;
 
 use crate::jobs::show;
@@ -143,7 +144,8 @@ fn lines(status: &JobStatus, width: usize, colours: bool) -> Vec<String> {
     let indent = " ".repeat(WORD + 1);
     let mut lines = vec![format!("{} {}", word(&status.job.state, colours), progress(status))];
     lines.extend(show::sums(status).map(|sums| format!("{indent}{sums}")));
-    lines.extend(limits(status).map(|limits| format!("{indent}{limits}")));
+    let limits = limits(&status.limits).filter(|_| !status.is_ended());
+    lines.extend(limits.map(|limits| format!("{indent}{limits}")));
     lines.extend(waits_for(status).map(|what| format!("{indent}{what}")));
     lines.extend(show::workers(status).iter().map(|worker| format!("{indent}{}", worker.trim_start())));
     lines.iter().map(|line| truncate_str(line, width, "…").into_owned()).collect()
@@ -188,12 +190,17 @@ fn bar(share: f64) -> String {
     format!("{bar:░<CELLS$}")
 }
 
-/// What it may take.
-fn limits(status: &JobStatus) -> Option<String> {
-    let rate = status.limits.rate.map(|rate| format!("{rate} obj/s"));
-    let permits = status.limits.permits.map(|permits| format!("{permits} calls at a time"));
-    let both: Vec<_> = rate.into_iter().chain(permits).collect();
-    (!both.is_empty() && !status.is_ended()).then(|| format!("at most {}", both.join(", ")))
+/// What a job may take of the fleet at present.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate, more than 0")]
+pub(crate) fn limits(limits: &Limits) -> Option<String> {
+    let all = [
+        limits.rate.map(|rate| format!("{rate} obj/s")),
+        limits.byte_rate.map(|rate| format!("{}/s", bytes(rate as u64))),
+        limits.kms_rate.map(|rate| format!("{rate} KMS calls/s")),
+        limits.permits.map(|permits| format!("{permits} calls at a time")),
+    ];
+    let all: Vec<_> = all.into_iter().flatten().collect();
+    (!all.is_empty()).then(|| format!("at most {}", all.join(", ")))
 }
 
 /// What keeps it, or what it does where no object gets an outcome.

@@ -34,7 +34,7 @@ const SLOTS: usize = 8;
 pub(crate) struct LocalConfig {
     /// Store calls at a time.
     pub(crate) permits: Calls,
-    /// Objects per second at most.
+    /// Objects per second at most, in place of the job file's.
     pub(crate) rate: Option<f64>,
     /// Whether the target is taken without asking.
     pub(crate) confirmed: bool,
@@ -82,6 +82,11 @@ pub(crate) fn permits(calls: Calls, rate: Option<f64>) -> Permits {
     }
 }
 
+/// The job's limits at this hour.
+fn limit(permits: &Permits, job: &JobRecord, env: &Env) {
+    permits.limit(job.limits.permits.map(|permits| permits as usize), job.rates_at(env.now()));
+}
+
 /// A job's limits in the beginning: those that its command line gives.
 pub(crate) fn limits(config: &LocalConfig) -> JobLimits {
     let permits = match config.permits {
@@ -108,7 +113,7 @@ pub(crate) async fn open_ledger(folder: &BucketFolder, env: &Env) -> Result<Ledg
 
 impl Local {
     /// Sets a coordinator and a worker to work on a job; on others only to end them where they are cancelled.
-    pub(crate) fn start(ledger: Ledger, job: JobId, place: &Place, env: &Env) -> Self {
+    pub(crate) fn start(ledger: Ledger, job: &JobRecord, place: &Place, env: &Env) -> Self {
         let queue = Arc::new(MemoryQueue::new(4 * SLOTS));
         let reports = Arc::new(FolderRoot::new(&place.jobs));
         let site = Site {
@@ -119,7 +124,9 @@ impl Local {
             queue: queue.clone(),
         };
         let config = place.config.clone();
-        let permits = permits(config.permits, config.rate).of_one_job();
+        let permits = permits(config.permits, None).of_one_job();
+        limit(&permits, job, env);
+        let job = job.id.clone();
         let worker_config = WorkerConfig {
             owner: crate::fleet::owner("run", env),
             slots: SLOTS,
@@ -164,9 +171,9 @@ impl Local {
         Ok((job, totals))
     }
 
-    /// Works within these limits from now on.
-    pub(crate) fn limit(&self, limits: &JobLimits) {
-        self.permits.limit(limits.permits.map(|permits| permits as usize), limits.rate);
+    /// Works within the job's limits as they are now.
+    pub(crate) fn limit(&self, job: &JobRecord, env: &Env) {
+        limit(&self.permits, job, env);
     }
 
     /// Confirms what `prepare` found.
@@ -218,8 +225,8 @@ impl Local {
 
 /// Takes a job that nobody works on to `cancelled`: what it left in its bucket is cleaned up, its report is written.
 pub(crate) async fn cancel_dead(ledger: &Ledger, job: &JobId, place: &Place, env: &Env) -> Result<(), Failure> {
-    mark_cancelled(ledger, job).await?;
-    let mut local = Local::start(ledger.clone(), job.clone(), place, env);
+    let record = mark_cancelled(ledger, job).await?;
+    let mut local = Local::start(ledger.clone(), &record, place, env);
     let ended = local.until_ended().await;
     local.stop().await;
     ended.map_err(not_cancelled)

@@ -136,17 +136,17 @@ impl Start<'_> {
             return Err(Failure::refused(why, "begin it in a fleet with `keyrotate start`, or take `approval` out"));
         }
         let root = state::root(&args.state)?;
-        let rate = args.rate.or(parsed.spec.options.rate);
         if args.dry_run {
             files::check_at_start(parsed, self.env.now())?;
             let sample = (!args.full).then_some(census::SAMPLE);
+            let rate = args.rate.or(parsed.spec.options.rates_at(self.env.now()).objects);
             let manner = Manner { sample, rate, permits: args.permits, root, output: args.output };
             return census::take(connected.store.clone(), parsed.spec.clone(), manner, self.env).await;
         }
         let (prefix, bucket) = (args.probe_prefix.clone(), args.probe_bucket.clone());
         let config = LocalConfig {
             permits: args.permits,
-            rate,
+            rate: args.rate,
             confirmed: args.yes,
             probes: connect::probe_place(self.store, prefix, bucket, self.settings),
             default_key: connected.default_key.clone(),
@@ -228,10 +228,10 @@ impl Session {
         self.keep_token(&ledger, &job, parsed, kms.clone(), env).await?;
         let limits = local::limits(&self.config);
         let change = |job: &JobRecord, _| Ok(JobRecord { limits: limits.clone(), ..job.clone() });
-        ledger.update_job(&job, change).await.map_err(checkpoint_broke)?;
+        let record = ledger.update_job(&job, change).await.map_err(checkpoint_broke)?;
         let mut screen = Screen::new();
         screen.line(&line);
-        let mut local = Local::start(ledger, job.clone(), &place, env);
+        let mut local = Local::start(ledger, &record, &place, env);
         let seen = self.watch(&local, &mut screen, env).await;
         screen.clear();
         if let Ok(false) = &seen
@@ -299,7 +299,7 @@ impl Session {
         loop {
             let (job, totals) = local.look().await.map_err(checkpoint_broke)?;
             // `keyrotate set` in another terminal may have changed them.
-            local.limit(&job.limits);
+            local.limit(&job, env);
             if let Some(frozen) = job.frozen.as_ref().filter(|_| !announced) {
                 keyrotate_coordinator::findings(frozen).iter().for_each(|line| screen.line(line));
                 announced = true;

@@ -62,6 +62,10 @@ pub(crate) const STORE: Known = &[
     ("secretAccessKey", Shape::Text),
     ("probePrefix", Shape::Text),
     ("probeBucket", Shape::Text),
+    ("rate", Shape::Text),
+    ("byteRate", Shape::Text),
+    ("kmsRate", Shape::Text),
+    ("permits", Shape::Count),
 ];
 
 const WORKER: Known = &[("slots", Shape::Count), ("permits", Shape::Text), ("stores", Shape::List(&Shape::Text))];

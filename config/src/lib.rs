@@ -13,11 +13,12 @@ pub mod token;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use keyrotate_proto::job::Problem;
 use keyrotate_proto::job::settings::{self, Settings};
+use keyrotate_proto::job::{self, Problem};
 use serde::{Deserialize, Deserializer};
 
 pub use layer::Source;
@@ -216,6 +217,47 @@ pub struct StoreSettings {
     pub probe_prefix: Option<String>,
     /// Another bucket for the probe objects.
     pub probe_bucket: Option<String>,
+    /// Objects per second at most, of all jobs and workers together.
+    pub rate: Option<PerSecond>,
+    /// Bytes of bodies per second at most that are written, likewise.
+    pub byte_rate: Option<BytesPerSecond>,
+    /// Calls to the KMS per second at most that the store makes for what is written, likewise.
+    pub kms_rate: Option<PerSecond>,
+    /// Calls at a time at most, likewise, but one for each slot.
+    pub permits: Option<NonZeroU32>,
+}
+
+/// A number per second, more than 0.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct PerSecond(pub f64);
+
+impl TryFrom<String> for PerSecond {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.parse() {
+            Ok(rate) if f64::is_finite(rate) && rate > 0.0 => Ok(Self(rate)),
+            _ => Err(format!("`{}` is no number per second, more than 0", text.escape_debug())),
+        }
+    }
+}
+
+/// Bytes per second, more than 0.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct BytesPerSecond(pub f64);
+
+impl TryFrom<String> for BytesPerSecond {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        #[expect(clippy::cast_precision_loss, reason = "a rate")]
+        match job::bytes(text.strip_suffix("/s").unwrap_or(&text)) {
+            Some(rate) if rate > 0 => Ok(Self(rate as f64)),
+            _ => Err(format!("`{}` are no bytes per second, such as `50MiB`", text.escape_debug())),
+        }
+    }
 }
 
 /// A worker.

@@ -1,5 +1,7 @@
 //! What wins over what, where a value came from, and what is said where something is wrong.
 
+use std::num::NonZeroU32;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -38,7 +40,7 @@ fn a_whole_file_is_read() {
          rabbitmq: {{url: amqp://q, password: p, caBundle: c, management: http://m}}\n\
          redis: {{url: redis://r, password: p, sentinelPassword: s, prefix: x, caBundle: c,\n  acceptWeakPersistence: true, acceptUnknownPersistence: true}}\n\
          reports: {{endpoint: e, region: r, bucket: b, prefix: p/, profile: x, caBundle: c, accessKeyId: a, secretAccessKey: s}}\n\
-         stores:\n  eu: {{endpoint: e, region: r, profile: p, caBundle: c, accessKeyId: a, secretAccessKey: s, probePrefix: q/, probeBucket: b}}\n\
+         stores:\n  eu: {{endpoint: e, region: r, profile: p, caBundle: c, accessKeyId: a, secretAccessKey: s, probePrefix: q/, probeBucket: b,\n    rate: 0.5, byteRate: 50MiB/s, kmsRate: 9, permits: 7}}\n\
          worker: {{slots: 3, permits: 4, stores: [eu]}}\n"
     );
     let Loaded { config, sources, warnings, .. } = read(&text, &[]);
@@ -48,7 +50,11 @@ fn a_whole_file_is_read() {
             "- {{name: \"ci\", role: operate, hash: \"{HASH}\", scopes: [\"b\", \"c/x/\"], expires: \"2030-01-01T00:00:00Z\"}}"
         )
     );
-    assert_eq!(config.stores.values().next().unwrap().probe_bucket.as_deref(), Some("b"));
+    let store = config.stores.values().next().unwrap();
+    assert_eq!(store.probe_bucket.as_deref(), Some("b"));
+    let limits = (store.rate, store.byte_rate, store.kms_rate, store.permits.map(NonZeroU32::get));
+    let wanted = (Some(PerSecond(0.5)), Some(BytesPerSecond(f64::from(50 << 20))), Some(PerSecond(9.0)), Some(7));
+    assert_eq!(limits, wanted);
     assert_eq!(config.limits, Limits { body: 1, rate: 2, open_jobs: 3 });
     assert_eq!(config.worker.stores[0].as_str(), "eu");
     assert_eq!(config.metrics_listen, Some(Listen(([0; 16], 2).into())));
@@ -104,6 +110,8 @@ fn what_is_wrong_is_named_with_its_place() {
     assert_eq!(two, "KEYROTATE_TOKEN: `KEYROTATE_TOKEN_FILE` is set, too (keep one of them)");
     assert!(error("", &[("KEYROTATE_TOKEN_FILE", "/not/there")]).contains("can't read `/not/there`"));
     assert!(error("tls: {cert: c}", &[]).contains("config.yaml:1: tls: missing field `key`"));
+    assert!(error("stores: {eu: {rate: 0}}", &[]).contains("`0` is no number per second"));
+    assert!(error("stores: {eu: {byteRate: fast}}", &[]).contains("`fast` are no bytes per second"));
     assert!(error("stores: {EU: {}}", &[]).contains("no name for a store"));
     assert!(error("worker: {stores: [x]}\nstores: {eu: {}}", &[]).contains("worker.stores[0]: `stores` has no `x`"));
     let token = |rest: &str| error(&format!("tokens:\n- {{name: a, hash: '{HASH}', {rest}}}\n"), &[]);

@@ -251,9 +251,16 @@ pub struct AuditRecord {
 
 /// How much of the fleet a job may take.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct Limits {
-    /// Objects per second at most; `null`: the job file's.
+    /// Objects per second at most, at present; `null`: no limit.
     pub rate: Option<f64>,
+    /// Bytes per second that it writes at most, at present; `null`: no limit.
+    #[serde(default)]
+    pub byte_rate: Option<f64>,
+    /// Calls to the KMS per second at most, at present; `null`: no limit.
+    #[serde(default)]
+    pub kms_rate: Option<f64>,
     /// Store calls at a time at most, over all workers; `null`: no limit.
     pub permits: Option<u32>,
     /// Jobs of a higher one get the fleet's slots first; each of the others keeps one.
@@ -269,11 +276,17 @@ fn one() -> u32 {
 
 /// A change of limits: what is left out stays, `null` takes a limit away.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct LimitsChange {
     /// Objects per second at most.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "given")]
     pub rate: Option<Option<f64>>,
+    /// Bytes per second that it writes at most.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "given")]
+    pub byte_rate: Option<Option<f64>>,
+    /// Calls to the KMS per second at most.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "given")]
+    pub kms_rate: Option<Option<f64>>,
     /// Store calls at a time at most, over all workers.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "given")]
     pub permits: Option<Option<u32>>,
@@ -284,7 +297,7 @@ pub struct LimitsChange {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight: Option<u32>,
     /// Bytes that the versions which it adds may have in all. A job that is paused because of it goes on.
-    #[serde(default, skip_serializing_if = "Option::is_none", rename = "maxAddedBytes")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_added_bytes: Option<u64>,
 }
 

@@ -14,6 +14,7 @@ pub mod key;
 pub mod outcome;
 pub mod part;
 pub mod position;
+pub mod rates;
 mod reason;
 pub mod row;
 pub mod say;

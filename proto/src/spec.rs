@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use crate::id::JobId;
 use crate::key::KeyName;
+use crate::rates::{RateWindow, Rates, rates_at};
 
 /// Version of [`JobSpec`] that this code writes.
 pub const SPEC_VERSION: u32 = 1;
@@ -306,6 +307,15 @@ pub struct Options {
     pub retained_probes: bool,
     /// Objects per second for the whole job; `None`: no limit.
     pub rate: Option<f64>,
+    /// Bytes per second that it writes; `None`: no limit. Left out of the hash where it is not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub byte_rate: Option<f64>,
+    /// Calls to the KMS per second that it causes; `None`: no limit. Left out of the hash where it is not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kms_rate: Option<f64>,
+    /// Hours in which other rates hold. Left out of the hash where there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub windows: Vec<RateWindow>,
     /// Bytes that the versions which the job adds may have in all; `None`: what is confirmed at its start. Left out of
     /// the hash where it is not given: jobs of before it was known have the hash they had.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -415,6 +425,15 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
+impl Options {
+    /// What the job may do per second at that time, as far as its file says.
+    #[must_use]
+    pub fn rates_at(&self, now: Timestamp) -> Rates {
+        let own = Rates { objects: self.rate, bytes: self.byte_rate, kms: self.kms_rate };
+        rates_at(own, &self.windows, now)
+    }
+}
+
 impl Default for Options {
     fn default() -> Self {
         Self {
@@ -425,6 +444,9 @@ impl Default for Options {
             pause_limit: Duration::from_secs(24 * 3600),
             retained_probes: false,
             rate: None,
+            byte_rate: None,
+            kms_rate: None,
+            windows: Vec::new(),
             max_added_bytes: None,
             versions: VersionPolicy::All,
             accept_loss: BTreeSet::new(),

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::bucket_lease::Known;
 use crate::governor::Governor;
 use crate::pass::SliceError;
-use crate::{Meter, Permits, Served, Site, WorkerConfig, trace};
+use crate::{Meter, Permits, Served, Site, StoreLimits, WorkerConfig, trace};
 
 /// One for each job, and for each nonce of it.
 type Rewrappers = HashMap<JobId, (Nonce, Arc<Rewrapper>)>;
@@ -26,6 +26,7 @@ type Rewrappers = HashMap<JobId, (Nonce, Arc<Rewrapper>)>;
 #[derive(Debug)]
 pub(crate) struct Desk {
     pub(crate) store: Arc<dyn Store>,
+    pub(crate) store_limits: StoreLimits,
     pub(crate) permits: Permits,
     pub(crate) governor: Governor,
     pub(crate) site: Site,
@@ -48,7 +49,8 @@ impl Desk {
         let (store, pressure) = (Arc::clone(&served.store), Arc::clone(&served.pressure));
         let governor = Governor::new(config.permits.process(), config.permits.is_auto(), pressure);
         let permits = config.permits.of_store(governor.pool());
-        Self { store, permits, governor, site, config, env, meter, sang, leases, renewing, rewrappers }
+        let store_limits = served.limits;
+        Self { store, store_limits, permits, governor, site, config, env, meter, sang, leases, renewing, rewrappers }
     }
 
     /// Works on a shard until its lease is to be given back, and gives it back.

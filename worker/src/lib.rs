@@ -35,6 +35,7 @@ use std::sync::Arc;
 use keyrotate_checkpoint::{HeldLease, LeaseRefusal, Ledger, LedgerError};
 use keyrotate_env::Env;
 use keyrotate_kms::Kms;
+use keyrotate_proto::rates::Rates;
 use keyrotate_proto::ticket::{TICKET_VERSION, Ticket};
 use keyrotate_queue::{DEFAULT_STORE, Delivery, Queue, QueueError};
 use keyrotate_report::ReportRoot;
@@ -82,18 +83,29 @@ pub struct Served {
     pub store: Arc<dyn Store>,
     /// What becomes of the calls.
     pub pressure: Arc<Pressure>,
+    /// What all jobs and workers together may take of it.
+    pub limits: StoreLimits,
+}
+
+/// What all jobs and workers together may take of a store; the same for all its workers.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct StoreLimits {
+    /// Per second.
+    pub rates: Rates,
+    /// Calls at a time, but one for each slot.
+    pub permits: Option<u32>,
 }
 
 impl<S: Store + 'static> From<Retrying<S>> for Served {
     fn from(store: Retrying<S>) -> Self {
-        Self { pressure: store.pressure(), store: Arc::new(store) }
+        Self { pressure: store.pressure(), store: Arc::new(store), limits: StoreLimits::default() }
     }
 }
 
 /// One of which nothing is known.
 impl<S: Store + 'static> From<Arc<S>> for Served {
     fn from(store: Arc<S>) -> Self {
-        Self { store, pressure: Arc::default() }
+        Self { store, pressure: Arc::default(), limits: StoreLimits::default() }
     }
 }
 

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use keyrotate_checkpoint::LedgerError;
 use keyrotate_proto::intent::Intent;
-use keyrotate_proto::outcome::{Counts, Outcome};
+use keyrotate_proto::outcome::{Counts, Outcome, Strategy};
+use keyrotate_proto::rates::KMS_CALLS;
 use keyrotate_proto::row::Row;
 use keyrotate_report::ReportError;
 use keyrotate_rewrap::{Halt, Interrupted, Look, Plan, Settled, TakenOver};
 use keyrotate_store::{Entry, HeadRequest, ObjectAt};
 
-use crate::permits::Permit;
 use crate::slice::Tools;
 use crate::source::{Task, agrees};
 use crate::window::Done;
@@ -140,6 +140,8 @@ async fn take_over(tools: &Tools, intent: &Intent) -> Result<Look, Unfinished> {
 }
 
 async fn write(tools: &Tools, mut plan: Box<Plan>) -> Result<Settled, Unfinished> {
+    let moved = if plan.strategy() == Strategy::UpdateEncryption { 0 } else { plan.size() };
+    turn(tools, tools.permits.write(moved, KMS_CALLS)).await?;
     if plan.adds_version() {
         tools.purse.take(plan.size()).await.map_err(Unfinished::Lost)??;
     }
@@ -158,12 +160,12 @@ async fn write(tools: &Tools, mut plan: Box<Plan>) -> Result<Settled, Unfinished
     Ok(tools.rewrapper.write(plan).await?)
 }
 
-/// Waits for a permit for as long as the slice goes on: what has to wait when it ends is left to the next one.
-async fn turn(tools: &Tools, permit: impl Future<Output = Permit>) -> Result<Permit, Unfinished> {
+/// Waits for a permit, or a rate, for as long as the slice goes on: what has to wait when it ends is left to the next one.
+async fn turn<T>(tools: &Tools, turn: impl Future<Output = T>) -> Result<T, Unfinished> {
     tokio::select! {
         biased;
         () = tools.ending.cancelled() => Err(Unfinished::NotItsTurn),
-        permit = permit => Ok(permit),
+        turn = turn => Ok(turn),
     }
 }
 

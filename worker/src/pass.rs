@@ -27,7 +27,6 @@ use crate::growth::Purse;
 use crate::held::held;
 use crate::intents::{self, IntentGate};
 use crate::quarantine::{self, Left};
-use crate::share::Allotment;
 use crate::slice::{Slice, SliceEnd, Tools};
 use crate::source::{Gap, Listing, Picked, Retry, Scope, Source, SourceError, Verify, gaps};
 use crate::split::Cutter;
@@ -59,7 +58,7 @@ impl Desk {
         if !self.keeps_bucket(&mut lease, &job, &stop).await? {
             return Ok(self.site.ledger.give_back(lease).await?);
         }
-        let allotment = Allotment::new(&self.site.ledger, &job, lease.shard(), &self.config);
+        let allotment = self.allotment(&job, lease.shard());
         if !allotment.renew(&job.limits).await? {
             return Ok(self.site.ledger.give_back(lease).await?);
         }

@@ -1,4 +1,4 @@
-//! How many store calls of a worker are in flight, and how many objects per second are begun with.
+//! How many store calls of a worker are in flight, and how much per second is begun with.
 //!
 //! A call needs a permit of each pool that bounds it: its slice's share of what the job may take, what its store takes
 //! at present, and the process's; in this order, so that nobody who holds a wide one waits for a narrow one.
@@ -6,8 +6,12 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use keyrotate_proto::rates::Rates;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
+
+/// Nothing waits longer for its turn, whatever the rate: a timer takes no longer one.
+const LONGEST_WAIT: Duration = Duration::from_hours(24 * 365);
 
 /// More calls than any process makes.
 const UNBOUNDED: usize = 1 << 20;
@@ -29,7 +33,7 @@ pub struct Permits {
     one_job: bool,
     store: Option<Arc<Pool>>,
     share: Option<Arc<Share>>,
-    pace: Option<Arc<Pace>>,
+    pace: Option<Arc<Paces>>,
 }
 
 /// The right to one store call at a time, until it is dropped.
@@ -45,7 +49,7 @@ impl Permits {
     /// `count` store calls at a time; at most `rate` objects per second where given.
     #[must_use]
     pub fn new(count: usize, rate: Option<f64>) -> Self {
-        let pace = rate.map(|rate| Arc::new(Pace::new(Some(rate))));
+        let pace = rate.map(|_| Arc::new(Paces::new(Rates { objects: rate, ..Rates::default() })));
         let process = Arc::new(Pool::new(count));
         Self { process, auto: false, own: count, one_job: false, store: None, share: None, pace }
     }
@@ -60,19 +64,19 @@ impl Permits {
     /// [`Self::limit`], and its slices do not divide them.
     #[must_use]
     pub fn of_one_job(self) -> Self {
-        let pace = self.pace.or_else(|| Some(Arc::new(Pace::new(None))));
+        let pace = self.pace.or_else(|| Some(Arc::new(Paces::new(Rates::default()))));
         Self { one_job: true, pace, ..self }
     }
 
-    /// From now on so many store calls at a time, without a number as many as in the beginning; and so many objects per
-    /// second, without a rate as many as can be. Calls under way are not disturbed.
-    pub fn limit(&self, calls: Option<usize>, rate: Option<f64>) {
+    /// From now on so many store calls at a time, without a number as many as in the beginning; and so much per second,
+    /// without a rate as much as can be. Calls under way are not disturbed.
+    pub fn limit(&self, calls: Option<usize>, rates: Rates) {
         let calls = calls.unwrap_or(self.own).max(1);
         if calls != self.process.size() {
             self.process.resize(calls);
         }
         if let Some(pace) = &self.pace {
-            pace.set(rate);
+            pace.set(rates);
         }
     }
 
@@ -126,15 +130,25 @@ impl Permits {
         }
     }
 
-    /// The right to begin with one more object: waits for the rate, then for a permit. The process's own rate holds
-    /// before that of a job.
+    /// The right to begin with one more object: waits for the rate, then for a permit. The process's own rates hold
+    /// before those of a job.
     pub async fn object(&self) -> Permit {
-        match (&self.pace, &self.share) {
-            (Some(pace), _) => pace.wait().await,
-            (None, Some(share)) => share.pace.wait().await,
-            (None, None) => {}
+        if let Some(paces) = self.paces() {
+            paces.objects.wait(1).await;
         }
         self.call().await
+    }
+
+    /// Waits until a write of so many bytes, and so many calls to the KMS for it, may begin.
+    pub(crate) async fn write(&self, bytes: u64, kms_calls: u32) {
+        if let Some(paces) = self.paces() {
+            paces.bytes.wait(bytes).await;
+            paces.kms.wait(kms_calls.into()).await;
+        }
+    }
+
+    fn paces(&self) -> Option<&Paces> {
+        self.pace.as_deref().or(self.share.as_deref().map(|share| &share.paces))
     }
 }
 
@@ -142,19 +156,19 @@ impl Permits {
 #[derive(Debug)]
 pub(crate) struct Share {
     calls: Arc<Pool>,
-    pace: Pace,
+    paces: Paces,
 }
 
 impl Share {
     /// Without limits.
     pub(crate) fn unlimited() -> Self {
-        Self { calls: Arc::new(Pool::new(UNBOUNDED)), pace: Pace::new(None) }
+        Self { calls: Arc::new(Pool::new(UNBOUNDED)), paces: Paces::new(Rates::default()) }
     }
 
-    /// From now on so many calls at a time and objects per second; `None`: no limit.
-    pub(crate) fn set(&self, calls: Option<usize>, rate: Option<f64>) {
+    /// From now on so many calls at a time and so much per second; `None`: no limit.
+    pub(crate) fn set(&self, calls: Option<usize>, rates: Rates) {
         self.calls.resize(calls.unwrap_or(UNBOUNDED));
-        self.pace.set(rate);
+        self.paces.set(rates);
     }
 }
 
@@ -244,12 +258,33 @@ impl Drop for Taken {
     }
 }
 
-/// Objects per second, which may change while many wait for their turn.
+/// A pace for each kind of rate.
+#[derive(Debug)]
+struct Paces {
+    objects: Pace,
+    bytes: Pace,
+    kms: Pace,
+}
+
+impl Paces {
+    fn new(rates: Rates) -> Self {
+        Self { objects: Pace::new(rates.objects), bytes: Pace::new(rates.bytes), kms: Pace::new(rates.kms) }
+    }
+
+    fn set(&self, rates: Rates) {
+        self.objects.set(rates.objects);
+        self.bytes.set(rates.bytes);
+        self.kms.set(rates.kms);
+    }
+}
+
+/// Units per second, which may change while many wait for their turn.
 #[derive(Debug)]
 struct Pace {
-    gap: watch::Sender<Option<Duration>>,
-    /// When the last one went. Whoever holds it has the turn.
-    last: tokio::sync::Mutex<Option<Instant>>,
+    /// Seconds that one unit takes.
+    gap: watch::Sender<Option<f64>>,
+    /// When the last one went, and how many units it was. Whoever holds it has the turn.
+    last: tokio::sync::Mutex<Option<(Instant, u64)>>,
 }
 
 impl Pace {
@@ -261,8 +296,9 @@ impl Pace {
         self.gap.send_if_modified(|gap| std::mem::replace(gap, gap_of(rate)) != *gap);
     }
 
-    async fn wait(&self) {
-        if self.gap.borrow().is_none() {
+    /// Waits until what went before has had its time; `units` are what goes now.
+    async fn wait(&self, units: u64) {
+        if units == 0 || self.gap.borrow().is_none() {
             return;
         }
         let mut last = self.last.lock().await;
@@ -271,10 +307,10 @@ impl Pace {
             let Some(gap) = *changed.borrow_and_update() else { return };
             let now = Instant::now();
             let earliest = now.checked_sub(CATCH_UP).unwrap_or(now);
-            let due = last.map_or(now, |last| (last + gap).max(earliest));
+            let due = last.map_or(now, |(last, units)| (last + time_of(units, gap)).max(earliest));
             tokio::select! {
                 () = tokio::time::sleep_until(due) => {
-                    *last = Some(due);
+                    *last = Some((due, units));
                     return;
                 }
                 _ = changed.changed() => {}
@@ -283,15 +319,25 @@ impl Pace {
     }
 }
 
-fn gap_of(rate: Option<f64>) -> Option<Duration> {
-    rate.filter(|rate| *rate > 0.0).map(|rate| Duration::from_secs_f64(1.0 / rate.max(1e-6)))
+#[expect(clippy::cast_precision_loss, reason = "a pace")]
+fn time_of(units: u64, gap: f64) -> Duration {
+    Duration::from_secs_f64((units as f64 * gap).min(LONGEST_WAIT.as_secs_f64()))
+}
+
+/// Seconds that one unit takes.
+fn gap_of(rate: Option<f64>) -> Option<f64> {
+    rate.filter(|rate| *rate > 0.0).map(|rate| 1.0 / rate)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    async fn time_of(permits: &Permits, objects: usize) -> f64 {
+    fn objects(rate: f64) -> Rates {
+        Rates { objects: Some(rate), ..Rates::default() }
+    }
+
+    async fn took(permits: &Permits, objects: usize) -> f64 {
         let start = Instant::now();
         let one = || {
             tokio::spawn({
@@ -308,7 +354,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_rate_is_kept_by_many_at_once() {
         for (rate, objects) in [(100.0, 201), (5000.0, 10_001)] {
-            let took = time_of(&Permits::new(8, Some(rate)), objects).await;
+            let took = took(&Permits::new(8, Some(rate)), objects).await;
             assert!((1.95..2.1).contains(&took), "{objects} objects at {rate}/s took {took} s");
         }
     }
@@ -317,30 +363,50 @@ mod tests {
     async fn a_slices_rate_holds_at_once_when_it_changes() {
         let share = Arc::new(Share::unlimited());
         let permits = Permits::new(8, None).of_slice(Arc::clone(&share));
-        assert!(time_of(&permits, 500).await < 0.1);
-        share.set(None, Some(0.01));
+        assert!(took(&permits, 500).await < 0.1);
+        share.set(None, objects(0.01));
         let changed = async {
             tokio::time::sleep(Duration::from_secs(10)).await;
-            share.set(None, Some(100.0));
+            share.set(None, objects(100.0));
         };
-        let (took, ()) = tokio::join!(time_of(&permits, 101), changed);
+        let (took, ()) = tokio::join!(took(&permits, 101), changed);
         assert!((10.9..11.1).contains(&took), "{took} s");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bytes_and_calls_to_the_kms_have_their_own_rates() {
+        let share = Arc::new(Share::unlimited());
+        let permits = Permits::new(8, None).of_slice(Arc::clone(&share));
+        let time = async |sizes: &[u64], kms: u32| {
+            let start = Instant::now();
+            for size in sizes {
+                permits.write(*size, kms).await;
+            }
+            start.elapsed().as_secs_f64()
+        };
+        assert!(time(&[5 << 30; 9], 3).await < 0.1);
+        share.set(None, Rates { bytes: Some(1000.0), ..Rates::default() });
+        let took = time(&[3000, 0, 500, 1], 3).await;
+        assert!((3.4..3.6).contains(&took), "the first goes at once, the last waits for both before it: {took} s");
+        share.set(None, Rates { kms: Some(6.0), ..Rates::default() });
+        let took = time(&[1 << 30; 11], 3).await;
+        assert!((4.9..5.1).contains(&took), "{took} s");
     }
 
     #[tokio::test(start_paused = true)]
     async fn limits_of_one_job_hold_at_once() {
         let permits = Permits::new(8, None).of_one_job();
         let of_slice = permits.of_slice(Arc::new(Share::unlimited()));
-        assert!(time_of(&of_slice, 500).await < 0.1);
-        permits.limit(None, Some(100.0));
-        let took = time_of(&of_slice, 101).await;
+        assert!(took(&of_slice, 500).await < 0.1);
+        permits.limit(None, objects(100.0));
+        let took = took(&of_slice, 101).await;
         assert!((0.9..1.1).contains(&took), "{took} s");
-        permits.limit(Some(2), None);
+        permits.limit(Some(2), Rates::default());
         let held = (of_slice.call().await, of_slice.call().await);
         assert!(tokio::time::timeout(Duration::from_millis(5), of_slice.call()).await.is_err());
-        permits.limit(Some(20), None);
+        permits.limit(Some(20), Rates::default());
         drop(of_slice.call().await);
-        permits.limit(None, None);
+        permits.limit(None, Rates::default());
         assert_eq!(permits.count(), 8, "without a number as in the beginning");
         drop(held);
     }
@@ -368,9 +434,9 @@ mod tests {
         assert_eq!(most().await, 3);
         pool.resize(9);
         assert_eq!(most().await, 4);
-        share.set(Some(2), None);
+        share.set(Some(2), Rates::default());
         assert_eq!(most().await, 2);
-        share.set(None, None);
+        share.set(None, Rates::default());
         assert_eq!(most().await, 4);
     }
 
@@ -388,7 +454,7 @@ mod tests {
             });
         }
         tokio::time::sleep(Duration::from_millis(1500)).await;
-        share.set(Some(1), None);
+        share.set(Some(1), Rates::default());
         let before = calls.load(std::sync::atomic::Ordering::Relaxed);
         tokio::time::sleep(Duration::from_secs(10)).await;
         let since = calls.load(std::sync::atomic::Ordering::Relaxed) - before;

@@ -193,13 +193,14 @@ impl Desk {
     /// has the job next.
     async fn census(&self, job: &JobRecord, attempt: &str) -> Result<Forecast, Unready> {
         let manifest = self.bring_in(job, attempt).await?;
-        let rate = |job: &JobRecord| job.limits.rate.or(job.spec.options.rate);
+        let rates = |job: &JobRecord| job.rates_at(self.env.now());
         let share = Arc::new(Share::unlimited());
         // Nobody else works on it, so that nothing is to be shared.
-        let bound = |job: &JobRecord| share.set(job.limits.permits.map(|permits| permits as usize), rate(job));
+        let bound = |job: &JobRecord| share.set(job.limits.permits.map(|permits| permits as usize), rates(job));
         bound(job);
         let permits = self.permits.of_slice(Arc::clone(&share));
-        let question = Question { spec: job.spec.clone(), rate: rate(job), proven: None, default_key: None, manifest };
+        let question =
+            Question { spec: job.spec.clone(), rate: rates(job).objects, proven: None, default_key: None, manifest };
         let census = Census::begin(self.store.clone(), permits, question, self.env.clone()).await?;
         if !job.full {
             return Ok(census.sample(SAMPLE).await?);

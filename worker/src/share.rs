@@ -4,20 +4,28 @@ use std::sync::Arc;
 
 use keyrotate_checkpoint::record::{JobLimits, JobRecord, ShardState};
 use keyrotate_checkpoint::{Ledger, LedgerError};
+use keyrotate_env::Env;
 use keyrotate_proto::id::ShardRef;
+use keyrotate_proto::rates::Rates;
+use keyrotate_proto::spec::Options;
 
-use crate::WorkerConfig;
+use crate::StoreLimits;
+use crate::desk::Desk;
 use crate::permits::Share;
 
-/// A job's limits are shared evenly by all slots that may work on it, so that all its slices together never take more.
-/// A worker that comes while a slice is at work is heard of with the slice's next renewal.
+/// A job's limits, and those of its store, are shared evenly by all slots that may work on it, so that all its slices
+/// together never take more. A worker that comes while a slice is at work is heard of with the slice's next renewal, and
+/// so is an hour at which other rates hold.
 #[derive(Debug)]
 pub(crate) struct Allotment {
     ledger: Ledger,
+    env: Env,
     shard: ShardRef,
     store_name: String,
-    /// The job file's rate, which holds where no other was set.
-    rate: Option<f64>,
+    /// The job file's rates hold where no others were set.
+    options: Options,
+    /// What all jobs together may take.
+    of_store: StoreLimits,
     /// Slots of this worker, which count where nobody says that he lives.
     slots: usize,
     /// Whoever runs this worker applies the job's limits himself.
@@ -25,22 +33,24 @@ pub(crate) struct Allotment {
     share: Arc<Share>,
 }
 
-impl Allotment {
-    /// Of the slice that works on `shard`, by a worker of that configuration; without limits until the first
-    /// [`Self::renew`].
-    pub(crate) fn new(ledger: &Ledger, job: &JobRecord, shard: &ShardRef, worker: &WorkerConfig) -> Self {
-        let (store_name, rate) = (job.store_name.clone(), job.spec.options.rate);
-        Self {
-            ledger: ledger.clone(),
+impl Desk {
+    /// What a slice that works on `shard` may take; without limits until the first [`Allotment::renew`].
+    pub(crate) fn allotment(&self, job: &JobRecord, shard: &ShardRef) -> Allotment {
+        Allotment {
+            ledger: self.site.ledger.clone(),
+            env: self.env.clone(),
             shard: shard.clone(),
-            store_name,
-            rate,
-            slots: worker.slots,
-            is_alone: worker.permits.is_of_one_job(),
+            store_name: job.store_name.clone(),
+            options: job.spec.options.clone(),
+            of_store: self.store_limits,
+            slots: self.config.slots,
+            is_alone: self.config.permits.is_of_one_job(),
             share: Arc::new(Share::unlimited()),
         }
     }
+}
 
+impl Allotment {
     /// What the slice's permits are bound by.
     pub(crate) fn share(&self) -> Arc<Share> {
         Arc::clone(&self.share)
@@ -48,17 +58,16 @@ impl Allotment {
 
     /// Takes the job's limits as they are now. `false`: the job has more slices than permits, and this is one too many.
     pub(crate) async fn renew(&self, limits: &JobLimits) -> Result<bool, LedgerError> {
-        let rate = limits.rate.or(self.rate);
-        if self.is_alone || rate.is_none() && limits.permits.is_none() {
-            self.share.set(None, None);
+        let rates = limits.rates_at(&self.options, self.env.now()).within(self.of_store.rates);
+        let permits = [limits.permits, self.of_store.permits].into_iter().flatten().min();
+        if self.is_alone || rates.are_unlimited() && permits.is_none() {
+            self.share.set(None, Rates::default());
             return Ok(true);
         }
         let workers = self.ledger.workers().await?;
         let serving = workers.iter().filter(|worker| worker.stores.contains_key(&self.store_name));
         let slots = serving.map(|worker| worker.slots as usize).sum::<usize>().max(self.slots);
-        #[expect(clippy::cast_precision_loss, reason = "nobody has that many slots")]
-        let rate = rate.map(|rate| rate / slots as f64);
-        self.share.set(limits.permits.map(|permits| calls(permits as usize, slots)), rate);
+        self.share.set(permits.map(|permits| calls(permits as usize, slots)), rates.shared_by(slots));
         match limits.permits {
             Some(permits) if (permits as usize) < slots => self.is_among_the_first(permits as usize).await,
             _ => Ok(true),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use keyrotate_config::Calls;
 
-use super::values::{Limit, limit_of, permits, probe_prefix, rate, size, state_word, store_name};
+use super::values::{Limit, byte_rate, limit_of, permits, probe_prefix, rate, size, state_word, store_name};
 use super::{Output, StateArgs, WhereArgs};
 use crate::scope::ScopeArg;
 
@@ -203,6 +203,12 @@ pub(crate) struct SetArgs {
     /// Objects per second at most; `none` for the job file's.
     #[arg(long, value_name = "OBJECTS/S", value_parser = limit_of(rate))]
     pub(crate) rate: Option<Limit<f64>>,
+    /// Bytes per second at most that it writes, such as `50MiB`; `none` for the job file's.
+    #[arg(long, value_name = "BYTES/S", value_parser = limit_of(byte_rate))]
+    pub(crate) byte_rate: Option<Limit<f64>>,
+    /// Calls to the KMS per second at most; `none` for the job file's.
+    #[arg(long, value_name = "CALLS/S", value_parser = limit_of(rate))]
+    pub(crate) kms_rate: Option<Limit<f64>>,
     /// Store calls at a time at most, over all workers; `none` for no limit.
     #[arg(long, value_name = "N", value_parser = limit_of(permits))]
     pub(crate) permits: Option<Limit<u32>>,

@@ -11,8 +11,15 @@ pub(crate) struct Limit<T>(pub(crate) Option<T>);
 pub(super) fn rate(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(rate) if rate.is_finite() && rate > 0.0 => Ok(rate),
-        _ => Err("objects per second, more than 0, such as `200`; without the flag there is no limit".into()),
+        _ => Err("a number per second, more than 0, such as `200`; without the flag there is no limit".into()),
     }
+}
+
+/// The same of bytes.
+pub(super) fn byte_rate(text: &str) -> Result<f64, String> {
+    #[expect(clippy::cast_precision_loss, reason = "a rate")]
+    let rate = job::bytes(text.strip_suffix("/s").unwrap_or(text)).filter(|rate| *rate > 0).map(|rate| rate as f64);
+    rate.ok_or_else(|| "bytes per second, more than 0, such as `50MiB`".into())
 }
 
 /// Reads a limit; `none` takes it away.

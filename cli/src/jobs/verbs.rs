@@ -241,6 +241,8 @@ pub(crate) async fn cancel(args: TellArgs) -> Result<Exit, Failure> {
 pub(crate) async fn set(args: SetArgs) -> Result<Exit, Failure> {
     let change = LimitsChange {
         rate: args.rate.map(|rate| rate.0),
+        byte_rate: args.byte_rate.map(|rate| rate.0),
+        kms_rate: args.kms_rate.map(|rate| rate.0),
         permits: args.permits.map(|permits| permits.0),
         priority: args.priority,
         weight: args.weight,
@@ -249,23 +251,17 @@ pub(crate) async fn set(args: SetArgs) -> Result<Exit, Failure> {
     if change == LimitsChange::default() {
         return Err(Failure::usage(
             "nothing is to be set",
-            "give --rate, --permits, --priority, --weight or --max-added",
+            "give --rate, --byte-rate, --kms-rate, --permits, --priority, --weight or --max-added",
         ));
     }
     let (jobs, job) = (open(&args.place)?, id(&args.job)?);
     let status = Client(&*jobs).limit(&job, &change).await?;
-    let shown = |limit: Option<String>| limit.unwrap_or_else(|| "no limit".into());
     print(args.output, &status, || {
-        let (rate, permits) = (status.limits.rate.map(|r| r.to_string()), status.limits.permits.map(|p| p.to_string()));
+        let limits = &status.limits;
+        let most = crate::live::limits(limits).unwrap_or_else(|| "without a limit".into());
         let grows = status.growth.as_ref().map(|growth| format!(", adds at most {}", bytes(growth.bound)));
-        format!(
-            "job {job}: rate {}, permits {}, priority {}, weight {}{}",
-            shown(rate),
-            shown(permits),
-            status.limits.priority,
-            status.limits.weight,
-            grows.unwrap_or_default()
-        )
+        let (priority, weight) = (limits.priority, limits.weight);
+        format!("job {job}: {most}, priority {priority}, weight {weight}{}", grows.unwrap_or_default())
     })?;
     Ok(Exit::Completed)
 }

@@ -146,8 +146,10 @@ pub(crate) async fn limit(
     body: Result<Bytes, BytesRejection>,
 ) -> Answer<Json<JobStatus>> {
     let asked: LimitsChange = serde_json::from_slice(&whole(body)?).map_err(|e| bad(format!("the body: {e}")))?;
-    if asked.rate.flatten().is_some_and(|rate| !rate.is_finite() || rate <= 0.0) {
-        return Err(bad("`rate` must be more than 0; `null` takes the limit away"));
+    for (name, rate) in [("rate", asked.rate), ("byteRate", asked.byte_rate), ("kmsRate", asked.kms_rate)] {
+        if rate.flatten().is_some_and(|rate| !rate.is_finite() || rate <= 0.0) {
+            return Err(bad(format!("`{name}` must be more than 0; `null` takes the limit away")));
+        }
     }
     if asked.permits.flatten() == Some(0) {
         return Err(bad("`permits` must be more than 0; `null` takes the limit away"));
@@ -155,6 +157,8 @@ pub(crate) async fn limit(
     check_rank(asked.priority, asked.weight)?;
     let limits = |job: &JobRecord| JobLimits {
         rate: asked.rate.unwrap_or(job.limits.rate),
+        byte_rate: asked.byte_rate.unwrap_or(job.limits.byte_rate),
+        kms_rate: asked.kms_rate.unwrap_or(job.limits.kms_rate),
         permits: asked.permits.unwrap_or(job.limits.permits),
         priority: asked.priority.unwrap_or(job.limits.priority),
         weight: asked.weight.unwrap_or(job.limits.weight),

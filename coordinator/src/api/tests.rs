@@ -475,10 +475,22 @@ async fn a_job_is_told_what_to_do() {
     assert_eq!(limits(r#"{"rate": 5.5, "permits": 3, "priority": -2, "weight": 7}"#).await.0, 200);
     let (_, body) = limits(r#"{"rate": null}"#).await;
     let changed: JobStatus = serde_json::from_str(&body).unwrap();
-    assert_eq!(changed.limits, body::Limits { rate: None, permits: Some(3), priority: -2, weight: 7 });
-    for wrong in
-        ["", "{", r#"{"rate": 0}"#, r#"{"permits": 0}"#, r#"{"priority": 101}"#, r#"{"weight": 0}"#, r#"{"color": 1}"#]
-    {
+    let wanted = body::Limits { permits: Some(3), priority: -2, weight: 7, ..body::Limits::default() };
+    assert_eq!(changed.limits, wanted);
+    let (_, body) = limits(r#"{"byteRate": 1048576, "kmsRate": 0.5}"#).await;
+    let changed: JobStatus = serde_json::from_str(&body).unwrap();
+    assert_eq!((changed.limits.byte_rate, changed.limits.kms_rate), (Some(1_048_576.0), Some(0.5)));
+    for wrong in [
+        "",
+        "{",
+        r#"{"rate": 0}"#,
+        r#"{"byteRate": -1}"#,
+        r#"{"kmsRate": 0}"#,
+        r#"{"permits": 0}"#,
+        r#"{"priority": 101}"#,
+        r#"{"weight": 0}"#,
+        r#"{"color": 1}"#,
+    ] {
         assert_eq!(limits(wrong).await.0, 400, "{wrong}");
     }
     let ledger = &stand.api.site.ledger;

@@ -69,7 +69,7 @@ pub fn of(job: &JobRecord, sums: &Totals, now: Timestamp) -> JobStatus {
         objects_per_second: None,
         bytes_per_second: None,
         workers: sums.holders.iter().map(|(name, n)| WorkerLine { name: name.clone(), slices: *n }).collect(),
-        limits: limits(job),
+        limits: limits(job, now),
         growth: job.growth.as_ref().map(|of| Growth {
             versions: of.versions,
             bytes: of.bytes,
@@ -97,10 +97,16 @@ fn growth_line(growth: &keyrotate_checkpoint::record::Growth) -> String {
     )
 }
 
-pub(crate) fn limits(job: &JobRecord) -> Limits {
-    let of = &job.limits;
-    let rate = of.rate.or(job.spec.options.rate);
-    Limits { rate, permits: of.permits, priority: of.priority, weight: of.weight }
+fn limits(job: &JobRecord, now: Timestamp) -> Limits {
+    let (of, rates) = (&job.limits, job.rates_at(now));
+    Limits {
+        rate: rates.objects,
+        byte_rate: rates.bytes,
+        kms_rate: rates.kms,
+        permits: of.permits,
+        priority: of.priority,
+        weight: of.weight,
+    }
 }
 
 /// Shards that are over, of those of the pass that lists the scope; nothing where none does.

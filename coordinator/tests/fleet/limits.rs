@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use keyrotate_checkpoint::record::ShardState;
+use keyrotate_checkpoint::record::{JobLimits, JobRecord, ShardState};
 use keyrotate_devstack::model::{Action, Call, Rule};
 use keyrotate_proto::id::JobId;
 use keyrotate_queue::DEFAULT_STORE;
@@ -107,8 +107,54 @@ async fn a_jobs_permits_hold_over_all_workers_and_change_while_it_runs() {
     workers.iter().chain([&coordinator]).for_each(Process::kill);
 }
 
+#[tokio::test(start_paused = true)]
+async fn hours_and_a_stores_own_rate_hold_over_all_workers() {
+    // It is eight o'clock and one minute.
+    let mut world = World::without_update_encryption(25, 6000).await;
+    world.store_limits.rates.objects = Some(20.0);
+    let workers = ["w1", "w2", "w3"].map(|name| world.worker_at(name, None));
+    let written = Arc::new(AtomicUsize::new(0));
+    for worker in &workers {
+        let seen = Arc::clone(&written);
+        let count = move || -> BoxFuture<'static, ()> {
+            seen.fetch_add(1, Ordering::Relaxed);
+            Box::pin(async {})
+        };
+        let users = |call: &Call<'_>| call.operation == "CopyObject" && !call.key.starts_with('.');
+        worker.faults.add(Rule::when(users, Action::Before(Arc::new(count))));
+    }
+    let coordinator = world.coordinator("c1");
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let windows = "windows: [{from: '08:00', until: '08:10', zone: UTC, byteRate: 24}]";
+    let id = world.submit_with(&format!("pauseLimit: 10m, kmsRate: 30, {windows}")).await;
+    world.until(&id, walking).await;
+    let within = async |seconds: u64| {
+        let before = written.load(Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_secs(seconds)).await;
+        written.load(Ordering::Relaxed) - before
+    };
+    // Rates are shared by slots, and slots idle while a shard is handed over.
+    let early = within(300).await;
+    assert!((800..=1210).contains(&early), "bodies of six bytes, 24 bytes a second: {early}");
+    // Until the window is over, and all have heard of it.
+    let _rest = within(270).await;
+    let later = within(60).await;
+    assert!((400..=610).contains(&later), "30 calls to the KMS a second, three for each object: {later}");
+    let free = |job: &JobRecord, _| {
+        let limits = JobLimits { kms_rate: Some(3000.0), ..job.limits.clone() };
+        Ok(JobRecord { limits, ..job.clone() })
+    };
+    world.ledger.update_job(&id, free).await.unwrap();
+    // All have heard of it, and what waited for the KMS is written.
+    let _heard = within(30).await;
+    let free = within(60).await;
+    assert!((800..=1210).contains(&free), "what the store takes of all: {free}");
+    world.completed(&id, 6000).await;
+    workers.iter().chain([&coordinator]).for_each(Process::kill);
+}
+
 async fn set_permits(world: &World, job: &JobId, permits: Option<u32>) {
-    let change = |job: &keyrotate_checkpoint::record::JobRecord, _| {
+    let change = |job: &JobRecord, _| {
         let mut job = job.clone();
         job.limits.permits = permits;
         Ok(job)

@@ -21,13 +21,15 @@ use keyrotate_report::root::BucketRoot;
 use keyrotate_store::retry::{RetryPolicy, Retrying};
 use keyrotate_store::wrap::fenced::Fenced;
 use keyrotate_store::{Body, Guard, InPlace, NewObject, ObjectAt, PutRequest, Sse, Store};
-use keyrotate_worker::{Permits, Served, Site, SliceLimits, Worker, WorkerConfig};
+use keyrotate_worker::{Permits, Served, Site, SliceLimits, StoreLimits, Worker, WorkerConfig};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) struct World {
     pub(crate) env: Env,
     pub(crate) store: StoreModel,
+    /// What its workers are told to take of it.
+    pub(crate) store_limits: StoreLimits,
     pub(crate) kes: KesModel,
     pub(crate) backend: Arc<MemoryBackend>,
     pub(crate) ledger: Ledger,
@@ -102,7 +104,7 @@ impl World {
         theirs.create_bucket("reports", BucketSettings::plain()).unwrap();
         let reports = Arc::new(BucketRoot::new(Arc::new(theirs), "reports", "keyrotate/"));
         let queue = Arc::new(MemoryQueue::new(64));
-        Self { env, store, kes, backend, ledger, queue, reports }
+        Self { env, store, store_limits: StoreLimits::default(), kes, backend, ledger, queue, reports }
     }
 
     pub(crate) async fn submit(&self) -> JobId {
@@ -199,7 +201,7 @@ impl World {
         let faulty = Faulty::new(self.store.clone());
         let faults = faulty.faults().clone();
         let store = Retrying::new(Fenced::new(faulty), RetryPolicy::default(), self.env.clone());
-        let served = Served::from(store);
+        let served = Served { limits: self.store_limits, ..Served::from(store) };
         let site = Site {
             stores: stores.iter().map(|name| ((*name).to_owned(), served.clone())).collect(),
             kms: Some(Arc::new(self.kes.clone()) as Arc<dyn Kms>),

@@ -8,10 +8,11 @@ use super::findings::{Findings, Places, child, item};
 use super::tree::clip;
 use super::values::{self, Bad, ManifestFormat};
 use super::yaml::{
-    Encryption, Entry, FilterBlock, Flags, JobFile, ManifestBlock, NotifyBlock, OptionsBlock, RetryBlock,
+    Encryption, Entry, FilterBlock, Flags, JobFile, ManifestBlock, NotifyBlock, OptionsBlock, RetryBlock, WindowBlock,
 };
 use super::{ParseOptions, endpoint};
 use crate::key::KeyName;
+use crate::rates::{RateWindow, Rates};
 use crate::spec::{
     BodyTransit, Dialect, Filter, JobSpec, KeyPattern, Loss, Manifest, Notify, Options, Rank, Retry, SPEC_VERSION,
     Target,
@@ -565,6 +566,25 @@ impl Check<'_> {
         losses
     }
 
+    fn windows(&mut self, blocks: &[WindowBlock]) -> Vec<RateWindow> {
+        let numbered = blocks.iter().enumerate();
+        numbered.filter_map(|(n, block)| self.window(&format!("options.windows[{n}]"), block)).collect()
+    }
+
+    fn window(&mut self, at: &str, block: &WindowBlock) -> Option<RateWindow> {
+        let time = "write it like `22:00`";
+        let from = self.required(block.from.as_deref(), &format!("{at}.from"), time, values::time_of_day);
+        let until = self.required(block.until.as_deref(), &format!("{at}.until"), time, values::time_of_day);
+        let zone = self.required(block.zone.as_deref(), &format!("{at}.zone"), values::ZONES, values::zone);
+        let days = self.value(&format!("{at}.days"), block.days.as_deref(), values::days);
+        let rates = Rates {
+            objects: self.value(&format!("{at}.rate"), block.rate.as_deref(), values::rate),
+            bytes: self.value(&format!("{at}.byteRate"), block.byte_rate.as_deref(), values::byte_rate),
+            kms: self.value(&format!("{at}.kmsRate"), block.kms_rate.as_deref(), values::kms_rate),
+        };
+        Some(RateWindow { from: from?, until: until?, days: days.unwrap_or_default(), zone: zone?, rates })
+    }
+
     fn options(&mut self, block: &OptionsBlock) -> Options {
         let default = Options::default();
         let transit = |text: &str| values::body_transit(text).map(Some);
@@ -582,6 +602,9 @@ impl Check<'_> {
                 .unwrap_or(default.pause_limit),
             retained_probes: block.retained_probes.unwrap_or(default.retained_probes),
             rate: self.value("options.rate", block.rate.as_deref(), values::rate),
+            byte_rate: self.value("options.byteRate", block.byte_rate.as_deref(), values::byte_rate),
+            kms_rate: self.value("options.kmsRate", block.kms_rate.as_deref(), values::kms_rate),
+            windows: self.windows(block.windows.as_deref().unwrap_or_default()),
             max_added_bytes: self.value("options.maxAddedBytes", block.max_added_bytes.as_deref(), values::size),
             versions: self
                 .value("options.versions", block.versions.as_deref(), values::versions)

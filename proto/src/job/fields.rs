@@ -101,6 +101,9 @@ const OPTIONS: Known = &[
     ("pauseLimit", Shape::Text),
     ("retainedProbes", Shape::Flag),
     ("rate", Shape::Text),
+    ("byteRate", Shape::Text),
+    ("kmsRate", Shape::Text),
+    ("windows", Shape::List(&Shape::Map(WINDOW))),
     ("maxAddedBytes", Shape::Text),
     ("versions", Shape::Text),
     ("acceptLoss", Shape::List(&Shape::Text)),
@@ -114,8 +117,18 @@ const OPTIONS: Known = &[
     ("approval", Shape::Text),
 ];
 
+const WINDOW: Known = &[
+    ("from", Shape::Text),
+    ("until", Shape::Text),
+    ("days", Shape::Text),
+    ("zone", Shape::Text),
+    ("rate", Shape::Text),
+    ("byteRate", Shape::Text),
+    ("kmsRate", Shape::Text),
+];
+
 /// Documented names of `options` that are not built yet.
-const OPTIONS_TO_COME: [&str; 2] = ["quiet", "windows"];
+const OPTIONS_TO_COME: [&str; 1] = ["quiet"];
 
 /// Kinds of batch jobs that keyrotate does not run.
 const OTHER_JOBS: [&str; 3] = ["replicate", "expire", "catalog"];

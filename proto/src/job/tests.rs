@@ -5,6 +5,7 @@ use proptest::sample::select;
 
 use super::fields::{FLAT, Known, NESTED, Shape};
 use super::*;
+use crate::rates::Rates;
 use crate::spec::{Dialect, Target};
 
 const HEAD: &str = "keyrotate:\n  apiVersion: v1\n  bucket: my-bucket\n";
@@ -110,6 +111,37 @@ fn checksums_are_required_aloud_or_given_up_by_name_but_not_both() {
     let both = refused(with("checksums: require, acceptLoss: [checksum]"));
     assert!(both.starts_with("j:5: keyrotate.options.checksums: "), "{both}");
     assert_eq!(spec(&with("checksums: require, acceptLoss: [parts]")), spec(&with("acceptLoss: [parts]")));
+}
+
+#[test]
+fn hours_have_a_time_zone_and_rates_of_their_own() {
+    let with = |options: &str| format!("{}  options: {{{options}}}\n", with_key("k"));
+    let options = spec(&with(
+        "rate: 20, byteRate: 8MiB/s, kmsRate: 50, windows: [{from: 22:00, until: 06:00, zone: Europe/Zurich}, \
+         {from: '08:00', until: '18:00', days: mon-fri, zone: UTC, rate: 5, byteRate: 1MiB, kmsRate: 7.5}]",
+    ))
+    .options;
+    let rates = |at: &str| {
+        let Rates { objects, bytes, kms } = options.rates_at(at.parse().unwrap());
+        [objects, bytes, kms].map(|rate| rate.unwrap_or_default())
+    };
+    assert_eq!(rates("2026-01-14T21:30:00Z"), [0.0; 3], "by night there is no limit");
+    assert_eq!(rates("2026-01-14T12:00:00Z"), [5.0, f64::from(1 << 20), 7.5], "a Wednesday");
+    assert_eq!(rates("2026-01-17T12:00:00Z"), [20.0, f64::from(8 << 20), 50.0], "a Saturday");
+    for (window, wanted) in [
+        ("from: 22:00, until: 06:00", "`zone` is missing"),
+        ("from: 22:00, zone: UTC", "`until` is missing"),
+        ("from: 24:00, until: 06:00, zone: UTC", "`24:00` is no time of the day"),
+        ("from: 9:00, until: 06:00, zone: UTC", "`9:00` is no time of the day"),
+        ("from: 22:00, until: 06:00, zone: Europe/Gotham", "`Europe/Gotham` is no time zone"),
+        ("from: 22:00, until: 06:00, zone: UTC, days: weekdays", "`weekdays` is no day"),
+        ("from: 22:00, until: 06:00, zone: UTC, byteRate: 0", "`0` is not a rate of bytes"),
+        ("from: 22:00, until: 06:00, zone: UTC, kmsRate: all", "calls to the KMS per second, more than 0"),
+        ("from: 22:00, until: 06:00, zone: UTC, color: red", "color"),
+    ] {
+        let errors = refused(with(&format!("windows: [{{{window}}}]")));
+        assert!(errors.contains(wanted), "{window}: {errors}");
+    }
 }
 
 #[test]

@@ -6,9 +6,11 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
+use jiff::civil::Time;
 
 use super::tree::clip;
 use crate::key::KeyName;
+use crate::rates::Days;
 use crate::spec::{BodyTransit, BucketKey, FailureThreshold, Location, Loss, Rank, Superseded, VersionPolicy};
 
 /// What is wrong with a value, and what to write instead.
@@ -297,6 +299,51 @@ pub(super) fn rate(text: &str) -> Result<f64, Bad> {
             format!("`{}` is not a rate", clip(text)),
             "objects per second, more than 0, such as `200`; without the field there is no limit",
         ),
+    }
+}
+
+/// Bytes per second, more than none.
+pub(super) fn byte_rate(text: &str) -> Result<f64, Bad> {
+    #[expect(clippy::cast_precision_loss, reason = "a rate")]
+    match bytes(text.strip_suffix("/s").unwrap_or(text)) {
+        Some(rate) if rate > 0 => Ok(rate as f64),
+        _ => bad(
+            format!("`{}` is not a rate of bytes", clip(text)),
+            "bytes per second, more than 0, such as `50MiB`; without the field there is no limit",
+        ),
+    }
+}
+
+/// Calls to the KMS per second, more than none.
+pub(super) fn kms_rate(text: &str) -> Result<f64, Bad> {
+    let wrong = |bad: Bad| Bad { hint: bad.hint.replace("objects", "calls to the KMS"), ..bad };
+    rate(text).map_err(wrong)
+}
+
+/// A time of the day, to the minute.
+pub(super) fn time_of_day(text: &str) -> Result<Time, Bad> {
+    let digits = |part: &str| part.len() == 2 && part.bytes().all(|b| b.is_ascii_digit());
+    let read = || {
+        let (hour, minute) = text.split_once(':').filter(|(hour, minute)| digits(hour) && digits(minute))?;
+        Time::new(hour.parse().ok()?, minute.parse().ok()?, 0, 0).ok()
+    };
+    read()
+        .map_or_else(|| bad(format!("`{}` is no time of the day", clip(text)), "write it from `00:00` to `23:59`"), Ok)
+}
+
+/// See [`Days`].
+pub(super) fn days(text: &str) -> Result<Days, Bad> {
+    text.parse().or_else(|wrong: String| bad(wrong, "mon, tue, wed, thu, fri, sat, sun: `mon-fri`, `sat,sun`"))
+}
+
+/// What a time zone looks like.
+pub(super) const ZONES: &str = "name one of the time zone database, such as `Europe/Zurich`, or `UTC`";
+
+/// The name of a time zone that is known here.
+pub(super) fn zone(text: &str) -> Result<String, Bad> {
+    match jiff::tz::TimeZone::get(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => bad(format!("`{}` is no time zone", clip(text)), ZONES),
     }
 }
 

@@ -243,6 +243,15 @@ pub(super) struct OptionsBlock {
     /// Objects per second for the whole job; absent: no limit.
     #[schemars(extend("type" = ["string", "number", "null"]))]
     pub(super) rate: Option<String>,
+    /// Bytes of bodies per second that the job writes, whether they pass through a worker or the store copies them:
+    /// `50MiB`. Absent: no limit.
+    #[schemars(extend("type" = ["string", "integer", "null"]))]
+    pub(super) byte_rate: Option<String>,
+    /// Calls to the KMS per second that the job causes, taken to be 3 for each object that is written. Absent: no limit.
+    #[schemars(extend("type" = ["string", "number", "null"]))]
+    pub(super) kms_rate: Option<String>,
+    /// Hours in which other rates hold; of several that hold the first one. Rates that one leaves out are without limit.
+    pub(super) windows: Option<Vec<WindowBlock>>,
     /// In a bucket with versions: how many bytes the versions that the job adds may have, `500GiB`. It pauses before it
     /// adds more. Absent: what is confirmed at its start.
     #[schemars(extend("type" = ["string", "integer", "null"]))]
@@ -283,6 +292,31 @@ pub(super) struct OptionsBlock {
     /// Jobs of one priority share the fleet's slots in proportion to it: 1 to 1000. Default: 1.
     #[schemars(extend("type" = ["string", "integer", "null"]))]
     pub(super) weight: Option<String>,
+}
+
+/// Hours of the day, and what holds then in place of `rate`, `byteRate` and `kmsRate` of `options`.
+#[derive(Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct WindowBlock {
+    /// From when, by the clock of `zone`: `22:00`.
+    #[schemars(regex(pattern = r"^\d\d:\d\d$"))]
+    pub(super) from: Option<String>,
+    /// Until when: `06:00`. Where it is not after `from`, on the next day.
+    #[schemars(regex(pattern = r"^\d\d:\d\d$"))]
+    pub(super) until: Option<String>,
+    /// On which days it begins: `mon-fri`, `sat,sun`. Absent: on all.
+    pub(super) days: Option<String>,
+    /// The time zone: `Europe/Zurich`, `UTC`.
+    pub(super) zone: Option<String>,
+    /// Objects per second. Absent: no limit.
+    #[schemars(extend("type" = ["string", "number", "null"]))]
+    pub(super) rate: Option<String>,
+    /// Bytes per second. Absent: no limit.
+    #[schemars(extend("type" = ["string", "integer", "null"]))]
+    pub(super) byte_rate: Option<String>,
+    /// Calls to the KMS per second. Absent: no limit.
+    #[schemars(extend("type" = ["string", "number", "null"]))]
+    pub(super) kms_rate: Option<String>,
 }
 
 /// Why `serde_yaml` did not read a file.
