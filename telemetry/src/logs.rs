@@ -5,7 +5,7 @@ use std::io::IsTerminal as _;
 use std::str::FromStr;
 
 use tracing::{Event, Subscriber};
-use tracing_subscriber::filter::{FilterExt as _, filter_fn};
+use tracing_subscriber::filter::{FilterExt as _, LevelFilter, filter_fn};
 use tracing_subscriber::fmt::format::{DefaultFields, Format, JsonFields, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
@@ -50,7 +50,9 @@ pub(crate) fn layer<S: Subscriber + for<'a> LookupSpan<'a>>(verbose: u8, format:
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
     // What our spans are about stands at the end of each line.
-    let filter = filter.and(filter_fn(|what| !what.is_span() || what.target() != TARGET));
+    let not_ours = filter_fn(|what| !what.is_span() || what.target() != TARGET);
+    // With a hint, so that the other filter's stands: what nobody wants is not asked about then.
+    let filter = filter.and(not_ours.with_max_level_hint(LevelFilter::TRACE));
     let colours = std::io::stderr().is_terminal();
     let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(colours);
     match format {
