@@ -18,6 +18,13 @@ pub struct MemoryBackend {
     ringer: Ringer,
 }
 
+/// All records of a moment.
+#[derive(Clone, Debug)]
+pub struct Records {
+    records: BTreeMap<RecordKey, Stored>,
+    last_revision: u64,
+}
+
 #[derive(Debug, Default)]
 struct Inner {
     records: BTreeMap<RecordKey, Stored>,
@@ -36,6 +43,19 @@ impl MemoryBackend {
     /// Another run begins, as when a server is restarted.
     pub fn restart(&self) {
         self.inner().run = self.env.random_hex(16);
+    }
+
+    /// All that is there now, to come back to.
+    #[must_use]
+    pub fn copy(&self) -> Records {
+        let inner = self.inner();
+        Records { records: inner.records.clone(), last_revision: inner.last_revision }
+    }
+
+    /// Another run begins, with what was there when the copy was made: as when a server is restored from a snapshot.
+    pub fn roll_back(&self, copy: Records) {
+        let Records { records, last_revision } = copy;
+        *self.inner() = Inner { records, last_revision, run: self.env.random_hex(16) };
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {

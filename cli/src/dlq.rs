@@ -35,12 +35,14 @@ pub(crate) async fn requeue(args: DlqRequeueArgs) -> Result<Exit, Failure> {
     }
 }
 
-fn fleet(args: &FleetArgs) -> Result<Fleet, Failure> {
+/// The fleet that is named; only a fleet has what these verbs are about.
+pub(crate) fn fleet(args: &FleetArgs) -> Result<Fleet, Failure> {
     let flags = args.url.iter().map(|url| ("url", url.clone(), "--url")).collect();
     let config = crate::config::load(args.config.clone(), flags)?;
-    let url = config.url.as_ref().ok_or_else(|| {
-        Failure::usage("no fleet is named, and this machine alone has no dead letters", "give --url or KEYROTATE_URL")
-    })?;
+    let url = config
+        .url
+        .as_ref()
+        .ok_or_else(|| Failure::usage("no fleet is named, and this is about one", "give --url or KEYROTATE_URL"))?;
     let fleet = Fleet::new(url, &config)?;
     say(&fleet.place());
     Ok(fleet)

@@ -25,6 +25,7 @@ mod live;
 mod local;
 mod manual;
 mod permissions;
+mod reseal;
 mod run;
 mod scope;
 mod several;
@@ -105,6 +106,7 @@ async fn perform(verb: Verb) -> Result<Exit, Failure> {
         Verb::Confirm(args) => verbs::tell(args, "confirm").await,
         Verb::Failed(args) => failed::failed(args).await,
         Verb::Report(args) => report::report(args).await,
+        Verb::Reseal(args) => reseal::reseal(args).await,
         Verb::Dlq(DlqVerb::List(args)) => dlq::list(args).await,
         Verb::Dlq(DlqVerb::Requeue(args)) => dlq::requeue(args).await,
         Verb::Doctor(args) => doctor::examine(args).await,

@@ -13,7 +13,7 @@ use keyrotate_report::chain::ShardParts;
 use keyrotate_report::finish::{FinishInput, finish};
 use keyrotate_report::leftovers::{self, Unended};
 
-use crate::{Crew, Result};
+use crate::{Crew, Result, reseal};
 
 impl Crew {
     /// Writes the report of a job that ends in `state`; gives the name of its summary. Of two that both think they lead,
@@ -41,10 +41,18 @@ impl Crew {
             counts: counts.clone(),
             checked: checked(job, state),
             leftovers: leftovers::read(self.reports.of(&job.id)?.as_ref()).await?,
-            notes: self.notes(job).await?,
+            notes: [self.notes(job).await?, self.reseal(job, state).await?].concat(),
         };
         finish(&self.reports.of(&job.id)?, input).await?;
         Ok(format!("{under}summary.json"))
+    }
+
+    /// A job that has brought everything under the key that seals secrets takes these along.
+    async fn reseal(&self, job: &JobRecord, state: &JobState) -> Result<Vec<String>> {
+        let sealer = self.notifier.as_ref().and_then(|notifier| notifier.sealer());
+        let (Some(sealer), JobState::Completed, false) = (sealer, state, job.dry_run) else { return Ok(Vec::new()) };
+        let (Some(which), Some(key)) = (reseal::due(job, sealer), sealer.key()) else { return Ok(Vec::new()) };
+        Ok(reseal::note(&reseal::reseal(&self.ledger, sealer, which).await?, key))
     }
 
     /// What nobody is there to end is listed: the uploads that the job's intents name.

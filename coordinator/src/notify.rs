@@ -57,6 +57,12 @@ impl Notifier {
         Self { sealer, allow_private }
     }
 
+    /// Who opens the tokens.
+    #[must_use]
+    pub fn sealer(&self) -> Option<&Sealer> {
+        self.sealer.as_ref()
+    }
+
     /// Sends the news of a job's end to whom its file names, if it does; comes back when it was taken.
     ///
     /// # Errors

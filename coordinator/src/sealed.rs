@@ -81,6 +81,19 @@ impl Sealer {
         Self { kes: kms.zip(key), file, env }
     }
 
+    /// The key of the KES that seals; `None`: the key file does.
+    #[must_use]
+    pub fn key(&self) -> Option<&str> {
+        self.kes.as_ref().map(|(_, key)| key.as_str())
+    }
+
+    /// Whether another key sealed it than would now.
+    #[must_use]
+    pub fn is_stale(&self, sealed: &str) -> bool {
+        let under = serde_json::from_str::<Sealed>(sealed).ok().and_then(|sealed| sealed.kes).map(|(key, _)| key);
+        under.as_deref() != self.key()
+    }
+
     /// Seals a secret.
     ///
     /// # Errors

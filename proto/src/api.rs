@@ -221,6 +221,28 @@ pub struct Requeued {
     pub missing: Vec<String>,
 }
 
+/// What became of the secrets in the records of jobs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Resealed {
+    /// Sealed anew, under the key that the coordinator's configuration names now.
+    pub resealed: u64,
+    /// Left as they are: under that key already.
+    #[serde(default)]
+    pub kept: u64,
+    /// Could not be sealed anew, and stay as they are.
+    pub failed: Vec<Unsealed>,
+}
+
+/// A secret that could not be sealed anew.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Unsealed {
+    /// Whose.
+    #[schemars(with = "String")]
+    pub job: JobId,
+    /// Why.
+    pub why: String,
+}
+
 /// What a job adds to a bucket that keeps old versions.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Growth {

@@ -56,6 +56,15 @@ pub(crate) struct DlqRequeueArgs {
     pub(crate) output: Output,
 }
 
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ResealArgs {
+    #[command(flatten)]
+    pub(crate) fleet: FleetArgs,
+    /// How results are printed.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
+}
+
 /// What to do with tokens.
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum TokenVerb {

@@ -11,7 +11,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use keyrotate_telemetry::LogFormat;
 
 pub(crate) use fleet::{
-    CoordinatorArgs, DlqListArgs, DlqRequeueArgs, DlqVerb, FleetArgs, HealthArgs, TokenNewArgs, TokenVerb, WorkerArgs,
+    CoordinatorArgs, DlqListArgs, DlqRequeueArgs, DlqVerb, FleetArgs, HealthArgs, ResealArgs, TokenNewArgs, TokenVerb,
+    WorkerArgs,
 };
 pub(crate) use jobs::{
     CensusArgs, FailedArgs, Format, JobArgs, ListArgs, ReportArgs, RunArgs, SetArgs, StartArgs, StatusArgs, TellArgs,
@@ -75,6 +76,8 @@ pub(crate) enum Verb {
     /// Look after messages that no worker could work on.
     #[command(subcommand)]
     Dlq(DlqVerb),
+    /// Seal the secrets in the records of a fleet's jobs anew, after the key that seals them was changed or rotated.
+    Reseal(ResealArgs),
     /// Look at everything that a rotation stands on, and say what to mend: settings, KES, a store and its bucket,
     /// RabbitMQ and Redis.
     Doctor(DoctorArgs),

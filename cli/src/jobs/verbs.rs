@@ -140,8 +140,15 @@ async fn foretold(jobs: &dyn Jobs, job: &JobId, output: Output) -> Result<Exit, 
     Ok(Exit::Completed)
 }
 
-/// The file names no key, or versions are added: a person at the terminal says whether that is taken.
+/// The file names no key, or versions are added: a person at the terminal says whether that is taken, unless it must be
+/// another one.
 async fn consent(client: &Client<'_>, job: &JobId, status: JobStatus) -> Result<JobStatus, Failure> {
+    if client.describe(job).await?.spec["options"]["approval"] == true {
+        say(&format!(
+            "nothing is written yet: somebody else must approve it, by `keyrotate confirm {job}` with another token"
+        ));
+        return Ok(status);
+    }
     if std::io::stdin().is_terminal() && ask("Rotate every object in scope so? [y/N] ").await {
         return client.tell(job, "confirm").await;
     }

@@ -1,6 +1,8 @@
 //! What verbs print with `--output json`, as a JSON Schema for whoever reads it: `docs/output.schema.json`.
 
-use keyrotate_proto::api::{AuditRecord, DeadLetterList, FailedRow, JobDescription, JobList, JobStatus, Requeued};
+use keyrotate_proto::api::{
+    AuditRecord, DeadLetterList, FailedRow, JobDescription, JobList, JobStatus, Requeued, Resealed,
+};
 use keyrotate_proto::forecast::Forecast;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Value, json};
@@ -32,6 +34,7 @@ fn schema() -> Value {
         "key list": { "type": "array", "items": text },
         "dlq list": of::<DeadLetterList>(&mut types),
         "dlq requeue": of::<Requeued>(&mut types),
+        "reseal": of::<Resealed>(&mut types),
     });
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",

@@ -15,9 +15,9 @@ pub mod view;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::routing::{get, patch, post};
+use axum::{Json, Router};
 use keyrotate_checkpoint::record::{JobRecord, ProbePlace};
 use keyrotate_checkpoint::{Ledger, LedgerError};
 use keyrotate_config::Limits;
@@ -30,8 +30,8 @@ use keyrotate_queue::DeadLetters;
 use keyrotate_report::ReportRoot;
 use serde_json::{Value, json};
 
-use crate::history;
 use crate::sealed::Sealer;
+use crate::{history, reseal};
 use door::{Caller, Door};
 use operation::{Operation, Table};
 use problem::{Kind, Problem};
@@ -293,6 +293,11 @@ fn changing(table: Table) -> Table {
         problems: &[Kind::BadRequest, Kind::TooLarge],
         ..change("/v1/dlq/requeue", "requeueDeadLetters", "Has fresh tickets sent in the place of dead letters.")
     };
+    let reseal = Operation {
+        role: Some(Role::Admin),
+        problems: &[Kind::Refused],
+        ..change("/v1/reseal", "reseal", "Seals the secrets in the records of all jobs anew.")
+    };
     let cancel = change("/v1/jobs/{id}/cancel", "cancelJob", "Cancels a job; what it left open is cleaned up.");
     let pause = change("/v1/jobs/{id}/pause", "pauseJob", "Pauses a job until somebody resumes it.");
     let resume = change("/v1/jobs/{id}/resume", "resumeJob", "Lets a paused or failed job go on.");
@@ -303,7 +308,21 @@ fn changing(table: Table) -> Table {
         .json::<body::JobStatus>(&resume, 200, post(jobs::resume))
         .json::<body::JobStatus>(&confirm, 200, post(jobs::confirm))
         .taking_json::<body::RequeueRequest, body::Requeued>(&requeue, 200, post(dead::requeue))
+        .json::<body::Resealed>(&reseal, 200, post(resealed))
         .taking_json::<body::LimitsChange, body::JobStatus>(&limits, 200, patch(jobs::limit))
+}
+
+/// `POST /v1/reseal`
+async fn resealed(api: State<Arc<Api>>) -> Answer<Json<body::Resealed>> {
+    let Some(sealer) = &api.site.sealer else {
+        let what = "the coordinator seals nothing: no record holds a secret";
+        return Err(Problem::new(
+            Kind::Refused,
+            what,
+            "set `secrets.kesKey` or `secrets.keyFile` there, if any should",
+        ));
+    };
+    Ok(Json(reseal::reseal(&api.site.ledger, sealer, reseal::Which::All).await?))
 }
 
 fn reading(mut table: Table) -> Table {

@@ -239,6 +239,12 @@ async fn a_job_file_becomes_a_job() {
     assert!(!stored.contains("s3cr3t") && !stored.contains(&hex::encode("s3cr3t")));
     let opened = stand.api.site.sealer.as_ref().unwrap().open(job.sealed_token.as_deref().unwrap()).await;
     assert_eq!(opened.as_deref().map(String::as_str), Some("Bearer s3cr3t"));
+    let (_, resealed) = stand.ask("admin", "post", "/v1/reseal", "").await;
+    assert_eq!(serde_json::from_str::<body::Resealed>(&resealed).unwrap().resealed, 1, "{resealed}");
+    let anew = stand.record(&id).await.sealed_token.unwrap();
+    assert_ne!(Some(&anew), job.sealed_token.as_ref());
+    let opened = stand.api.site.sealer.as_ref().unwrap().open(&anew).await;
+    assert_eq!(opened.as_deref().map(String::as_str), Some("Bearer s3cr3t"));
     let (_, described) = stand.ask("view", "get", &format!("/v1/jobs/{id}/describe"), "").await;
     assert!(described.contains("n.example") && !described.contains("s3cr3t"), "{described}");
     let (_, body) = stand.ask("operate", "post", "/v1/jobs", JOB).await;

@@ -8,7 +8,9 @@ mod lease;
 mod limits;
 mod many;
 mod outages;
+mod reseal;
 mod slots;
+mod stored;
 mod world;
 
 use std::time::Duration;
@@ -54,6 +56,33 @@ async fn a_restarted_checkpoint_costs_the_windows_in_flight() {
     assert_ne!(after.run, before.run);
     world.completed(&id, 300).await;
     fleet.iter().for_each(Process::kill);
+}
+
+/// The checkpoint comes back as it was a while ago, while workers work and no coordinator is there to see it.
+#[tokio::test(start_paused = true)]
+async fn a_checkpoint_that_is_rolled_back_costs_a_second_look_and_a_stale_worker_moves_nothing() {
+    for seed in [15, 16, 17] {
+        let world = World::new(seed, 1500).await;
+        let coordinator = world.coordinator("c1");
+        let workers = [world.worker("w1"), world.worker("w2")];
+        let id = world.submit().await;
+        world.until(&id, walking).await;
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let (earlier, scanned) = (world.backend.copy(), world.scanned(&id).await);
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        assert!(world.scanned(&id).await > scanned, "nothing was done since");
+        coordinator.kill();
+        world.backend.roll_back(earlier);
+        let (job, shards) = (world.job(&id).await, world.shards(&id).await);
+        // Longer than any lease: what they hold, and what they find in the queue, is of the run that is gone.
+        tokio::time::sleep(Duration::from_secs(120)).await;
+        assert_eq!((world.job(&id).await, world.shards(&id).await), (job, shards), "a stale worker moved something");
+        let successor = world.coordinator("c2");
+        world.completed(&id, 1500).await;
+        let (rows, keys) = world.reported(&id).await;
+        assert_eq!((rows, keys.len()), (1500, 1500), "each object once");
+        workers.iter().chain([&successor]).for_each(Process::kill);
+    }
 }
 
 #[tokio::test(start_paused = true)]

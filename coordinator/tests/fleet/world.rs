@@ -1,5 +1,6 @@
 //! Coordinators and workers in one process, and what outlives them.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,9 +16,13 @@ use keyrotate_proto::id::{JobId, Nonce};
 use keyrotate_proto::job;
 use keyrotate_proto::key::KeyName;
 use keyrotate_proto::outcome::Outcome;
+use keyrotate_proto::position::KeyRange;
 use keyrotate_proto::state::{JobState, PassKind};
 use keyrotate_queue::{DEFAULT_STORE, MemoryQueue};
+use keyrotate_report::ReportRoot as _;
+use keyrotate_report::finish::Manifest;
 use keyrotate_report::root::BucketRoot;
+use keyrotate_report::rows::LastRows;
 use keyrotate_store::retry::{RetryPolicy, Retrying};
 use keyrotate_store::wrap::fenced::Fenced;
 use keyrotate_store::{Body, Guard, InPlace, NewObject, ObjectAt, PutRequest, Sse, Store};
@@ -264,5 +269,23 @@ impl World {
             _ => 0,
         };
         assert_eq!(counts.by_outcome.iter().map(right).sum::<u64>(), objects);
+    }
+
+    /// What has an outcome so far.
+    pub(crate) async fn scanned(&self, id: &JobId) -> u64 {
+        self.shards(id).await.iter().map(|(_, shard)| shard.counts.scanned()).sum()
+    }
+
+    /// How many rows a job's report has, and the keys that they are of.
+    pub(crate) async fn reported(&self, id: &JobId) -> (u64, BTreeSet<String>) {
+        let (reports, name) = (self.reports.of(id).unwrap(), self.job(id).await.result.unwrap().report.unwrap());
+        let manifest = Manifest::read(reports.as_ref(), &name).await.unwrap();
+        let rows = manifest.report.iter().map(|file| file.rows).sum();
+        let whole = KeyRange { start: String::new(), end: None };
+        let (mut last, mut keys) = (LastRows::open(reports, manifest.passes(), whole), BTreeSet::new());
+        while let Some(found) = last.next_key().await.unwrap() {
+            keys.extend(found.rows.into_iter().map(|last| last.row.key));
+        }
+        (rows, keys)
     }
 }
