@@ -133,7 +133,7 @@ fn functions(folder: &Path, found: &mut std::collections::BTreeSet<String>) {
 fn every_test_that_a_promise_names_is_there() {
     let mut known = std::collections::BTreeSet::new();
     functions(&root(), &mut known);
-    for path in ["docs/predecessors.md", "docs/semantics.md"] {
+    for path in ["docs/predecessors.md", "docs/reliability.md", "docs/semantics.md"] {
         let text = page(path);
         let (_, table) = text.rsplit_once("|---|").expect("a table");
         let rows: Vec<_> = table.lines().skip(1).filter(|line| line.starts_with("| ")).collect();
