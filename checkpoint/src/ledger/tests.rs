@@ -307,7 +307,7 @@ async fn what_a_newer_version_put_into_records_stays_in_them() {
     ledger.finish(held).await.unwrap();
     let limits = JobLimits { rate: Some(7.0), ..JobLimits::default() };
     ledger.update_job(&job.id, |job, now| job_rules::limit(job, &limits, now)).await.unwrap();
-    ledger.update_job(&job.id, |job, now| job_rules::cancel(job, now)).await.unwrap();
+    ledger.update_job(&job.id, job_rules::cancel).await.unwrap();
     let job = value(&backend, &job_key).await;
     assert_eq!(
         (&job["new"], &job["limits"]["new"]["b"], &job["passes"][0]["new"]),
