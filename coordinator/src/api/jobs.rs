@@ -122,7 +122,12 @@ pub(crate) async fn resume(
     let job = api.job(&caller, &id).await?;
     if matches!(job.state, JobState::Failed { .. }) {
         api.note(&caller, &job, &Deed::of("resume", "")).await?;
-        let job = api.site.ledger.resume_job(&job.id).await?;
+        let resumed = api.site.ledger.resume_job(&job.id).await;
+        if let Err(LedgerError::Refused(refusal)) = &resumed {
+            // Nobody can say before whether another job has begun on its keys since.
+            api.note(&caller, &job, &Deed::done("resume-refused", &refusal.to_string())).await?;
+        }
+        let job = resumed?;
         return Ok(Json(view::status(&api.site.ledger, &job).await?));
     }
     change(&api, &caller, &id, Deed::of("resume", ""), |job, now| transition::resume(job, true, now)).await

@@ -126,7 +126,7 @@ async fn hours_and_a_stores_own_rate_hold_over_all_workers() {
     let coordinator = world.coordinator("c1");
     tokio::time::sleep(Duration::from_secs(3)).await;
     let windows = "windows: [{from: '08:00', until: '08:10', zone: UTC, byteRate: 24}]";
-    let id = world.submit_with(&format!("pauseLimit: 10m, kmsRate: 30, {windows}")).await;
+    let id = world.submit_with(&format!("pauseLimit: 10m, kmsRate: 20, {windows}")).await;
     world.until(&id, walking).await;
     let within = async |seconds: u64| {
         let before = written.load(Ordering::Relaxed);
@@ -139,7 +139,7 @@ async fn hours_and_a_stores_own_rate_hold_over_all_workers() {
     // Until the window is over, and all have heard of it.
     let _rest = within(270).await;
     let later = within(60).await;
-    assert!((400..=610).contains(&later), "30 calls to the KMS a second, three for each object: {later}");
+    assert!((400..=610).contains(&later), "20 calls to the KMS a second, two for each object: {later}");
     let free = |job: &JobRecord, _| {
         let limits = JobLimits { kms_rate: Some(3000.0), ..job.limits.clone() };
         Ok(JobRecord { limits, ..job.clone() })

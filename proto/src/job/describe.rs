@@ -1,6 +1,8 @@
 //! What a job will do, in words for `keyrotate validate`.
 
-use crate::spec::{Dialect, JobSpec, Manifest, Target};
+use crate::rates::{RateWindow, Rates};
+use crate::say;
+use crate::spec::{Dialect, JobSpec, Manifest, Options, Target};
 
 /// Rules, target, and one line per kind of source object, each with its heading.
 #[must_use]
@@ -21,6 +23,9 @@ pub fn describe(spec: &JobSpec) -> Vec<(String, String)> {
     if let Some(ways) = ways(spec) {
         add("strategies", ways);
     }
+    if let Some(speed) = speed(&spec.options) {
+        add("speed", &speed);
+    }
     if spec.target == Target::SseS3 {
         let text = "no store shows which key seals an SSE-S3 object: a later job with this file writes all again";
         add("note", text);
@@ -28,6 +33,30 @@ pub fn describe(spec: &JobSpec) -> Vec<(String, String)> {
         add("note", "no store shows when an object was sealed: a later job with `reseal` writes all again");
     }
     lines
+}
+
+/// How fast, where the file says so.
+fn speed(options: &Options) -> Option<String> {
+    let own = Rates { objects: options.rate, bytes: options.byte_rate, kms: options.kms_rate };
+    let windows = options.windows.iter().map(|window| {
+        let RateWindow { from, until, days, zone, rates } = window;
+        let days = if days.are_all() { String::new() } else { format!(" on {days}") };
+        let time = |time: &jiff::civil::Time| format!("{:02}:{:02}", time.hour(), time.minute());
+        format!("from {} until {}{days} ({zone}) {}", time(from), time(until), most(*rates))
+    });
+    let all: Vec<_> = std::iter::once(most(own)).chain(windows).collect();
+    (!own.are_unlimited() || all.len() > 1).then(|| all.join("; "))
+}
+
+fn most(rates: Rates) -> String {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate, more than 0")]
+    let all = [
+        rates.objects.map(|rate| format!("{rate} objects")),
+        rates.bytes.map(|rate| say::bytes(rate as u64)),
+        rates.kms.map(|rate| format!("{rate} calls to the KMS")),
+    ];
+    let all: Vec<_> = all.into_iter().flatten().collect();
+    if all.is_empty() { "without a limit".into() } else { format!("at most {} per second", all.join(", ")) }
 }
 
 fn rules(dialect: Dialect) -> &'static str {

@@ -128,6 +128,15 @@ fn hours_have_a_time_zone_and_rates_of_their_own() {
     assert_eq!(rates("2026-01-14T21:30:00Z"), [0.0; 3], "by night there is no limit");
     assert_eq!(rates("2026-01-14T12:00:00Z"), [5.0, f64::from(1 << 20), 7.5], "a Wednesday");
     assert_eq!(rates("2026-01-17T12:00:00Z"), [20.0, f64::from(8 << 20), 50.0], "a Saturday");
+    let lines = describe(&spec(&with(
+        "rate: 20, windows: [{from: 22:00, until: 06:00, zone: UTC}, {from: '08:00', until: '18:00', days: mon-fri, zone: UTC, byteRate: 1MiB}]",
+    )));
+    let (_, speed) = lines.iter().find(|(name, _)| name == "speed").unwrap();
+    assert_eq!(
+        speed,
+        "at most 20 objects per second; from 22:00 until 06:00 (UTC) without a limit; \
+         from 08:00 until 18:00 on mon,tue,wed,thu,fri (UTC) at most 1.0 MiB per second"
+    );
     for (window, wanted) in [
         ("from: 22:00, until: 06:00", "`zone` is missing"),
         ("from: 22:00, zone: UTC", "`until` is missing"),

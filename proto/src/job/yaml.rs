@@ -247,7 +247,7 @@ pub(super) struct OptionsBlock {
     /// `50MiB`. Absent: no limit.
     #[schemars(extend("type" = ["string", "integer", "null"]))]
     pub(super) byte_rate: Option<String>,
-    /// Calls to the KMS per second that the job causes, taken to be 3 for each object that is written. Absent: no limit.
+    /// Calls to the KMS per second that the job causes, taken to be 2 for each object that is written. Absent: no limit.
     #[schemars(extend("type" = ["string", "number", "null"]))]
     pub(super) kms_rate: Option<String>,
     /// Hours in which other rates hold; of several that hold the first one. Rates that one leaves out are without limit.

@@ -1,7 +1,8 @@
 //! Who does what to a job: two persons where the file asks for them, and the audit record.
 
-use keyrotate_checkpoint::record::Growth;
+use keyrotate_checkpoint::record::{Growth, JobResult};
 use keyrotate_proto::api::AuditRecord;
+use keyrotate_proto::outcome::Counts;
 use keyrotate_proto::state::Phase;
 
 use super::*;
@@ -132,4 +133,20 @@ async fn a_job_is_stopped_even_where_that_can_not_be_written_down_and_goes_on_on
     assert!(resumed >= 500, "{resumed}");
     assert_eq!(stand.status(&id).await.job.state, "paused");
     assert_eq!(stand.tell("operate", &id, "cancel").await, 200);
+}
+
+#[tokio::test]
+async fn a_resume_that_came_too_late_is_told_so_in_the_audit_record() {
+    let stand = stand();
+    let id = stand.submit(JOB).await;
+    let ledger = &stand.api.site.ledger;
+    ledger.update_job(&id, |job, now| transition::fail(job, StopReason::Lost, "", now)).await.unwrap();
+    let result = JobResult { counts: Counts::default(), ended: ledger.now().await.unwrap(), report: None };
+    ledger.end_job(&id, &result).await.unwrap();
+    let _another = stand.submit(JOB).await;
+    assert_eq!(stand.tell("operate", &id, "resume").await, 409);
+    let entries = stand.audit(&id).await.entries;
+    let done: Vec<_> = entries.iter().map(|entry| entry.what.as_str()).collect();
+    assert_eq!(done, ["submit", "resume", "resume-refused"]);
+    assert_eq!(entries[2].detail, "another job began on its keys since");
 }
