@@ -42,7 +42,7 @@ pub(crate) fn fleet(args: &FleetArgs) -> Result<Fleet, Failure> {
     let url = config
         .url
         .as_ref()
-        .ok_or_else(|| Failure::usage("no fleet is named, and this is about one", "give --url or KEYROTATE_URL"))?;
+        .ok_or_else(|| Failure::usage("this is about a fleet, and none is named", "give --url or KEYROTATE_URL"))?;
     let fleet = Fleet::new(url, &config)?;
     say(&fleet.place());
     Ok(fleet)
