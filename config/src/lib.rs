@@ -252,11 +252,8 @@ impl TryFrom<String> for BytesPerSecond {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        #[expect(clippy::cast_precision_loss, reason = "a rate")]
-        match job::bytes(text.strip_suffix("/s").unwrap_or(&text)) {
-            Some(rate) if rate > 0 => Ok(Self(rate as f64)),
-            _ => Err(format!("`{}` are no bytes per second, such as `50MiB`", text.escape_debug())),
-        }
+        let wrong = || format!("`{}` are no bytes per second, such as `50MiB`", text.escape_debug());
+        job::bytes_per_second(&text).map(Self).ok_or_else(wrong)
     }
 }
 

@@ -429,8 +429,13 @@ impl Options {
     /// What the job may do per second at that time, as far as its file says.
     #[must_use]
     pub fn rates_at(&self, now: Timestamp) -> Rates {
-        let own = Rates { objects: self.rate, bytes: self.byte_rate, kms: self.kms_rate };
-        rates_at(own, &self.windows, now)
+        rates_at(self.rates(), &self.windows, now)
+    }
+
+    /// The same where no window holds.
+    #[must_use]
+    pub fn rates(&self) -> Rates {
+        Rates { objects: self.rate, bytes: self.byte_rate, kms: self.kms_rate }
     }
 }
 

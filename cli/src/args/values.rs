@@ -17,9 +17,7 @@ pub(super) fn rate(text: &str) -> Result<f64, String> {
 
 /// The same of bytes.
 pub(super) fn byte_rate(text: &str) -> Result<f64, String> {
-    #[expect(clippy::cast_precision_loss, reason = "a rate")]
-    let rate = job::bytes(text.strip_suffix("/s").unwrap_or(text)).filter(|rate| *rate > 0).map(|rate| rate as f64);
-    rate.ok_or_else(|| "bytes per second, more than 0, such as `50MiB`".into())
+    job::bytes_per_second(text).ok_or_else(|| "bytes per second, more than 0, such as `50MiB`".into())
 }
 
 /// Reads a limit; `none` takes it away.

@@ -37,7 +37,7 @@ pub fn describe(spec: &JobSpec) -> Vec<(String, String)> {
 
 /// How fast, where the file says so.
 fn speed(options: &Options) -> Option<String> {
-    let own = Rates { objects: options.rate, bytes: options.byte_rate, kms: options.kms_rate };
+    let own = options.rates();
     let windows = options.windows.iter().map(|window| {
         let RateWindow { from, until, days, zone, rates } = window;
         let days = if days.are_all() { String::new() } else { format!(" on {days}") };

@@ -31,7 +31,7 @@ pub use problem::{JobFileErrors, Problem};
 pub use schema::schema;
 pub use start::check_at_start;
 pub use template::template;
-pub use values::bytes;
+pub use values::{bytes, bytes_per_second};
 
 use fields::Fields;
 use findings::{At, Findings, Places};

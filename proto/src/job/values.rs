@@ -302,16 +302,24 @@ pub(super) fn rate(text: &str) -> Result<f64, Bad> {
     }
 }
 
-/// Bytes per second, more than none.
-pub(super) fn byte_rate(text: &str) -> Result<f64, Bad> {
+/// Reads bytes per second, more than none: `50MiB`, `50MiB/s`.
+#[must_use]
+pub fn bytes_per_second(text: &str) -> Option<f64> {
     #[expect(clippy::cast_precision_loss, reason = "a rate")]
-    match bytes(text.strip_suffix("/s").unwrap_or(text)) {
-        Some(rate) if rate > 0 => Ok(rate as f64),
-        _ => bad(
-            format!("`{}` is not a rate of bytes", clip(text)),
-            "bytes per second, more than 0, such as `50MiB`; without the field there is no limit",
-        ),
-    }
+    bytes(text.strip_suffix("/s").unwrap_or(text)).filter(|rate| *rate > 0).map(|rate| rate as f64)
+}
+
+/// See [`bytes_per_second`].
+pub(super) fn byte_rate(text: &str) -> Result<f64, Bad> {
+    bytes_per_second(text).map_or_else(
+        || {
+            bad(
+                format!("`{}` is not a rate of bytes", clip(text)),
+                "bytes per second, more than 0, such as `50MiB`; without the field there is no limit",
+            )
+        },
+        Ok,
+    )
 }
 
 /// Calls to the KMS per second, more than none.
