@@ -31,14 +31,19 @@ pub(crate) struct AtWork {
 }
 
 impl AtWork {
-    /// Sets each job to work that is not at it, and waits a moment; gives those that are through.
-    pub(crate) async fn look(&mut self, crew: &Crew, jobs: Vec<JobRecord>) -> Result<Vec<Looked>> {
+    /// Notes which jobs are through, so that they may be set to work again. Before the jobs are read: what is read while a
+    /// job is at work is of the past when that ends.
+    pub(crate) fn note_ended(&mut self) {
         for looked in std::mem::take(&mut self.early) {
             self.note(&looked);
         }
         while let Some(ended) = self.tasks.try_join_next() {
             self.note(&unpanicked(ended));
         }
+    }
+
+    /// Sets each job to work that is not at it, and waits a moment; gives those that are through.
+    pub(crate) async fn look(&mut self, crew: &Crew, jobs: Vec<JobRecord>) -> Result<Vec<Looked>> {
         self.failed.retain(|id, _| jobs.iter().any(|job| job.id == *id));
         let mut begun = HashSet::new();
         for job in jobs.into_iter().filter(|job| !self.busy.contains(&job.id)) {

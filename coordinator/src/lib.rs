@@ -182,10 +182,11 @@ impl Coordinator {
             // takes its time, and shall leave others theirs.
             let moment = MOMENT.max(began.elapsed());
             tokio::select! {
+                biased;
                 () = stop.cancelled() => {}
-                () = tokio::time::sleep(self.crew.config.tick) => {}
-                () = async { bell.rung().await; tokio::time::sleep(moment).await } => {}
                 () = self.at_work.one_ends() => {}
+                () = async { bell.rung().await; tokio::time::sleep(moment).await } => {}
+                () = tokio::time::sleep(self.crew.config.tick) => {}
             }
         }
     }
@@ -209,6 +210,7 @@ impl Coordinator {
             let wanted = only.as_ref().is_none_or(|only| *only == job.id);
             wanted || job.state == JobState::Cancelling
         };
+        self.at_work.note_ended();
         let mut jobs = self.crew.ledger.live_jobs().await?;
         jobs.retain(ours);
         jobs.extend(self.crew.ledger.settling_jobs().await?);

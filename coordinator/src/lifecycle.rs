@@ -92,7 +92,7 @@ impl Crew {
             return self.fail_with_what_is_left(job, last).await;
         }
         let not_before = self.ledger.now().await?.checked_add(job.spec.retry.delay).ok();
-        self.ledger.open_pass(&job.id, PassKind::Retry, again, not_before).await?;
+        self.ledger.open_pass(job, PassKind::Retry, again, not_before).await?;
         Ok(Some(self.ledger.job(&job.id).await?))
     }
 
@@ -218,7 +218,7 @@ impl Crew {
     async fn open(&self, job: &JobRecord, kind: PassKind, ranges: Vec<KeyRange>) -> Result<Option<JobRecord>> {
         let span = spans::step("open pass", &job.id, &job.traceparent);
         span.record("pass.kind", tracing::field::display(kind));
-        self.ledger.open_pass(&job.id, kind, ranges, None).instrument(span).await?;
+        self.ledger.open_pass(job, kind, ranges, None).instrument(span).await?;
         Ok(Some(self.ledger.job(&job.id).await?))
     }
 

@@ -17,27 +17,29 @@ use crate::transition::{self, Refusal, shard};
 const BATCH: usize = 200;
 
 impl Ledger {
-    /// Opens a pass with a shard per range: the rows are written first, then the pass becomes visible. What a process
-    /// left that died in between is written over.
+    /// Opens a pass with a shard per range, because of what stands in `seen`: the rows are written first, then the pass
+    /// becomes visible. What a process left that died in between is written over.
     ///
     /// # Errors
-    /// When the job's state has no use for the pass, or another process opens one right now.
+    /// When the job's state has no use for the pass, another was opened since, or another process opens one right now.
     pub async fn open_pass(
         &self,
-        job: &JobId,
+        seen: &JobRecord,
         kind: PassKind,
         ranges: Vec<KeyRange>,
         not_before: Option<Timestamp>,
     ) -> Result<PassId, LedgerError> {
-        let word = self.env.random_hex(8);
+        let (job, pass, word) = (&seen.id, transition::job::next_pass(seen), self.env.random_hex(8));
         let record = self
             .update_job(job, |job, now| {
+                if transition::job::next_pass(job) != pass {
+                    return Err(Refusal::Superseded);
+                }
                 // Asked for its refusals only.
                 transition::job::open_pass(job, kind, 0, not_before, now)?;
                 Ok(JobRecord { opening: Some(word.clone()), ..job.clone() })
             })
             .await?;
-        let pass = transition::job::next_pass(&record);
         self.remove_leftovers(job, pass, &word).await?;
         let shards: Vec<ShardRecord> = ranges
             .into_iter()

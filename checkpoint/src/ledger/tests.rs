@@ -86,7 +86,7 @@ async fn running(ledger: &Ledger, ranges: Vec<KeyRange>) -> (JobRecord, PassId) 
     let mut job = job_in(Phase::Running);
     job.frozen = Some(frozen());
     ledger.begin_job(job.clone()).await.unwrap();
-    let pass = ledger.open_pass(&job.id, PassKind::Walk, ranges, None).await.unwrap();
+    let pass = ledger.open_pass(&job, PassKind::Walk, ranges, None).await.unwrap();
     (job, pass)
 }
 
@@ -235,7 +235,7 @@ async fn the_prepare_pass_freezes_with_its_last_commit_and_foreign_tickets_are_k
     let ledger = memory();
     let job = job_in(Phase::Preparing);
     ledger.begin_job(job.clone()).await.unwrap();
-    let pass = ledger.open_pass(&job.id, PassKind::Prepare, vec![range("", None)], None).await.unwrap();
+    let pass = ledger.open_pass(&job, PassKind::Prepare, vec![range("", None)], None).await.unwrap();
     let record = ledger.shards(&job.id, pass).await.unwrap().remove(0);
     let foreign = Ticket { spec_hash: "other".into(), ..ticket(&job, &record) };
     assert!(matches!(ledger.lease(&foreign, "w", TTL, false).await, Err(LeaseRefusal::Foreign { .. })));
@@ -256,7 +256,7 @@ async fn nothing_is_done_by_records_that_something_else_changed() {
     job.spec_hash = job.spec.hash();
     ledger.begin_job(job.clone()).await.unwrap();
     let wide = vec![range("logs/", Some("logs/m")), range("logs/m", Some("logt"))];
-    let pass = ledger.open_pass(&job.id, PassKind::Walk, wide, None).await.unwrap();
+    let pass = ledger.open_pass(&job, PassKind::Walk, wide, None).await.unwrap();
     assert!(matches!(take(&ledger, &job, pass, 1).await, Err(LeaseRefusal::OutOfScope)));
     let held = take(&ledger, &job, pass, 0).await.unwrap();
     ledger.give_back(held).await.unwrap();
@@ -332,7 +332,8 @@ async fn what_a_dead_process_left_of_a_pass_is_written_over() {
         backend.swap(Swap { writes, ..Swap::default() }).await.unwrap();
     }
     let ranges: Vec<_> = (0..450).map(|n| range(&format!("{n:03}"), Some(&format!("{:03}", n + 1)))).collect();
-    let next = ledger.open_pass(&job.id, PassKind::Retry, ranges.clone(), None).await.unwrap();
+    let seen = ledger.job(&job.id).await.unwrap();
+    let next = ledger.open_pass(&seen, PassKind::Retry, ranges.clone(), None).await.unwrap();
     let rows = ledger.shards(&job.id, next).await.unwrap();
     assert_eq!(rows.iter().map(|r| r.range.clone()).collect::<Vec<_>>(), ranges);
 }
@@ -435,6 +436,15 @@ async fn after_a_restart_nothing_moves_before_the_job_has_a_new_nonce() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_pass_is_opened_once_by_what_was_seen() {
+    let ledger = memory();
+    let (seen, pass) = running(&ledger, vec![range("", None)]).await;
+    let late = ledger.open_pass(&seen, PassKind::Walk, vec![range("", None)], None).await.unwrap_err();
+    assert!(matches!(late, LedgerError::Refused(Refusal::Superseded)), "{late:?}");
+    assert_eq!(ledger.job(&seen.id).await.unwrap().passes.iter().map(|p| p.id).collect::<Vec<_>>(), [pass]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn only_the_leader_changes_anything_as_leader() {
     let ledger = memory();
     let (job, pass) = running(&ledger, vec![range("", None)]).await;
@@ -442,12 +452,13 @@ async fn only_the_leader_changes_anything_as_leader() {
     assert_eq!(ledger.lead("b", TTL).await.unwrap(), None);
     let led = ledger.led_by(first.clone());
     led.ask(&ShardRef { job: job.id.clone(), pass, shard: ShardId(0) }, Asked::Split(1)).await.unwrap();
-    led.open_pass(&job.id, PassKind::Prepare, vec![range("", None)], None).await.unwrap();
+    let seen = ledger.job(&job.id).await.unwrap();
+    led.open_pass(&seen, PassKind::Prepare, vec![range("", None)], None).await.unwrap();
 
     tokio::time::sleep(TTL + Duration::from_secs(1)).await;
     let second = ledger.lead("b", TTL).await.unwrap().unwrap();
     assert_eq!(second.epoch.counter, first.epoch.counter + 1);
-    let refused = led.open_pass(&job.id, PassKind::Prepare, vec![range("", None)], None).await.unwrap_err();
+    let refused = led.open_pass(&seen, PassKind::Prepare, vec![range("", None)], None).await.unwrap_err();
     assert!(matches!(refused, LedgerError::Refused(Refusal::NotLeader)), "{refused:?}");
     let refused = ledger.go_on_leading(&first, TTL).await.unwrap_err();
     assert!(matches!(refused, LedgerError::Refused(Refusal::NotLeader)), "{refused:?}");

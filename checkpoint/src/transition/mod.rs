@@ -94,8 +94,8 @@ pub enum Refusal {
     /// There is a job of that name already.
     #[error("there is a job of that name")]
     Exists,
-    /// Somebody else is opening a pass.
-    #[error("another process is opening a pass")]
+    /// Somebody else opens a pass, or has opened one since.
+    #[error("another process is opening a pass, or has opened one since")]
     Superseded,
     /// Another coordinator leads, or nobody does.
     #[error("another coordinator leads")]

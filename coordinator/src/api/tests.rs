@@ -642,8 +642,8 @@ async fn dead_letters_are_settled_by_fresh_tickets() {
     let ledger = &stand.api.site.ledger;
     let id = stand.submit(JOB).await;
     ledger.update_job(&id, transition::begin).await.unwrap();
-    let scope = stand.record(&id).await.scope();
-    let pass = ledger.open_pass(&id, PassKind::Prepare, vec![scope], None).await.unwrap();
+    let job = stand.record(&id).await;
+    let pass = ledger.open_pass(&job, PassKind::Prepare, vec![job.scope()], None).await.unwrap();
     let job = stand.record(&id).await;
     let ticket = |job: &JobId, pass: PassId| Ticket {
         version: TICKET_VERSION,

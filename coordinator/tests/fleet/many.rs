@@ -155,9 +155,9 @@ async fn one_look_reads_each_shard_once() {
     let id = JobId::new(1, [1; 10]);
     let mut record = JobRecord::new(id.clone(), spec, "model".into(), Nonce("n".into()), "me".into(), env.now());
     record.state = JobState::Live { phase: Phase::Running };
-    ledger.begin_job(record).await.unwrap();
+    ledger.begin_job(record.clone()).await.unwrap();
     let range = |n: usize| KeyRange { start: format!("{n:04}"), end: Some(format!("{:04}", n + 1)) };
-    ledger.open_pass(&id, PassKind::Walk, (0..1000).map(range).collect(), None).await.unwrap();
+    ledger.open_pass(&record, PassKind::Walk, (0..1000).map(range).collect(), None).await.unwrap();
     let queue = Arc::new(MemoryQueue::new(64));
     let reports = Arc::new(OneStore(Arc::default()));
     let mut coordinator = Coordinator::new(ledger.clone(), queue, reports, CoordinatorConfig::default());
