@@ -1,11 +1,13 @@
 //! A store that sends a call again where that is safe: the only layer that retries single calls.
 //!
-//! Reads are sent again after anything that may pass. Writes are sent again only where the first one certainly had no
-//! effect (throttled, never left this machine) and their body can be read once more; a write that ended ambiguously is
-//! given back, because only who wrote can look at the object and decide. All retries of a store draw on one budget that
-//! successes refill, so that an outage costs a little more than the calls themselves and not a multiple of them. What
-//! the store asks to send later is sent later, for as long as one call may take: it draws on no budget, for whoever
-//! governs how many calls are in flight makes them fewer.
+//! Reads are sent again after anything that may pass. Writes are sent again only where the first one had no effect, and
+//! their body can be read once more; a write that ended ambiguously is given back, because only who wrote can look at the
+//! object and decide. That it never left this machine is certain. That it was throttled is nearly so: between us and a store
+//! stand proxies that answer 503 for a connection that broke, and stores that answer it for a write that not all of their
+//! drives took. So what is refused after it was throttled is ambiguous too, and a write in place, whose second one destroys
+//! the object, is given back. All retries of a store draw on one budget that successes refill, so that an outage costs a
+//! little more than the calls themselves and not a multiple of them. What the store asks to send later is sent later, for as
+//! long as one call may take: it draws on no budget, for whoever governs how many calls are in flight makes them fewer.
 //!
 //! The intervals are those of the `backoff` crate, without its jitter and its clock: randomness comes from [`Env`] and
 //! time is tokio's, so that a seed replays.
@@ -143,7 +145,7 @@ impl<S> Retrying<S> {
     async fn run<'a, T>(&self, effect: Effect, mut call: impl FnMut() -> Option<Call<'a, T>>) -> Result<T> {
         let began = Instant::now();
         let mut waits = self.policy.waits();
-        let (mut last, mut tried) = (None, 0);
+        let (mut last, mut tried, mut throttled) = (None, 0, false);
         loop {
             let Some(call) = call() else { break };
             let ended = call.await;
@@ -153,8 +155,10 @@ impl<S> Retrying<S> {
                     self.budget.refill();
                     return Ok(value);
                 }
+                Err(error) if throttled && effect == Effect::Once => unsure(error),
                 Err(error) => error,
             };
+            throttled |= error.kind == ErrorKind::Throttled;
             let mut wait = self.wait(&mut waits);
             if error.kind == ErrorKind::Throttled {
                 wait = wait.min(self.policy.longest_throttled_wait);
@@ -205,8 +209,10 @@ type Call<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
 enum Effect {
     /// Nothing, or a second time exactly the same as the first.
     Repeatable,
-    /// A second one may undo what somebody else did after the first.
+    /// A second one may undo what somebody else did after the first; it is refused where the first was done.
     Once,
+    /// A second one may be taken where the first was done, and destroy the object.
+    InPlace,
 }
 
 impl Effect {
@@ -214,8 +220,22 @@ impl Effect {
         match self {
             Self::Repeatable => kind.is_transient(),
             Self::Once => kind.is_transient() && !kind.is_ambiguous(),
+            Self::InPlace => kind == ErrorKind::Unreachable,
         }
     }
+
+    fn of(place: &InPlace) -> Self {
+        if *place == InPlace::default() { Self::Once } else { Self::InPlace }
+    }
+}
+
+/// What ended a call that was throttled before: a refusal may mean that it was done all the same.
+fn unsure(error: StoreError) -> StoreError {
+    if !matches!(error.kind, ErrorKind::Precondition | ErrorKind::NotFound) {
+        return error;
+    }
+    let message = format!("it was throttled, and then refused ({error}): whether it was done is not known");
+    StoreError { kind: ErrorKind::Cut, message, ..error }
 }
 
 /// Tenths of retries that may still be made.
@@ -285,12 +305,13 @@ impl<S: Store> Store for Retrying<S> {
 
     async fn put(&self, request: PutRequest, body: Body) -> Result<Written> {
         let mut next = Some(body);
+        let effect = Effect::of(&request.place);
         let call = || {
             let body = next.take()?;
             next = body.again();
             Some(self.inner.put(request.clone(), body))
         };
-        self.run(Effect::Once, call).await
+        self.run(effect, call).await
     }
 
     async fn copy(&self, request: CopyRequest) -> Result<Written> {
@@ -330,7 +351,7 @@ impl<S: Store> Store for Retrying<S> {
         guard: &Guard,
         place: &InPlace,
     ) -> Result<Written> {
-        self.run(Effect::Once, || Some(self.inner.complete_upload(upload, parts, guard, place))).await
+        self.run(Effect::of(place), || Some(self.inner.complete_upload(upload, parts, guard, place))).await
     }
 
     async fn abort_upload(&self, upload: &Upload) -> Result<()> {

@@ -13,7 +13,8 @@ use keyrotate_store::{
 
 use super::{ReportError, ReportStore, check_name};
 
-/// How often a write is sent that was refused although nothing is there: two that meet may both be told to try again.
+/// How often a write is sent after which nothing is there: two that meet may both be told to try again, and an answer may be
+/// lost.
 const TRIES: u32 = 4;
 
 /// Objects of a bucket below one prefix.
@@ -36,13 +37,9 @@ impl BucketStore {
         Ok(ObjectAt::current(&self.bucket, format!("{}{name}", self.prefix)))
     }
 
-    async fn write(&self, name: &str, bytes: Bytes, guard: Guard) -> Result<Result<(), StoreError>, ReportError> {
-        let request = PutRequest { at: self.at(name)?, new: NewObject::default(), guard, place: InPlace::default() };
-        match self.store.put(request, Body::Bytes(bytes)).await {
-            Ok(_) => Ok(Ok(())),
-            Err(error) if error.kind == ErrorKind::Precondition => Ok(Err(error)),
-            Err(error) => Err(ReportError::store("write", name, error)),
-        }
+    async fn write(&self, at: &ObjectAt, bytes: Bytes, guard: Guard) -> Result<(), StoreError> {
+        let request = PutRequest { at: at.clone(), new: NewObject::default(), guard, place: InPlace::default() };
+        self.store.put(request, Body::Bytes(bytes)).await.map(|_| ())
     }
 
     async fn read(&self, name: &str, range: Option<(u64, u64)>) -> Result<Vec<u8>, ReportError> {
@@ -68,11 +65,14 @@ impl BucketStore {
 impl ReportStore for BucketStore {
     /// A file that is there with just these bytes counts as written: the answer to a first try may have been lost.
     async fn put_new(&self, name: &str, bytes: Vec<u8>) -> Result<(), ReportError> {
-        let (bytes, mut refused) = (Bytes::from(bytes), None);
+        let (at, bytes, mut refused) = (self.at(name)?, Bytes::from(bytes), None);
         for _ in 0..TRIES {
-            match self.write(name, bytes.clone(), Guard::IfAbsent).await? {
+            match self.write(&at, bytes.clone(), Guard::IfAbsent).await {
                 Ok(()) => return Ok(()),
-                Err(error) => refused = Some(error),
+                Err(error) if error.kind == ErrorKind::Precondition || error.kind.is_ambiguous() => {
+                    refused = Some(error);
+                }
+                Err(error) => return Err(ReportError::store("write", name, error)),
             }
             match self.read(name, None).await {
                 Ok(there) if there == bytes => return Ok(()),
@@ -85,8 +85,8 @@ impl ReportStore for BucketStore {
     }
 
     async fn put(&self, name: &str, bytes: Vec<u8>) -> Result<(), ReportError> {
-        let refused = self.write(name, bytes.into(), Guard::None).await?;
-        refused.map_err(|error| ReportError::store("write", name, error))
+        let written = self.write(&self.at(name)?, bytes.into(), Guard::None).await;
+        written.map_err(|error| ReportError::store("write", name, error))
     }
 
     async fn swap(&self, name: &str, seen: Option<&[u8]>, bytes: Vec<u8>) -> Result<bool, ReportError> {
@@ -96,7 +96,11 @@ impl ReportStore for BucketStore {
             (Ok(_) | Err(ReportError::NotFound(_)), _) => return Ok(false),
             (Err(error), _) => return Err(error),
         };
-        Ok(self.write(name, bytes.into(), guard).await?.is_ok())
+        match self.write(&self.at(name)?, bytes.into(), guard).await {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind == ErrorKind::Precondition => Ok(false),
+            Err(error) => Err(ReportError::store("write", name, error)),
+        }
     }
 
     async fn get(&self, name: &str) -> Result<Vec<u8>, ReportError> {

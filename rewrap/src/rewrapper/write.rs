@@ -1,5 +1,7 @@
 //! Writing: the strategy, a second try where the first was never answered, the read-back by HEAD.
 
+use std::time::Duration;
+
 use keyrotate_proto::outcome::{Evidence, FailReason, Note, Outcome, SkipReason, Strategy};
 use keyrotate_proto::row::Row;
 use keyrotate_proto::state::StopReason;
@@ -20,6 +22,10 @@ const ROUNDS: u32 = 3;
 
 /// How often a write that was never answered is sent.
 const TRIES: u32 = 2;
+
+/// How often more one that was throttled is, and the longest wait between; the first is a sixteenth of it.
+const THROTTLED: u32 = 12;
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
 /// What came of one attempt.
 #[expect(clippy::large_enum_variant, reason = "one lives at a time, and nearly all of them are rows")]
@@ -139,13 +145,16 @@ impl Rewrapper {
     /// Sends, and decides about a write that was never answered by looking.
     async fn send(&self, plan: &mut Plan) -> Result<Sending, Halt> {
         let mut last = None;
-        for _ in 0..TRIES {
+        let (mut tries, mut throttled) = (0, 0);
+        while tries < TRIES {
             self.may_write()?;
             let trouble = match strategy::run(self.store.as_ref(), &self.rules.frozen, plan, None).await {
                 Ok(sent) => return Ok(Sending::Sent(Box::new(sent))),
                 Err(trouble) => trouble,
             };
-            let unanswered = matches!(&trouble, Trouble::Writing(e) if e.kind.is_ambiguous());
+            // Of a write that was throttled it is not certain either that it was not done.
+            let slow_down = matches!(&trouble, Trouble::Writing(e) if e.kind == ErrorKind::Throttled);
+            let unanswered = slow_down || matches!(&trouble, Trouble::Writing(e) if e.kind.is_ambiguous());
             if unanswered || plan.unanswered > 0 {
                 match self.whose(plan).await? {
                     Whose::Ours(sent) => return Ok(Sending::Sent(sent)),
@@ -155,6 +164,12 @@ impl Rewrapper {
             }
             if !unanswered {
                 return self.give_up(plan, trouble).await;
+            }
+            if slow_down && throttled < THROTTLED {
+                tokio::time::sleep(LONGEST_WAIT / 16 * (1 << throttled.min(4))).await;
+                throttled += 1;
+            } else {
+                tries += 1;
             }
             plan.unanswered += 1;
             if plan.strategy.is_in_place() && plan.wanted == Sse::S3 {

@@ -63,6 +63,22 @@ async fn a_write_is_sent_again_only_where_it_had_no_effect() {
     }
 }
 
+/// A 503 comes from proxies, too, when the write was made: a second one in place would destroy the object.
+#[tokio::test(start_paused = true)]
+async fn a_throttled_write_in_place_is_given_back_and_of_a_refused_one_nothing_is_certain() {
+    let place = InPlace { source_mtime: Some(Timestamp::UNIX_EPOCH), ..InPlace::default() };
+    let in_place = store([ErrorKind::Throttled], RetryPolicy::default());
+    let ended = in_place.put(PutRequest { place, ..put() }, Bytes::from_static(b"body").into()).await.unwrap_err();
+    assert_eq!((ended.kind, in_place.inner.sent()), (ErrorKind::Throttled, 1));
+
+    let refused = store([ErrorKind::Throttled, ErrorKind::Precondition], RetryPolicy::default());
+    let ended = refused.put(put(), Bytes::from_static(b"body").into()).await.unwrap_err();
+    assert!(ended.kind.is_ambiguous(), "{ended}");
+    let refused = store([ErrorKind::Precondition], RetryPolicy::default());
+    let ended = refused.put(put(), Bytes::from_static(b"body").into()).await.unwrap_err();
+    assert_eq!(ended.kind, ErrorKind::Precondition);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_can_be_read_once_is_sent_once() {
     let store = store([ErrorKind::Throttled], RetryPolicy::default());

@@ -83,12 +83,22 @@ async fn what_somebody_deleted_is_never_resurrected() {
 
 #[tokio::test(start_paused = true)]
 async fn a_write_that_was_never_answered_is_made_exactly_once() {
+    made_exactly_once(ErrorKind::Timeout).await;
+}
+
+/// Proxies answer 503 for a connection that broke after the write was sent.
+#[tokio::test(start_paused = true)]
+async fn a_write_that_was_throttled_and_made_all_the_same_is_made_exactly_once() {
+    made_exactly_once(ErrorKind::Throttled).await;
+}
+
+async fn made_exactly_once(heard: ErrorKind) {
     for (world, rewrapper, strategy) in everywhere().await {
         let name = name(&world, &rewrapper, strategy);
         put_without_checksum(world.store.store(), kms(OLD), &[]).await;
         world.later().await;
         let (_, body, tags) = world.get("k").await;
-        world.store.faults().add(Rule::on(writing(strategy), Action::FailAfter(ErrorKind::Timeout)).nth(1));
+        world.store.faults().add(Rule::on(writing(strategy), Action::FailAfter(heard)).nth(1));
         let before = world.store.store().calls();
         let rows = world.walk(&rewrapper).await.unwrap();
         let calls = world.calls_since(&before);
@@ -96,6 +106,20 @@ async fn a_write_that_was_never_answered_is_made_exactly_once() {
         assert!(matches!(rows[0].outcome, Outcome::Rotated(_)), "{name}: {:?}", rows[0]);
         let (_, now, now_tags) = world.get("k").await;
         assert_eq!((now, now_tags), (body, tags), "{name}");
+        assert!(world.store.uploads(BUCKET, "").await.unwrap().is_empty(), "{name}: an upload is left");
+    }
+}
+
+/// What asks for less for a while gets the write in the end, and each time it is looked first whether it was made.
+#[tokio::test(start_paused = true)]
+async fn a_write_that_is_throttled_a_few_times_is_made() {
+    for (world, rewrapper, strategy) in everywhere().await {
+        let name = name(&world, &rewrapper, strategy);
+        put_without_checksum(world.store.store(), kms(OLD), &[]).await;
+        world.later().await;
+        world.store.faults().add(Rule::on(writing(strategy), Action::FailBefore(ErrorKind::Throttled)).times(4));
+        let rows = world.walk(&rewrapper).await.unwrap();
+        assert!(matches!(rows[0].outcome, Outcome::Rotated(_)), "{name}: {:?}", rows[0]);
         assert!(world.store.uploads(BUCKET, "").await.unwrap().is_empty(), "{name}: an upload is left");
     }
 }
