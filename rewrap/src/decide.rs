@@ -64,7 +64,7 @@ pub(crate) fn is_under_target(target: &FrozenTarget, sse: &Sse) -> bool {
 
 /// What the listing alone decides: our own objects, delete markers, versions that the file leaves out, dates.
 fn by_listing(rules: &Rules, facts: &Facts) -> Option<Outcome> {
-    if rules.own_keys.contains(&facts.at.key) {
+    if rules.ours.has(&facts.at.key) {
         return Some(Outcome::Skipped(SkipReason::Own));
     }
     if facts.delete_marker {

@@ -28,6 +28,7 @@ use crate::bodies::Sample;
 use crate::facts::Facts;
 use crate::gate::Gate;
 use crate::halt::Halt;
+use crate::probe::Ours;
 
 /// What decides about every object of a job.
 #[derive(Clone, Debug)]
@@ -38,8 +39,8 @@ pub struct Rules {
     pub started: Timestamp,
     /// What was proven about the store.
     pub frozen: Frozen,
-    /// Exact names of our own objects in the bucket: left out.
-    pub own_keys: BTreeSet<String>,
+    /// Our own objects in the bucket: left out.
+    pub ours: Ours,
 }
 
 /// Rotates objects for one job. Every method takes `&self`, so one is shared by all tasks of a worker.

@@ -18,7 +18,7 @@ use keyrotate_proto::spec::{Dialect, Filter, JobSpec, Options, Retry, SPEC_VERSI
 use keyrotate_store::*;
 use sha2::{Digest as _, Sha256};
 
-use crate::probe::{ProbeSettings, prepare};
+use crate::probe::{Ours, ProbeSettings, prepare};
 use crate::{Halt, Look, Rewrapper, Rules, Settled, Unread};
 
 pub(crate) const BUCKET: &str = "bucket";
@@ -72,7 +72,7 @@ pub(crate) fn frozen() -> Frozen {
 
 /// Rules over [`frozen`].
 pub(crate) fn rules(spec: JobSpec) -> Rules {
-    Rules { spec, started: start(), frozen: frozen(), own_keys: BTreeSet::new() }
+    Rules { spec, started: start(), frozen: frozen(), ours: Ours::default() }
 }
 
 pub(crate) fn kms(key: &str) -> Sse {
@@ -148,7 +148,7 @@ impl World {
     }
 
     pub(crate) fn with(&self, spec: JobSpec, frozen: Frozen) -> Rewrapper {
-        let rules = Rules { spec, started: self.env.now(), frozen, own_keys: BTreeSet::new() };
+        let rules = Rules { spec, started: self.env.now(), frozen, ours: Ours::default() };
         Rewrapper::new(Arc::new(self.store.clone()), rules, self.env.clone())
     }
 

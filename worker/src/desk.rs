@@ -94,7 +94,7 @@ impl Desk {
             spec: job.spec.clone(),
             started: job.started,
             frozen,
-            own_keys: probe::names(&self.probe_settings(job)),
+            ours: probe::Ours::probes(&self.probe_settings(job)),
         };
         let made = Arc::new(Rewrapper::new(Arc::clone(&self.store), rules, self.env.clone()));
         known.insert(job.id.clone(), (job.nonce.clone(), Arc::clone(&made)));

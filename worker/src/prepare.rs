@@ -230,6 +230,7 @@ impl Desk {
             }
         };
         tokio::select! {
+            biased;
             counted = census.full(earlier, |count| { latest.send_replace(Some(count.clone())); }) => Ok(counted?),
             error = keep => Err(error.into()),
         }
@@ -424,9 +425,11 @@ impl Desk {
         Ok(None)
     }
 
-    /// The last of a job's steps in its bucket is the canary, whether a pause came in between or not.
+    /// The last of a job's steps in its bucket is the canary, whether a pause came in between or not. Probes may be left of an
+    /// attempt to prepare whose process was killed, or given up and late.
     async fn leave_when_through(&self, job: &JobRecord) {
         if is_through(job) {
+            self.sweep(job.probe_place(), &BTreeSet::from([job.id.clone()])).await;
             self.leave_bucket(job).await;
         }
     }
@@ -493,6 +496,7 @@ impl Desk {
     pub(crate) fn probe_settings(&self, job: &JobRecord) -> ProbeSettings {
         ProbeSettings {
             prefix: job.probes.prefix.clone(),
+            attempt: self.env.random_hex(4),
             probe_bucket: job.probes.bucket.clone(),
             default_key: self.config.default_key.clone().map(KeyName),
             part: self.config.probe_part,

@@ -41,7 +41,7 @@ pub(super) fn unknown() -> Finding {
 pub(super) fn judged(frozen: &Frozen, spec: &JobSpec, now: Timestamp) -> Vec<Finding> {
     let mut findings: Vec<Finding> =
         keyrotate_coordinator::findings(frozen).into_iter().take(2).map(|line| Finding::green(SECTION, line)).collect();
-    let rules = Rules { spec: spec.clone(), started: now, frozen: frozen.clone(), own_keys: Default::default() };
+    let rules = Rules { spec: spec.clone(), started: now, frozen: frozen.clone(), ours: Default::default() };
     for (form, size, parts) in FORMS {
         let mut alike: Vec<(Vec<&str>, Choice)> = Vec::new();
         for (kind, name) in KINDS {

@@ -163,7 +163,7 @@ fn what_the_listing_decides_asks_nothing() {
     (marker.shown, marker.delete_marker) = (None, true);
     assert_eq!(word(decide(&rules(spec()), &marker)), "skipped/delete-marker");
     let mut own = rules(spec());
-    own.own_keys.insert("k".into());
+    own.ours = crate::probe::Ours::exactly("k");
     assert_eq!(word(decide(&own, &marker)), "skipped/own");
 }
 

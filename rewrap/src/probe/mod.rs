@@ -11,6 +11,7 @@ mod transit;
 mod trial;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use keyrotate_env::Env;
 use keyrotate_kms::Kms;
@@ -19,16 +20,17 @@ use keyrotate_proto::id::JobId;
 use keyrotate_proto::key::KeyName;
 use keyrotate_proto::outcome::Strategy;
 use keyrotate_proto::spec::{JobSpec, Loss};
-use keyrotate_store::{BucketFacts, ErrorKind, Sse, Store};
+use keyrotate_store::{BucketFacts, ErrorKind, Sse, Store, StoreError};
 
 pub use health::{canary, sweep, touch, writes};
-pub use objects::{is_probe, names};
+pub use objects::{Ours, is_probe};
 pub use preflight::bucket as look;
 pub use refusal::Refusal;
 pub use target::default_encryption;
 pub use transit::{must_pass, only_rewrite};
 
 use objects::{Form, Made, Yard};
+use trial::Unproven;
 
 /// Where probes live, and what the surroundings say.
 #[derive(Clone, Debug)]
@@ -39,6 +41,8 @@ pub struct ProbeSettings {
     pub probe_bucket: Option<String>,
     /// The job.
     pub job: JobId,
+    /// Eight hexadecimal digits that no other attempt to prepare the job has: a process that was given up may be at it still.
+    pub attempt: String,
     /// Jobs of this installation that have ended: what they left is swept at once, whatever its age.
     pub gone: BTreeSet<JobId>,
     /// `MINIO_KMS_KES_KEY_NAME`, compared with the store's default where the file names no key.
@@ -52,7 +56,8 @@ impl ProbeSettings {
     #[must_use]
     pub fn new(job: JobId) -> Self {
         let prefix = objects::PREFIX.into();
-        Self { prefix, probe_bucket: None, job, gone: BTreeSet::new(), default_key: None, part: 5 << 20 }
+        let attempt = "00000000".to_owned();
+        Self { prefix, probe_bucket: None, job, attempt, gone: BTreeSet::new(), default_key: None, part: 5 << 20 }
     }
 }
 
@@ -125,7 +130,7 @@ async fn prove(
         canaries,
         target,
     };
-    let sources = sources(yard, spec, &mut frozen).await;
+    let sources = sources(yard, spec, &mut frozen).await?;
     if let Some((_, made)) = sources.first() {
         preflight::versions_without_gaps(yard, made).await?;
         preflight::readable(yard, made).await?;
@@ -138,15 +143,15 @@ async fn prove(
         && sources.iter().all(|(_, made)| listing_shows(made));
     frozen.tags_announced = !sources.is_empty() && sources.iter().all(|(_, made)| made.object.tag_count == Some(2));
     if let Some((_, made)) = sources.first().filter(|_| !frozen.listing_facts && !probe_facts.acls_off) {
-        acl_owner(yard, made, &mut frozen).await;
+        acl_owner(yard, made, &mut frozen).await?;
     }
     for (sse, _) in &sources {
         for strategy in tried(spec, &frozen, sse) {
-            attempt(yard, (spec, &mut frozen), strategy, sse, false).await;
+            attempt(yard, (spec, &mut frozen), strategy, sse, false).await?;
         }
     }
     for (sse, _) in &sources {
-        parts(yard, spec, &mut frozen, sse).await;
+        parts(yard, spec, &mut frozen, sse).await?;
     }
     if !target::new_objects_get(yard, facts, &spec.bucket, &frozen.target).await {
         let alias_and_bucket = format!("ALIAS/{}", spec.bucket);
@@ -160,7 +165,7 @@ async fn prove(
 }
 
 /// Makes one probe of each kind of source that the job may write.
-async fn sources(yard: &Yard<'_>, spec: &JobSpec, frozen: &mut Frozen) -> Vec<(Sse, Made)> {
+async fn sources(yard: &Yard<'_>, spec: &JobSpec, frozen: &mut Frozen) -> Result<Vec<(Sse, Made)>, Refusal> {
     let mut wanted = Vec::new();
     if spec.dialect.encrypts_plaintext() {
         wanted.push(Sse::None);
@@ -177,7 +182,14 @@ async fn sources(yard: &Yard<'_>, spec: &JobSpec, frozen: &mut Frozen) -> Vec<(S
     let mut sources = Vec::new();
     for sse in wanted {
         let Some(kind) = crate::facts::kind_of(&sse) else { continue };
-        match yard.make(Form::Single(kind), &sse).await {
+        let (doing, mut unanswered) = (format!("making a probe {}", sse.seal()), Unanswered::default());
+        let made = loop {
+            let made = yard.make(Form::Single(kind), &sse).await.map_err(Unproven::from);
+            if let Some(made) = unanswered.heard(&doing, made).await? {
+                break made;
+            }
+        };
+        match made {
             Ok(made) if crate::facts::kind_of(&made.object.sse) == Some(kind) => {
                 frozen.probed.insert(kind);
                 sources.push((sse, made));
@@ -187,22 +199,63 @@ async fn sources(yard: &Yard<'_>, spec: &JobSpec, frozen: &mut Frozen) -> Vec<(S
                 sse.seal(),
                 made.object.sse.seal()
             )),
-            Err(error) => frozen.notes.push(format!("no probe {} could be made: {error}", sse.seal())),
+            Err(why) => frozen.notes.push(format!("no probe {} could be made: {why}", sse.seal())),
         }
     }
-    sources
+    Ok(sources)
+}
+
+/// How often more is asked what is not answered, and the first wait between; each further one is twice as long.
+const MORE_TRIES: u32 = 4;
+const FIRST_WAIT: Duration = Duration::from_millis(500);
+
+/// What was not answered so far: a network that fails for a moment must not decide what a whole job does.
+#[derive(Default)]
+struct Unanswered(Vec<StoreError>);
+
+impl Unanswered {
+    /// What came of asking: the inner `Err` says what the store showed, `None` that it is to be asked again.
+    ///
+    /// # Errors
+    /// When it does not answer. Where the same call fails in the same way each time, that is an answer.
+    async fn heard<T>(
+        &mut self,
+        doing: &str,
+        answer: Result<T, Unproven>,
+    ) -> Result<Option<Result<T, String>>, Refusal> {
+        let error = match answer {
+            Ok(answer) => return Ok(Some(Ok(answer))),
+            Err(Unproven::Shown(why)) => return Ok(Some(Err(why))),
+            Err(Unproven::Unanswered(error)) => error,
+        };
+        let times = u32::try_from(self.0.len()).unwrap_or(u32::MAX);
+        if times < MORE_TRIES {
+            self.0.push(error);
+            tokio::time::sleep(FIRST_WAIT * (1 << times)).await;
+            return Ok(None);
+        }
+        let shows = matches!(error.kind, ErrorKind::Server | ErrorKind::NotFound);
+        let same = |one: &StoreError| shows && (one.kind, one.operation) == (error.kind, error.operation);
+        if shows && self.0.iter().all(same) {
+            Ok(Some(Err(error.to_string())))
+        } else {
+            Err(Refusal::store(doing, &error))
+        }
+    }
 }
 
 /// Learns whether objects have ACLs here. MinIO, whose listing shows everything else, answers for all the same.
-async fn acl_owner(yard: &Yard<'_>, made: &Made, frozen: &mut Frozen) {
+async fn acl_owner(yard: &Yard<'_>, made: &Made, frozen: &mut Frozen) -> Result<(), Refusal> {
     match yard.store.acl(&made.at).await {
         Ok(acl) => frozen.acl_owner = Some(acl.owner),
         Err(error) if matches!(error.kind, ErrorKind::NotImplemented | ErrorKind::NotFound | ErrorKind::Refused) => {}
+        Err(error) if error.kind.is_transient() => return Err(Refusal::store("asking for a probe's ACL", &error)),
         Err(error) => {
             frozen.notes.push(format!("ACLs can't be seen, and objects may have some: {error}; grant s3:GetObjectAcl"));
             frozen.acl_owner = Some(String::new());
         }
     }
+    Ok(())
 }
 
 /// Whether the listing showed of a probe what HEAD and its tags show.
@@ -238,11 +291,24 @@ fn tried(spec: &JobSpec, frozen: &Frozen, sse: &Sse) -> Vec<Strategy> {
     all.into_iter().filter_map(|(strategy, try_it)| try_it.then_some(strategy)).collect()
 }
 
-async fn attempt(yard: &Yard<'_>, (spec, frozen): (&JobSpec, &mut Frozen), strategy: Strategy, sse: &Sse, parts: bool) {
+async fn attempt(
+    yard: &Yard<'_>,
+    (spec, frozen): (&JobSpec, &mut Frozen),
+    strategy: Strategy,
+    sse: &Sse,
+    parts: bool,
+) -> Result<(), Refusal> {
     let kind = crate::facts::kind_of(sse).unwrap_or(SourceKind::Plaintext);
     let form = if parts { Form::Parts(kind) } else { Form::Single(kind) };
-    // Each trial holds several writes: on the heap, a debug build has stack enough for what calls this.
-    match Box::pin(trial::trial(yard, (spec, frozen), strategy, form, sse)).await {
+    let (doing, mut unanswered) = (format!("trying {strategy} on a probe {}", sse.seal()), Unanswered::default());
+    let tried = loop {
+        // Each trial holds several writes: on the heap, a debug build has stack enough for what calls this.
+        let tried = Box::pin(trial::trial(yard, (spec, frozen), strategy, form, sse)).await;
+        if let Some(tried) = unanswered.heard(&doing, tried).await? {
+            break tried;
+        }
+    };
+    match tried {
         Ok((proof, why)) => {
             frozen.proofs.push(proof);
             frozen.notes.extend(
@@ -254,16 +320,17 @@ async fn attempt(yard: &Yard<'_>, (spec, frozen): (&JobSpec, &mut Frozen), strat
             frozen.notes.push(format!("{strategy} is not proven ({}{parts}): {why}", sse.seal()));
         }
     }
+    Ok(())
 }
 
 /// What is proven on a kind of source in one part, tried on one in two parts. A probe in parts has megabytes: what loses
 /// them is only tried where the file lets an object lose its parts.
-async fn parts(yard: &Yard<'_>, spec: &JobSpec, frozen: &mut Frozen, sse: &Sse) {
+async fn parts(yard: &Yard<'_>, spec: &JobSpec, frozen: &mut Frozen, sse: &Sse) -> Result<(), Refusal> {
     let kind = crate::facts::kind_of(sse);
     for strategy in Strategy::ALL.iter().filter(|strategy| is_for_parts(**strategy, spec)) {
         let of = |p: &&Proof| p.strategy == *strategy && Some(p.source) == kind;
         let Some(single) = frozen.proofs.iter().find(of).cloned() else { continue };
-        attempt(yard, (spec, frozen), *strategy, sse, true).await;
+        attempt(yard, (spec, frozen), *strategy, sse, true).await?;
         let Some(proof) = frozen.proofs.iter_mut().find(|p| of(&&**p) && p.multipart) else { continue };
         // What is sent along with a PUT does not depend on how the source was uploaded.
         if strategy.puts() {
@@ -272,6 +339,7 @@ async fn parts(yard: &Yard<'_>, spec: &JobSpec, frozen: &mut Frozen, sse: &Sse) 
         // Nor does a version's place on what is in it, where nobody writes that.
         proof.noncurrent |= *strategy == Strategy::UpdateEncryption && single.noncurrent;
     }
+    Ok(())
 }
 
 /// Whether a strategy may be used on an object in parts.

@@ -57,9 +57,9 @@ impl Form {
         }
     }
 
-    /// The exact key of this probe of a job.
-    pub(super) fn key(self, prefix: &str, job: &JobId) -> String {
-        format!("{prefix}probe-{job}-{}", self.word())
+    /// The exact key of this probe.
+    pub(super) fn key(self, ProbeSettings { prefix, job, attempt, .. }: &ProbeSettings) -> String {
+        format!("{prefix}probe-{job}-{attempt}-{}", self.word())
     }
 
     pub(super) fn has_parts(self) -> bool {
@@ -73,7 +73,10 @@ pub(super) const PREFIX: &str = ".keyrotate/";
 /// The job whose probe has this key; `None` when we never gave such a name.
 pub(super) fn job_of(prefix: &str, key: &str) -> Option<JobId> {
     let rest = key.strip_prefix(prefix)?.strip_prefix("probe-")?;
-    let (job, word) = rest.split_once('-')?;
+    let (job, rest) = rest.split_once('-')?;
+    let is_attempt = |word: &str| word.len() == 8 && word.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    // Versions before this one gave all attempts of a job the same names.
+    let word = rest.split_once('-').filter(|(attempt, _)| is_attempt(attempt)).map_or(rest, |(_, word)| word);
     Form::ALL.iter().any(|f| f.word() == word).then(|| job.parse().ok())?
 }
 
@@ -83,10 +86,35 @@ pub fn is_probe(key: &str) -> bool {
     job_of(PREFIX, key).is_some()
 }
 
-/// The exact names of the job's probe objects, for [`crate::Rules::own_keys`].
-#[must_use]
-pub fn names(settings: &ProbeSettings) -> BTreeSet<String> {
-    Form::ALL.iter().map(|f| f.key(&settings.prefix, &settings.job)).collect()
+/// The exact names of an attempt's probe objects.
+pub(super) fn names(settings: &ProbeSettings) -> BTreeSet<String> {
+    Form::ALL.iter().map(|f| f.key(settings)).collect()
+}
+
+/// Which keys of a bucket are ours, and left out by every job.
+#[derive(Clone, Debug, Default)]
+pub struct Ours {
+    exactly: Option<String>,
+    probes: Option<(String, JobId)>,
+}
+
+impl Ours {
+    /// This one key.
+    #[must_use]
+    pub fn exactly(key: impl Into<String>) -> Self {
+        Self { exactly: Some(key.into()), probes: None }
+    }
+
+    /// The probes of all attempts of a job.
+    #[must_use]
+    pub fn probes(settings: &ProbeSettings) -> Self {
+        Self { exactly: None, probes: Some((settings.prefix.clone(), settings.job.clone())) }
+    }
+
+    pub(crate) fn has(&self, key: &str) -> bool {
+        let is_probe = |(prefix, job): &(String, JobId)| job_of(prefix, key).as_ref() == Some(job);
+        self.exactly.as_deref() == Some(key) || self.probes.as_ref().is_some_and(is_probe)
+    }
 }
 
 /// A probe as it was made.
@@ -107,7 +135,7 @@ pub(super) struct Yard<'a> {
 
 impl Yard<'_> {
     pub(super) fn at(&self, form: Form) -> ObjectAt {
-        ObjectAt::current(self.bucket, form.key(&self.settings.prefix, &self.settings.job))
+        ObjectAt::current(self.bucket, form.key(self.settings))
     }
 
     /// Makes a probe anew and shows what it is.
@@ -190,7 +218,11 @@ impl Yard<'_> {
 
     /// Removes every version and every open upload of one of our names.
     pub(super) async fn wipe(&self, key: &str) -> Result<(), StoreError> {
-        for upload in self.store.uploads(self.bucket, key).await.unwrap_or_default() {
+        let open = match self.store.uploads(self.bucket, key).await {
+            Err(error) if error.kind.is_transient() => return Err(error),
+            open => open.unwrap_or_default(),
+        };
+        for upload in open {
             if upload.key == key {
                 self.store.abort_upload(&upload).await?;
             }
@@ -260,10 +292,17 @@ mod tests {
     #[test]
     fn only_names_that_we_gave_are_known_as_ours() {
         let job = JobId::new(1, [7; 10]);
-        for form in Form::ALL {
-            assert_eq!(job_of(".k/", &form.key(".k/", &job)).as_ref(), Some(&job));
+        let settings = |attempt: &str| ProbeSettings {
+            prefix: ".k/".into(),
+            attempt: attempt.into(),
+            ..ProbeSettings::new(job.clone())
+        };
+        for key in names(&settings("0123abcd")).iter().chain([&format!(".k/probe-{job}-sse-s3-parts")]) {
+            assert_eq!(job_of(".k/", key).as_ref(), Some(&job));
+            assert!(Ours::probes(&settings("ffffffff")).has(key));
         }
-        for foreign in [".k/probe-x-target", ".k/notes.txt", "probe-target", &format!(".k/probe-{job}-target2")] {
+        let last = [format!(".k/probe-{job}-target2"), format!(".k/probe-{job}-0123abcx-target")];
+        for foreign in [".k/probe-x-target", ".k/notes.txt", "probe-target", &last[0], &last[1]] {
             assert_eq!(job_of(".k/", foreign), None, "{foreign}");
         }
     }

@@ -96,6 +96,7 @@ pub(super) async fn readable(yard: &Yard<'_>, probe: &Made) -> Result<(), Refusa
 }
 
 /// A key other than the target, to make an SSE-KMS source with: the file's `kmskey`, else the first that is seen.
+/// Without one the first objects of a job go one at a time, so that nothing is lost where the store does not answer.
 pub(super) async fn other_key(store: &dyn Store, spec: &JobSpec, target: &FrozenTarget) -> Option<KeyName> {
     if let Some(key) = spec.filter.kms_key.as_ref().filter(|key| !target.has(key)) {
         return Some(key.clone());

@@ -130,7 +130,7 @@ async fn a_missing_right_is_named() {
         ("DeleteObject", "s3:DeleteObject "),
     ] {
         let world = World::new(Mode::minio(), Versioning::Enabled).await;
-        world.put(&objects::Form::Target.key(".keyrotate/", &job()), Sse::S3, b"left by a killed process").await;
+        world.put(&objects::Form::Target.key(&settings()), Sse::S3, b"left by a killed process").await;
         world.store.faults().add(Rule::on(operation, Action::FailBefore(ErrorKind::Denied)));
         let asked = prepare(&world.store, None, &spec(), &settings(), &world.env).await;
         if operation == "ListObjectsV2" {
@@ -148,7 +148,7 @@ async fn a_missing_right_is_named() {
 async fn each_kind_of_source_is_proven_in_two_parts_for_itself() {
     for broken in [SourceKind::Plaintext, SourceKind::SseS3, SourceKind::SseKms] {
         let world = World::new(Mode::minio(), Versioning::Off).await;
-        let key = objects::Form::Parts(broken).key(".keyrotate/", &job());
+        let key = objects::Form::Parts(broken).key(&settings());
         world.store.faults().add(Rule::on("UploadPartCopy", Action::FailBefore(ErrorKind::Refused)).of_key(key));
         let frozen = world.prepare(&spec()).await;
         let proven =
@@ -175,7 +175,7 @@ async fn nothing_is_listed_outside_the_scope_and_our_own_prefix() {
 /// A refusal leaves no probe either.
 async fn refused(world: &World, spec: &JobSpec, settings: &ProbeSettings) -> Refusal {
     let refusal = prepare(&world.store, Some(&world.kes), spec, settings, &world.env).await.unwrap_err();
-    let left = world.store.store().raw_version_ids(BUCKET, &objects::Form::Target.key(&settings.prefix, &settings.job));
+    let left = world.store.store().raw_version_ids(BUCKET, &objects::Form::Target.key(settings));
     assert!(left.is_empty(), "a probe is left after: {refusal}");
     refusal
 }
@@ -278,11 +278,11 @@ async fn a_sweep_takes_what_killed_processes_left_and_nothing_else() {
         let theirs = ProbeSettings { job: JobId::new(6, [2; 10]), ..dead.clone() };
         let ms = u64::try_from(world.env.now().as_millisecond()).unwrap();
         let fresh = ProbeSettings { job: JobId::new(ms, [3; 10]), ..dead.clone() };
-        for name in [&dead, &theirs, &fresh].into_iter().flat_map(names) {
+        for name in [&dead, &theirs, &fresh].into_iter().flat_map(objects::names) {
             world.put(&name, Sse::S3, b"probe").await;
         }
         for of in [&dead, &theirs, &fresh] {
-            let at = ObjectAt::current(BUCKET, objects::Form::Target.key(&of.prefix, &of.job));
+            let at = ObjectAt::current(BUCKET, objects::Form::Target.key(of));
             world.store.create_upload(&at, &NewObject::default(), &InPlace::default()).await.unwrap();
         }
         let foreign = [".keyrotate/notes".to_owned(), format!(".keyrotate/probe-{}-mine", job())];
@@ -294,7 +294,7 @@ async fn a_sweep_takes_what_killed_processes_left_and_nothing_else() {
             world.list(&frozen).await.into_iter().map(|e| e.key).collect()
         };
         let expected = |of: &[&ProbeSettings]| -> Vec<_> {
-            let mut all: Vec<_> = of.iter().flat_map(|s| names(s)).chain(foreign.clone()).collect();
+            let mut all: Vec<_> = of.iter().flat_map(|s| objects::names(s)).chain(foreign.clone()).collect();
             all.sort();
             all
         };
@@ -316,12 +316,12 @@ async fn a_sweep_takes_what_killed_processes_left_and_nothing_else() {
 async fn another_installations_probes_survive_a_start_beside_them() {
     let world = World::new(Mode::minio(), Versioning::Off).await;
     let theirs = ProbeSettings { job: JobId::new(6, [2; 10]), ..settings() };
-    for name in names(&theirs) {
+    for name in objects::names(&theirs) {
         world.put(&name, Sse::S3, b"probe").await;
     }
     let frozen = world.prepare(&spec()).await;
     let listed: Vec<_> = world.list(&frozen).await.into_iter().map(|e| e.key).collect();
-    assert_eq!(listed, names(&theirs).into_iter().collect::<Vec<_>>());
+    assert_eq!(listed, objects::names(&theirs).into_iter().collect::<Vec<_>>());
 }
 
 #[tokio::test(start_paused = true)]
@@ -406,6 +406,28 @@ async fn no_probe_stays_wherever_prepare_breaks_off() {
             let frozen = Frozen { versioning: Versioning::Enabled, ..crate::testing::frozen() };
             assert!(world.list(&frozen).await.is_empty(), "{operation} {nth}");
             assert!(world.store.uploads(BUCKET, "").await.unwrap().is_empty(), "{operation} {nth}");
+        }
+    }
+}
+
+/// A call that fails for a moment says nothing about the store.
+#[tokio::test(start_paused = true)]
+async fn what_was_not_answered_for_a_moment_is_proven_all_the_same() {
+    for mode in [Mode::aws(), Mode::minio()] {
+        let world = World::new(mode.clone(), Versioning::Off).await;
+        let calm = prepare(&world.store, None, &spec(), &settings(), &world.env).await.unwrap().proofs;
+        for kind in [ErrorKind::Cut, ErrorKind::Server, ErrorKind::Timeout] {
+            for nth in [2, 5, 9] {
+                for operation in ["PutObject", "HeadObject", "CopyObject", "UpdateObjectEncryption"] {
+                    let world = World::new(mode.clone(), Versioning::Off).await;
+                    world.store.faults().add(Rule::on(operation, Action::FailAfter(kind)).nth(nth));
+                    let frozen = prepare(&world.store, None, &spec(), &settings(), &world.env).await;
+                    // Before the trials it is a refusal, which is waited for.
+                    if let Ok(frozen) = frozen {
+                        assert_eq!(frozen.proofs, calm, "{} {operation} {nth} {kind:?}", mode.name);
+                    }
+                }
+            }
         }
     }
 }

@@ -172,7 +172,7 @@ impl Census {
         let started = env.now();
         let rules = |world: &World| {
             let frozen = world.frozen.clone();
-            Rules { spec: spec.clone(), started, frozen, own_keys: [LEASE_KEY.to_owned()].into() }
+            Rules { spec: spec.clone(), started, frozen, ours: probe::Ours::exactly(LEASE_KEY) }
         };
         let mut all: Vec<Rules> = worlds.iter().map(rules).collect();
         let others = all.split_off(1);

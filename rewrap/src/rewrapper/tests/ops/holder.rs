@@ -68,7 +68,7 @@ pub(super) async fn job(stage: &Arc<Stage>) -> Books {
             spec: stage.case.job.spec(),
             started,
             frozen: stage.frozen.clone(),
-            own_keys: BTreeSet::new(),
+            ours: crate::probe::Ours::default(),
         };
         stage.log().lease_over = false;
         let holder = Holder {
