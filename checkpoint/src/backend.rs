@@ -1,10 +1,13 @@
 //! The seam to whatever keeps the records: reading a few at one moment, and swapping a few at once.
 
 use std::fmt;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 /// Name of a record. Names order by their bytes; a listing goes in that order.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -68,29 +71,47 @@ pub struct Swap {
 /// Rings when a swap happened that asked for it, in whatever process. A hint: several make one ring, and a ring may be
 /// missed while a connection is down.
 #[derive(Clone, Debug)]
-pub struct Bell(watch::Receiver<u64>);
+pub struct Bell {
+    rings: Arc<Rings>,
+    heard: u64,
+}
 
 impl Bell {
     /// Waits for a ring since the last one that was heard, or since the bell was asked for.
     pub async fn rung(&mut self) {
-        if self.0.changed().await.is_err() {
-            // The back-end is gone: nobody will ring.
-            std::future::pending::<()>().await;
+        loop {
+            // Listens first, then looks: a ring that comes in between is heard.
+            let mut ringing = pin!(self.rings.ringing.notified());
+            ringing.as_mut().enable();
+            let count = self.rings.count.load(Ordering::SeqCst);
+            if count != self.heard {
+                self.heard = count;
+                return;
+            }
+            ringing.await;
         }
     }
 }
 
-/// What rings the bells of one back-end in this process.
+/// What rings the bells of one back-end in this process. Who waits longest hears it first: a `watch` channel would wake in
+/// an order drawn by lot, and no simulation would replay.
 #[derive(Debug, Default)]
-pub(crate) struct Ringer(watch::Sender<u64>);
+pub(crate) struct Ringer(Arc<Rings>);
+
+#[derive(Debug, Default)]
+struct Rings {
+    count: AtomicU64,
+    ringing: Notify,
+}
 
 impl Ringer {
     pub(crate) fn ring(&self) {
-        self.0.send_modify(|rings| *rings += 1);
+        self.0.count.fetch_add(1, Ordering::SeqCst);
+        self.0.ringing.notify_waiters();
     }
 
     pub(crate) fn bell(&self) -> Bell {
-        Bell(self.0.subscribe())
+        Bell { rings: Arc::clone(&self.0), heard: self.0.count.load(Ordering::SeqCst) }
     }
 }
 

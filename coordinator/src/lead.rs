@@ -40,6 +40,7 @@ impl Coordinator {
                 }
             }
             tokio::select! {
+                biased;
                 () = stop.cancelled() => {}
                 () = tokio::time::sleep(RENEW) => {}
             }
@@ -50,6 +51,7 @@ impl Coordinator {
     /// fenced, and the next leader finds what was done.
     async fn lead(&mut self, unled: &Ledger, leading: &Leading, stop: &CancellationToken) {
         tokio::select! {
+            biased;
             () = renew(unled, leading) => {}
             () = self.adopt_and_work(stop) => {}
         }

@@ -22,9 +22,10 @@ pub(crate) async fn held<T>(
     let mut work = pin!(deadline.bounds(work));
     loop {
         let done = tokio::select! {
+            biased;
             done = &mut work => Some(done),
-            () = tokio::time::sleep(lease.ttl() / 3) => None,
             () = stop.cancelled() => return Ok(None),
+            () = tokio::time::sleep(lease.ttl() / 3) => None,
         };
         if ledger.renew(lease).await?.must_stop || deadline.has_refused() {
             return Ok(None);

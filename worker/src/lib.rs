@@ -276,6 +276,7 @@ impl Worker {
                 Err(LeaseRefusal::Failed(LedgerError::Backend(error))) if !stop.is_cancelled() => {
                     tracing::warn!(error = &error as &dyn std::error::Error, "the checkpoint does not answer");
                     tokio::select! {
+                        biased;
                         () = stop.cancelled() => {}
                         () = tokio::time::sleep(ASK_AGAIN) => {}
                     }

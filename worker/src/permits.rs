@@ -309,11 +309,12 @@ impl Pace {
             let earliest = now.checked_sub(CATCH_UP).unwrap_or(now);
             let due = last.map_or(now, |(last, units)| (last + time_of(units, gap)).max(earliest));
             tokio::select! {
+                biased;
+                _ = changed.changed() => {}
                 () = tokio::time::sleep_until(due) => {
                     *last = Some((due, units));
                     return;
                 }
-                _ = changed.changed() => {}
             }
         }
     }

@@ -29,6 +29,7 @@ impl Worker {
                 }
             }
             tokio::select! {
+                biased;
                 () = stop.cancelled() => break,
                 () = tokio::time::sleep(EVERY) => {}
             }

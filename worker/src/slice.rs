@@ -47,7 +47,7 @@ pub struct SliceLimits {
     pub window_rows: usize,
     /// Age of a window at most.
     pub window_time: Duration,
-    /// Length of a slice; then the shard waits for its turn again.
+    /// Length of a slice, once it has left the key that it began in; then the shard waits for its turn again.
     pub slice_time: Duration,
     /// Length of a lease; renewed at a third of it.
     pub lease_time: Duration,
@@ -153,6 +153,12 @@ pub(crate) struct Slice {
     got_on: bool,
     window_since: Instant,
     over_at: Instant,
+    /// The key that the cursor stood in.
+    begun_in: Option<String>,
+    closing_leaves_key: bool,
+    /// A window was committed that leaves that key: what a slice does that ends before, the next one may have to do again, and
+    /// so would all after it.
+    committed: bool,
     source_through: bool,
     closed_last: bool,
     ending: Option<SliceEnd>,
@@ -181,6 +187,9 @@ impl Slice {
             renew_at: now + limits.lease_time / 3,
             window_since: now,
             over_at: now + limits.slice_time,
+            begun_in: lease.record().cursor.key().map(str::to_owned),
+            closing_leaves_key: false,
+            committed: false,
             lease: Arc::new(Mutex::new(lease)),
             queue: VecDeque::new(),
             water: LowWater::default(),
@@ -255,19 +264,21 @@ impl Slice {
             }
             let wants_page = self.lists_on() && self.queue.is_empty() && self.splitting.is_none();
             let window_due = self.window_since + self.tools.limits.window_time;
-            let ages = self.water.ready() > 0 && self.closing.is_none() && !self.withholds_rows(false);
+            let ages = self.closing.is_none() && self.may_commit_more();
             let stop = self.tools.stop.clone();
             tokio::select! {
-                Some(joined) = self.tasks.join_next() => self.settle(joined),
-                Some(closed) = OptionFuture::from(self.closing.as_mut()) => self.closed(closed),
-                Some(renewed) = OptionFuture::from(self.renewing.as_mut()) => self.renewed(renewed),
-                Some(cuts) = OptionFuture::from(self.cutting.as_mut()) => self.cut(cuts),
-                Some(split) = OptionFuture::from(self.splitting.as_mut()) => self.split(split),
-                page = pages.recv(), if wants_page => self.page(page),
+                // What must not wait comes first: of objects that are through there is always one more.
+                biased;
                 () = stop.cancelled(), if !self.stopping => self.stop(),
-                () = tokio::time::sleep_until(self.over_at), if self.ending.is_none() => self.ending = Some(SliceEnd::Stopped),
+                () = tokio::time::sleep_until(self.over_at), if self.committed && self.ending.is_none() => self.ending = Some(SliceEnd::Stopped),
                 () = tokio::time::sleep_until(self.renew_at), if self.renewing.is_none() => self.renew(),
+                Some(renewed) = OptionFuture::from(self.renewing.as_mut()) => self.renewed(renewed),
+                Some(closed) = OptionFuture::from(self.closing.as_mut()) => self.closed(closed),
+                Some(split) = OptionFuture::from(self.splitting.as_mut()) => self.split(split),
+                Some(cuts) = OptionFuture::from(self.cutting.as_mut()) => self.cut(cuts),
                 () = self.tools.part_added.notified(), if self.renewing.is_none() && !self.got_on => self.got_on(),
+                page = pages.recv(), if wants_page => self.page(page),
+                Some(joined) = self.tasks.join_next() => self.settle(joined),
                 () = tokio::time::sleep_until(window_due), if ages => {}
             }
         }
@@ -440,6 +451,7 @@ impl Slice {
         let done = self.water.take(limits.window_rows);
         let to = done.last().filter(|_| !last).map_or_else(|| self.range.end_position(), |(to, _)| to.clone());
         self.closed_last = last;
+        self.closing_leaves_key = to.key() != self.begun_in.as_deref();
         self.window_since = Instant::now();
         let rows = done.len();
         let (tools, lease) = (Arc::clone(&self.tools), Arc::clone(&self.lease));
@@ -472,6 +484,7 @@ impl Slice {
         match alive(closed) {
             Some(Ok(closed)) => {
                 self.books = Some(closed.books);
+                self.committed |= self.closing_leaves_key;
                 self.obey(&closed.signal);
             }
             Some(Err(broken)) => {

@@ -140,6 +140,7 @@ impl Door {
         loop {
             let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
             let accepted = tokio::select! {
+                biased;
                 () = self.stop.cancelled() => return,
                 accepted = listener.accept() => accepted,
             };
@@ -185,6 +186,7 @@ pub async fn serve_connection(
     let serving = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     tokio::pin!(serving);
     let ended = tokio::select! {
+        biased;
         ended = serving.as_mut() => ended,
         () = stop.cancelled() => {
             serving.as_mut().graceful_shutdown();
