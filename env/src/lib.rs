@@ -4,11 +4,15 @@
 //! (pausable) time and a seed, so that a whole job replays in one test. Sleeping is `tokio::time::sleep`,
 //! which a paused runtime moves by itself.
 
+pub mod safeguard;
+
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
+
+pub use safeguard::Safeguard;
 
 /// From now on this process leaves no core dump: its memory holds credentials and keys in the clear.
 pub fn forbid_core_dumps() {

@@ -53,6 +53,13 @@ impl MemoryQueue {
         self.shared.changed.notify_waiters();
     }
 
+    /// Whether no ticket waits or is in somebody's hand.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        let state = self.shared.state();
+        state.urgent.is_empty() && state.normal.is_empty() && state.out.is_empty()
+    }
+
     /// Tickets that were rejected, with the reasons.
     #[must_use]
     pub fn dead_letters(&self) -> Vec<(Ticket, String)> {

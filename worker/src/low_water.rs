@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 
+use keyrotate_env::Safeguard;
 use keyrotate_proto::position::Position;
 
 /// Number of an entry, given by [`LowWater::begin`].
@@ -39,6 +40,10 @@ impl<T> LowWater<T> {
         }
         while self.entries.get(self.settled_in_front).is_some_and(|(_, slot)| slot.is_some()) {
             self.settled_in_front += 1;
+        }
+        if !Safeguard::Cursor.stands() {
+            self.settled_in_front =
+                self.entries.iter().rposition(|(_, slot)| slot.is_some()).map_or(0, |last| last + 1);
         }
     }
 

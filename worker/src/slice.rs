@@ -11,6 +11,7 @@ use keyrotate_checkpoint::record::Asked;
 use keyrotate_checkpoint::transition::Refusal;
 use keyrotate_checkpoint::transition::shard::Cuts;
 use keyrotate_checkpoint::{HeldLease, Ledger, LedgerError, Signal};
+use keyrotate_env::Safeguard;
 use keyrotate_proto::id::JobId;
 use keyrotate_proto::intent::Intent;
 use keyrotate_proto::outcome::{Counts, FailReason, Outcome};
@@ -300,7 +301,7 @@ impl Slice {
         match page {
             Some(Ok(mut items)) => {
                 let beyond = |item: &Item| item.after.key().is_none_or(|key| !self.range.contains(key));
-                if let Some(first) = items.iter().position(beyond) {
+                if let Some(first) = items.iter().position(beyond).filter(|_| Safeguard::End.stands()) {
                     items.truncate(first);
                     self.source_through = true;
                 }

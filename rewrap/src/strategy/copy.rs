@@ -1,8 +1,8 @@
 //! CopyObject of the object onto itself: the server takes body, metadata and tags along, guarded on both sides.
 
-use keyrotate_store::{CopyRequest, Directive, Guard, Store};
+use keyrotate_store::{CopyRequest, Directive, Store};
 
-use super::{Sent, Trouble, expected};
+use super::{Sent, Trouble, condition, expected};
 use crate::plan::Plan;
 
 pub(super) async fn run(store: &dyn Store, plan: &Plan, guard: Option<&str>) -> Result<Sent, Trouble> {
@@ -11,7 +11,7 @@ pub(super) async fn run(store: &dyn Store, plan: &Plan, guard: Option<&str>) -> 
         source: facts.at.clone(),
         source_if_match: Some(facts.guard().to_owned()),
         to: facts.at.key.clone(),
-        guard: Guard::IfMatch(guard.unwrap_or(facts.guard()).to_owned()),
+        guard: condition(facts.guard(), guard),
         sse: plan.wanted.clone(),
         directive: Directive::Copy,
         storage_class: facts.storage_class.clone(),

@@ -6,9 +6,10 @@ mod rewrite;
 mod update_encryption;
 
 use jiff::{SignedDuration, Timestamp};
+use keyrotate_env::Safeguard;
 use keyrotate_proto::capability::{Frozen, Versioning};
 use keyrotate_proto::outcome::Strategy;
-use keyrotate_store::{InPlace, NewObject, ObjectAt, Sse, Store, StoreError, Written};
+use keyrotate_store::{Guard, InPlace, NewObject, ObjectAt, Sse, Store, StoreError, Written};
 
 use crate::facts::Facts;
 use crate::plan::Plan;
@@ -105,6 +106,15 @@ fn written_as(plan: &Plan, new: NewObject, written: Written, place: &InPlace) ->
         version: if in_place { plan.facts.at.version.clone() } else { written.version },
         date: place.source_mtime,
         ..expected(plan)
+    }
+}
+
+/// The condition of a write: that the object still has the ETag that it was looked at with. A probe gives another one, which
+/// must be refused.
+fn condition(etag: &str, probe: Option<&str>) -> Guard {
+    match probe {
+        None if !Safeguard::Etag.stands() => Guard::None,
+        probe => Guard::IfMatch(probe.unwrap_or(etag).to_owned()),
     }
 }
 

@@ -14,7 +14,7 @@ use keyrotate_store::{
 };
 use tokio::time::Instant;
 
-use super::{Sent, Trouble, asks_tags, place, unchanged, written_as};
+use super::{Sent, Trouble, asks_tags, condition, place, unchanged, written_as};
 use crate::choose::LARGEST;
 use crate::facts::Shown;
 use crate::plan::{OpenUpload, Plan};
@@ -85,7 +85,7 @@ pub(super) async fn run(
         still_the_same(store, frozen, plan, &open.new).await?;
     }
     let guard = match latest {
-        true => Guard::IfMatch(guard.unwrap_or(plan.facts.guard()).to_owned()),
+        true => condition(plan.facts.guard(), guard),
         false => Guard::None,
     };
     let (_, place) = place(frozen, plan)?;

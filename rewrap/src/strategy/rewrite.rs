@@ -10,11 +10,11 @@ use bytes::Bytes;
 use futures::stream::Stream;
 use keyrotate_proto::capability::Frozen;
 use keyrotate_store::{
-    Body, ErrorKind, GetRequest, Guard, HeadRequest, NewObject, Object, PutRequest, Sse, Store, StoreError,
+    Body, ErrorKind, GetRequest, HeadRequest, NewObject, Object, PutRequest, Sse, Store, StoreError,
 };
 use sha2::{Digest as _, Sha256};
 
-use super::{Sent, Trouble, asks_tags, place, unchanged, written_as};
+use super::{Sent, Trouble, asks_tags, condition, place, unchanged, written_as};
 use crate::facts::is_marker;
 use crate::plan::Plan;
 
@@ -34,7 +34,7 @@ pub(super) async fn run(store: &dyn Store, frozen: &Frozen, plan: &Plan, guard: 
     };
     let new = resent(plan, &object, tags)?;
     let (at, place) = place(frozen, plan)?;
-    let guard = Guard::IfMatch(guard.unwrap_or(&etag).to_owned());
+    let guard = condition(&etag, guard);
     let request = PutRequest { at, new: new.clone(), guard, place: place.clone() };
     let written = store.put(request, body).await.map_err(Trouble::Writing)?;
 
