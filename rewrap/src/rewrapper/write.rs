@@ -23,8 +23,9 @@ const ROUNDS: u32 = 3;
 /// How often a write that was never answered is sent.
 const TRIES: u32 = 2;
 
-/// How often more one that was throttled is, and the longest wait between; the first is a sixteenth of it.
-const THROTTLED: u32 = 12;
+/// So long one that was throttled is sent again, where the store's own retries give it back at once, and the waits between.
+const THROTTLED: Duration = Duration::from_secs(20);
+const FIRST_WAIT: Duration = Duration::from_millis(125);
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
 /// What came of one attempt.
@@ -145,16 +146,17 @@ impl Rewrapper {
     /// Sends, and decides about a write that was never answered by looking.
     async fn send(&self, plan: &mut Plan) -> Result<Sending, Halt> {
         let mut last = None;
-        let (mut tries, mut throttled) = (0, 0);
+        let (mut tries, began, mut wait) = (0, Instant::now(), FIRST_WAIT);
         while tries < TRIES {
             self.may_write()?;
             let trouble = match strategy::run(self.store.as_ref(), &self.rules.frozen, plan, None).await {
                 Ok(sent) => return Ok(Sending::Sent(Box::new(sent))),
                 Err(trouble) => trouble,
             };
+            let kind = if let Trouble::Writing(error) = &trouble { Some(error.kind) } else { None };
             // Of a write that was throttled it is not certain either that it was not done.
-            let slow_down = matches!(&trouble, Trouble::Writing(e) if e.kind == ErrorKind::Throttled);
-            let unanswered = slow_down || matches!(&trouble, Trouble::Writing(e) if e.kind.is_ambiguous());
+            let throttled = kind == Some(ErrorKind::Throttled);
+            let unanswered = throttled || kind.is_some_and(ErrorKind::is_ambiguous);
             if unanswered || plan.unanswered > 0 {
                 match self.whose(plan).await? {
                     Whose::Ours(sent) => return Ok(Sending::Sent(sent)),
@@ -162,12 +164,12 @@ impl Rewrapper {
                     Whose::Old => {}
                 }
             }
-            if !unanswered {
+            if !unanswered || throttled && began.elapsed() >= THROTTLED {
                 return self.give_up(plan, trouble).await;
             }
-            if slow_down && throttled < THROTTLED {
-                tokio::time::sleep(LONGEST_WAIT / 16 * (1 << throttled.min(4))).await;
-                throttled += 1;
+            if throttled {
+                tokio::time::sleep(wait).await;
+                wait = LONGEST_WAIT.min(wait * 2);
             } else {
                 tries += 1;
             }
