@@ -51,9 +51,14 @@ impl Desk {
         }
         self.end(job, unended, &mut left).await?;
         // No other start knows that nobody is at this job's probes any more.
-        self.sweep(job.probe_place(), &BTreeSet::from([job.id.clone()])).await;
+        self.sweep_own(job).await;
         self.leave_bucket(job).await;
         Ok(())
+    }
+
+    /// Removes the job's own probes, of whichever attempt.
+    pub(crate) async fn sweep_own(&self, job: &JobRecord) {
+        self.sweep(job.probe_place(), &BTreeSet::from([job.id.clone()])).await;
     }
 
     /// Removes probes that killed processes of jobs left which are `gone`, from one place: a bucket and a prefix.

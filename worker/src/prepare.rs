@@ -429,7 +429,7 @@ impl Desk {
     /// attempt to prepare whose process was killed, or given up and late.
     async fn leave_when_through(&self, job: &JobRecord) {
         if is_through(job) {
-            self.sweep(job.probe_place(), &BTreeSet::from([job.id.clone()])).await;
+            self.sweep_own(job).await;
             self.leave_bucket(job).await;
         }
     }
