@@ -44,7 +44,7 @@ pub(crate) struct Fleet {
     pub(crate) trace: Arc<Trace>,
     pub(crate) watch: Arc<Watch>,
     wanted: Mutex<Wanted>,
-    submitted: Mutex<Vec<JobId>>,
+    submitted: Mutex<Vec<(JobId, &'static str)>>,
     writes: Mutex<u64>,
     limits: SliceLimits,
     slots: usize,
@@ -202,8 +202,9 @@ impl Fleet {
         Ledger::new(self.backend.clone(), self.env.clone())
     }
 
-    /// A job to this key, by its number.
-    pub(crate) async fn submit(&self, key: &str, number: u8) -> Result<JobId, LedgerError> {
+    /// A job to this key.
+    pub(crate) async fn submit(&self, key: &'static str) -> Result<JobId, LedgerError> {
+        let number = u8::try_from(self.submitted().len() + 1).unwrap();
         let text = format!(
             "keyrotate: {{apiVersion: v1, bucket: {BUCKET}, encryption: {{key: {key}}}, options: {{pauseLimit: 20h}}}}"
         );
@@ -212,12 +213,12 @@ impl Fleet {
         let store = self.model.identity().0.clone();
         let record = JobRecord::new(id.clone(), spec, store, Nonce(format!("n{number}")), "me".into(), self.env.now());
         self.ledger().begin_job(record).await?;
-        self.submitted.lock().unwrap_or_else(PoisonError::into_inner).push(id.clone());
+        self.submitted.lock().unwrap_or_else(PoisonError::into_inner).push((id.clone(), key));
         Ok(id)
     }
 
-    /// All jobs that were ever submitted.
-    pub(crate) fn submitted(&self) -> Vec<JobId> {
+    /// All jobs that were ever submitted, and to which keys.
+    pub(crate) fn submitted(&self) -> Vec<(JobId, &'static str)> {
         self.submitted.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 

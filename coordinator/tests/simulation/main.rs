@@ -28,8 +28,6 @@ const SEEDS: u64 = 500;
 struct Simulated {
     harms: Vec<String>,
     told: Vec<String>,
-    /// Of everything that happened, in its order; and how much that was.
-    trace: (u64, u64),
 }
 
 fn simulate(seed: u64, tells: bool) -> Simulated {
@@ -43,7 +41,7 @@ fn simulate(seed: u64, tells: bool) -> Simulated {
         if let Some((job, key)) = completed {
             fleet.check(&job, key).await;
         }
-        Simulated { harms: fleet.watch.harms(), told: fleet.trace.told(), trace: fleet.trace.sum() }
+        Simulated { harms: fleet.watch.harms(), told: fleet.trace.told() }
     };
     runtime.block_on(simulated)
 }
@@ -53,9 +51,10 @@ fn simulate(seed: u64, tells: bool) -> Simulated {
 fn a_seed_does_the_same_each_time() {
     for seed in 0..20 {
         let (one, other) = (simulate(seed, true), simulate(seed, true));
+        assert!(!one.told.is_empty());
         let differs = one.told.iter().zip(&other.told).position(|(one, other)| one != other);
         let at = differs.map(|at| (&one.told[at.saturating_sub(3)..=at], &other.told[at.saturating_sub(3)..=at]));
-        assert_eq!(one.trace, other.trace, "seed {seed} goes apart at {differs:?}: {at:#?}");
+        assert!(one.told == other.told, "seed {seed} goes apart at {differs:?}: {at:#?}");
     }
 }
 

@@ -10,7 +10,6 @@ use keyrotate_checkpoint::backend::RecordKey;
 use keyrotate_checkpoint::record::{ShardRecord, ShardState};
 use keyrotate_checkpoint::transition::order;
 use keyrotate_proto::id::JobId;
-
 use keyrotate_proto::outcome::{Counts, Outcome, SkipReason};
 use keyrotate_proto::position::KeyRange;
 use keyrotate_proto::row::{Row, Seal};
@@ -175,7 +174,7 @@ impl Fleet {
         }
         // Whose id was never heard may be a user's: a job's report lists it.
         let mut listed = BTreeSet::new();
-        for job in self.submitted() {
+        for (job, _) in self.submitted() {
             let files = self.report_root().of(&job).unwrap();
             listed.extend(leftovers::read(files.as_ref()).await.unwrap());
         }
@@ -195,10 +194,7 @@ impl Fleet {
 
     /// One row for each version, and sums that are the rows'; what nobody touched was rotated or was right before.
     async fn check_report(&self, job: &JobId, key: &str) -> Result<(), ReportError> {
-        let env = self.env.clone();
-        let ledger = keyrotate_checkpoint::Ledger::new(self.backend.clone(), env);
-        let record = ledger.job(job).await.unwrap();
-        let result = record.result.unwrap();
+        let result = self.ledger().job(job).await.unwrap().result.unwrap();
         let reports = self.report_root().of(job)?;
         let manifest = Manifest::read(reports.as_ref(), &result.report.unwrap()).await?;
         let whole = KeyRange { start: String::new(), end: None };

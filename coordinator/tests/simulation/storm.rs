@@ -1,5 +1,6 @@
 //! What happens to a fleet of one seed: a storm of everything at once, then calm, in which it must come to its end.
 
+use std::fmt;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -27,28 +28,20 @@ pub(crate) struct Storm<'a> {
     born: u32,
     key: &'static str,
     job: JobId,
-    jobs: u8,
     /// Pasts that the checkpoint will come back to.
     coming_back: Vec<JoinHandle<()>>,
-    /// Every job that was submitted, and to which key.
-    asked: Vec<(JobId, &'static str)>,
-    /// Deeds that were done, for whoever replays a seed.
-    pub(crate) deeds: Vec<String>,
 }
 
 impl<'a> Storm<'a> {
     pub(crate) async fn new(fleet: &'a Fleet) -> Self {
-        let (dice, job) = (&fleet.dice, fleet.submit("key-b", 1).await.unwrap());
+        let (dice, job) = (&fleet.dice, fleet.submit("key-b").await.unwrap());
         let mut storm = Self {
             coordinators: Vec::new(),
             workers: Vec::new(),
             born: 0,
             key: "key-b",
-            asked: vec![(job.clone(), "key-b")],
             job,
-            jobs: 1,
             coming_back: Vec::new(),
-            deeds: Vec::new(),
             fleet,
         };
         for _ in 0..dice.between(1, 3) {
@@ -67,10 +60,8 @@ impl<'a> Storm<'a> {
         format!("{kind}{}", self.born)
     }
 
-    fn tell(&mut self, deed: String) {
-        let deed = format!("{} {deed}", self.fleet.env.now());
-        self.fleet.trace.tell(&deed);
-        self.deeds.push(deed);
+    fn tell(&self, deed: impl fmt::Display) {
+        self.fleet.trace.tell(|| format!("{} {deed}", self.fleet.env.now()));
     }
 
     /// The storm.
@@ -128,7 +119,7 @@ impl<'a> Storm<'a> {
                 self.freeze(true, n);
             }
             9 => {
-                self.tell("the checkpoint is restarted".into());
+                self.tell("the checkpoint is restarted");
                 self.fleet.backend.restart();
             }
             10 | 11 => self.roll_back(),
@@ -193,7 +184,7 @@ impl<'a> Storm<'a> {
     }
 
     async fn cancel(&mut self) {
-        self.tell("the job is cancelled".into());
+        self.tell("the job is cancelled");
         let cancelled = self.fleet.ledger().update_job(&self.job, cancel).await;
         if matches!(cancelled, Err(LedgerError::Backend(_))) {
             self.fleet.watch.harm(format!("a cancel failed: {cancelled:?}"));
@@ -219,17 +210,16 @@ impl<'a> Storm<'a> {
             // A job that nobody remembers may be in the way for a while.
             tokio::time::sleep(Duration::from_secs(300)).await;
         }
-        match self.fleet.submit(self.key, self.jobs + 1).await {
+        match self.fleet.submit(self.key).await {
             Ok(job) => {
-                self.tell(format!("after {state:?} job {} to {} is submitted", self.jobs + 1, self.key));
-                self.asked.push((job.clone(), self.key));
-                (self.job, self.jobs) = (job, self.jobs + 1);
+                self.tell(format!("after {state:?} {job} to {} is submitted", self.key));
+                self.job = job;
             }
             Err(LedgerError::Refused(Refusal::Exists)) => self.fleet.watch.harm("a job's name was used twice".into()),
             Err(LedgerError::Refused(Refusal::Overlap { .. })) => {
                 let live = self.fleet.ledger().live_jobs().await.unwrap();
-                let asked = self.asked.iter().find(|(id, _)| live.iter().any(|job| job.id == *id));
-                if let Some((job, key)) = asked.cloned() {
+                let asked = self.fleet.submitted().into_iter().find(|(id, _)| live.iter().any(|job| job.id == *id));
+                if let Some((job, key)) = asked {
                     self.tell(format!("the job to {key} lives again"));
                     (self.job, self.key) = (job, key);
                 }
@@ -240,16 +230,16 @@ impl<'a> Storm<'a> {
 
     /// The calm: everybody lives, nothing is lost. Gives the job that was completed, and to which key.
     pub(crate) async fn calm_down(&mut self) -> Option<(JobId, &'static str)> {
-        self.tell("calm".into());
+        self.tell("calm");
         let began = tokio::time::Instant::now();
         while began.elapsed() < CALM {
-            if self.jobs > 30 {
+            if self.fleet.submitted().len() > 30 {
                 self.fleet.watch.harm("one job after the other fails".into());
                 return None;
             }
             self.see_to_it().await;
             if self.state().await == Some(JobState::Completed) {
-                return self.asked.iter().find(|(id, _)| *id == self.job).cloned();
+                return self.fleet.submitted().into_iter().find(|(id, _)| *id == self.job);
             }
             tokio::time::sleep(Duration::from_secs(5)).await;
         }

@@ -23,39 +23,23 @@ use tokio::sync::Notify;
 use crate::dice::Dice;
 use crate::oracle::Watch;
 
-/// Everything that happened in a simulation, as one number.
-#[derive(Debug, Default)]
-pub(crate) struct Trace {
-    hash: AtomicU64,
-    calls: AtomicU64,
-    told: Option<Mutex<Vec<String>>>,
-}
+/// Everything that happened in a simulation, in its order, where somebody wants to know.
+#[derive(Debug)]
+pub(crate) struct Trace(Option<Mutex<Vec<String>>>);
 
 impl Trace {
     pub(crate) fn new(tells: bool) -> Self {
-        Self { told: tells.then(Mutex::default), ..Self::default() }
+        Self(tells.then(Mutex::default))
     }
 
-    /// FNV-1a over what is told, in its order.
-    pub(crate) fn tell(&self, what: &str) {
-        let mut hash = self.hash.load(Ordering::Relaxed) ^ 0xcbf2_9ce4_8422_2325;
-        for byte in what.bytes() {
-            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    pub(crate) fn tell(&self, what: impl FnOnce() -> String) {
+        if let Some(told) = &self.0 {
+            told.lock().unwrap_or_else(PoisonError::into_inner).push(what());
         }
-        self.hash.store(hash, Ordering::Relaxed);
-        self.calls.fetch_add(1, Ordering::Relaxed);
-        if let Some(told) = &self.told {
-            told.lock().unwrap_or_else(PoisonError::into_inner).push(what.to_owned());
-        }
-    }
-
-    /// What all of it hashes to, and how much it was.
-    pub(crate) fn sum(&self) -> (u64, u64) {
-        (self.hash.load(Ordering::Relaxed), self.calls.load(Ordering::Relaxed))
     }
 
     pub(crate) fn told(&self) -> Vec<String> {
-        let told = self.told.as_ref().map(|told| told.lock().unwrap_or_else(PoisonError::into_inner).clone());
+        let told = self.0.as_ref().map(|told| told.lock().unwrap_or_else(PoisonError::into_inner).clone());
         told.unwrap_or_default()
     }
 }
@@ -142,12 +126,8 @@ impl Wire {
             wire.awake().await;
             tokio::time::sleep(wire.way()).await;
             let lost = wire.lost();
-            wire.trace.tell(&format!(
-                "{:?} {} {what}{}",
-                wire.began.elapsed(),
-                wire.name,
-                if lost { " lost" } else { "" }
-            ));
+            let how = if lost { " lost" } else { "" };
+            wire.trace.tell(|| format!("{:?} {} {what}{how}", wire.began.elapsed(), wire.name));
             if lost {
                 return Err(Lost::Before);
             }
@@ -490,7 +470,7 @@ impl Consumer for WiredConsumer {
             };
             drop(used);
             wire.awake().await;
-            wire.trace.tell(&format!("{:?} {} delivered", wire.began.elapsed(), wire.name));
+            wire.trace.tell(|| format!("{:?} {} delivered", wire.began.elapsed(), wire.name));
             return Ok(delivery.map(|delivery| {
                 let (ticket, again) = (delivery.ticket().clone(), delivery.redelivered());
                 Delivery::new(ticket, again, Box::new(WiredSettle { wire, delivery }))
