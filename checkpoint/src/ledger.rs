@@ -164,7 +164,7 @@ impl Ledger {
         self.scan_all(JOBS).await
     }
 
-    /// The jobs that have not ended, in the order of their making.
+    /// The jobs that have not ended, in the order of their making. One whose record is gone keeps no other from its work.
     ///
     /// # Errors
     /// When the back-end does not answer, or a record can't be read.
@@ -172,7 +172,27 @@ impl Ledger {
         let live = self.scan_names(LIVE).await?;
         let keys: Vec<_> = live.iter().map(|name| RecordKey(format!("{JOBS}{name}"))).collect();
         let view = self.view(&keys).await?;
-        keys.iter().map(|key| view.get(key)).collect()
+        keys.iter().filter_map(|key| view.find(key).transpose()).collect()
+    }
+
+    /// Takes a failed job up again that the back-end has lost, as somebody else kept it; it can be resumed then. One that is
+    /// there is left alone.
+    ///
+    /// # Errors
+    /// [`Refusal::Overlap`] names the live job that works on some of its keys.
+    pub async fn reinstate(&self, job: &JobRecord) -> Result<(), LedgerError> {
+        let (job_key, bucket_key) = (job_key(&job.id), bucket_key(&job.store, &job.spec.bucket));
+        let (live, nonce) = (live_key(&job.id), Nonce(self.env.random_hex(8)));
+        self.transact(&[job_key.clone(), bucket_key.clone(), live.clone()], |view| {
+            if view.find::<JobRecord>(&job_key)?.is_some() {
+                return Ok(Change::none(()));
+            }
+            let claims = bucket::begin(&view.find(&bucket_key)?.unwrap_or_default(), job)?;
+            let claims = bucket::end(&claims, &job.id, true);
+            let job = JobRecord { run: view.run.clone(), nonce: nonce.clone(), updated: view.now, ..job.clone() };
+            Ok(Change::none(()).write(&job_key, &job)?.write(&bucket_key, &claims)?.remove(&live))
+        })
+        .await
     }
 
     /// Which jobs have a claim on keys of a bucket.

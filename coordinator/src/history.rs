@@ -56,7 +56,7 @@ async fn read(reports: &dyn ReportRoot, id: &JobId) -> Result<JobRecord, ReportE
         Err(error) => return Err(error),
     }
     let job = decode(SPEC, &files.get(SPEC).await?)?;
-    let detail = "the checkpoint lost it; submit its file again: what is done is found so".to_owned();
+    let detail = "the checkpoint lost it; resumed, it begins anew, and what is done is found so".to_owned();
     Ok(JobRecord { state: JobState::Failed { reason: StopReason::Lost, detail }, ..job })
 }
 

@@ -231,6 +231,34 @@ async fn one_job_per_scope_and_a_failed_one_resumes_while_its_place_stands() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_record_that_is_gone_stops_no_other_job_and_is_taken_up_where_its_keys_are_free() {
+    let env = Env::seeded(1, at(0));
+    let backend = Arc::new(MemoryBackend::new(env.clone()));
+    let ledger = Ledger::new(backend.clone(), env);
+    let (job, pass) = running(&ledger, vec![range("", None)]).await;
+    let mut other = job_in(Phase::Queued);
+    (other.id, other.spec.bucket) = (JobId::new(2, [2; 10]), "other".into());
+    ledger.begin_job(other.clone()).await.unwrap();
+    let gone = |key| Swap { writes: vec![(key, None)], ..Swap::default() };
+    backend.swap(gone(job_key(&job.id))).await.unwrap();
+    let live: Vec<_> = ledger.live_jobs().await.unwrap().into_iter().map(|job| job.id).collect();
+    assert_eq!(live, [other.id.clone()]);
+    // As it was kept when it began.
+    let state = JobState::Failed { reason: StopReason::Lost, detail: String::new() };
+    let kept = JobRecord { state, frozen: None, passes: Vec::new(), ..job.clone() };
+    ledger.reinstate(&kept).await.unwrap();
+    ledger.reinstate(&kept).await.unwrap();
+    let resumed = ledger.resume_job(&job.id).await.unwrap();
+    assert_eq!(resumed.state.word(), "preparing");
+    assert_ne!(resumed.nonce, job.nonce);
+    // What is left of its former passes is in nobody's way.
+    assert_eq!(ledger.open_pass(&resumed, PassKind::Prepare, vec![range("", None)], None).await.unwrap(), pass);
+    let taken = JobRecord { spec: other.spec, id: JobId::new(1, [3; 10]), ..kept };
+    let refused = ledger.reinstate(&taken).await;
+    assert!(matches!(refused, Err(LedgerError::Refused(Refusal::Overlap { job: holder, .. })) if holder == other.id));
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_prepare_pass_freezes_with_its_last_commit_and_foreign_tickets_are_known() {
     let ledger = memory();
     let job = job_in(Phase::Preparing);

@@ -16,7 +16,7 @@ use keyrotate_proto::api::{AuditRecord, JobDescription, JobList, JobStatus, Limi
 use keyrotate_proto::id::JobId;
 use keyrotate_proto::job::describe;
 use keyrotate_proto::spec::Rank;
-use keyrotate_proto::state::{JobState, PauseReason};
+use keyrotate_proto::state::{JobState, PauseReason, StopReason};
 use serde::Deserialize;
 
 use super::door::Caller;
@@ -120,9 +120,13 @@ pub(crate) async fn resume(
     id: Path<String>,
 ) -> Answer<Json<JobStatus>> {
     let job = api.job(&caller, &id).await?;
-    if matches!(job.state, JobState::Failed { .. }) {
+    if let JobState::Failed { reason, .. } = &job.state {
         api.note(&caller, &job, &Deed::of("resume", "")).await?;
-        let resumed = api.site.ledger.resume_job(&job.id).await;
+        let resumed = match reason {
+            StopReason::Lost if api.has_newer(&job).await? => Err(Refusal::PlaceTaken.into()),
+            StopReason::Lost => api.take_up(&job).await,
+            _ => api.site.ledger.resume_job(&job.id).await,
+        };
         if let Err(LedgerError::Refused(refusal)) = &resumed {
             // Nobody can say before whether another job has begun on its keys since.
             api.note(&caller, &job, &Deed::done("resume-refused", &refusal.to_string())).await?;
@@ -206,6 +210,23 @@ impl Deed {
 }
 
 impl Api {
+    /// Whether another job has begun on the keys of a job since, as far as checkpoint and report store know.
+    async fn has_newer(&self, job: &JobRecord) -> Answer<bool> {
+        let known = self.site.ledger.jobs().await?;
+        let others = history::others(self.site.reports.as_ref(), &known, self.site.env.now()).await?;
+        let is_newer = |other: &JobRecord| {
+            let there = other.store == job.store && other.spec.bucket == job.spec.bucket;
+            other.id > job.id && !other.dry_run && there && other.scope().overlaps(&job.scope())
+        };
+        Ok(known.iter().chain(&others).any(is_newer))
+    }
+
+    /// Puts a job back into the checkpoint, where that has lost it, and lets it go on.
+    async fn take_up(&self, job: &JobRecord) -> Result<JobRecord, LedgerError> {
+        self.site.ledger.reinstate(job).await?;
+        self.site.ledger.resume_job(&job.id).await
+    }
+
     /// Writes down that the caller does something to a job: before he does it.
     pub(crate) async fn note(&self, caller: &Caller, job: &JobRecord, deed: &Deed) -> Answer<()> {
         let (reports, what) = (self.site.reports.as_ref(), (deed.what, deed.detail.as_str()));

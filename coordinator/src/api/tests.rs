@@ -708,6 +708,15 @@ async fn a_job_that_the_checkpoint_lost_is_shown_as_lost() {
     let (_, body) = stand.ask("view", "get", "/v1/jobs", "").await;
     let list: JobList = serde_json::from_str(&body).unwrap();
     assert_eq!(list.jobs.iter().map(|job| job.id.clone()).collect::<Vec<_>>(), [known, lost.id.clone()]);
+    // A word lets it begin anew, but for another that has begun on its keys since.
+    let resume = |id: &JobId| format!("/v1/jobs/{id}/resume");
+    stand.ask("operate", "post", &format!("/v1/jobs/{}/cancel", list.jobs[0].id), "").await;
+    let mut newer = stand.record(&list.jobs[0].id).await;
+    newer.id = JobId::new(lost.id.unix_ms() + 1, [9; 10]);
+    history::begins(reports, &newer).await.unwrap();
+    let (status, body) = stand.ask("operate", "post", &resume(&lost.id), "").await;
+    assert_eq!((status, body.contains("another job")), (409, true), "{body}");
+    assert_eq!(stand.ask("operate", "post", &resume(&newer.id), "").await.0, 409, "the cancelled one has its keys yet");
     // Whoever may not see its objects does not hear of it from there either.
     let outside = JobRecord { id: JobId::new(1, [8; 10]), ..lost };
     let outside = JobRecord { spec: JobSpec { bucket: "elsewhere".into(), ..outside.spec }, ..outside };
