@@ -56,7 +56,7 @@ impl RedisBackend {
     /// [`BackendError::Damaged`] when the URL is none.
     pub fn new(config: &RedisConfig, env: Env) -> Result<Self, BackendError> {
         let prefix = &config.prefix;
-        let links = Arc::new(Links::new(config.server()?));
+        let links = Arc::new(Links::new(config.clone())?);
         let channel = format!("{prefix}:bell");
         Ok(Self {
             bells: Bells::new(Arc::clone(&links), channel.clone(), env.clone()),

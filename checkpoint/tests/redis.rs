@@ -184,3 +184,45 @@ async fn has_caught_up(sentinel: &PrivateRedis, primary: &PrivateRedis) {
     }
     panic!("the replica never caught up");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_tls_it_shows_a_certificate_which_is_read_again_for_each_connection() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name);
+    let make = |name: &str, host: &str| {
+        let made = rcgen::generate_simple_self_signed([host.to_owned()]).unwrap();
+        std::fs::write(file(&format!("{name}.pem")), made.cert.pem()).unwrap();
+        std::fs::write(file(&format!("{name}.key")), made.signing_key.serialize_pem()).unwrap();
+    };
+    make("server", "localhost");
+    make("client", "a worker");
+    let [server, server_key, client, client_key] =
+        ["server.pem", "server.key", "client.pem", "client.key"].map(|name| file(name).display().to_string());
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let tls =
+        ["--tls-port", &port, "--tls-cert-file", &server, "--tls-key-file", &server_key, "--tls-ca-cert-file", &client];
+    let mut redis = PrivateRedis::start_with(&[&SAFE[..], &tls].concat()).await.unwrap();
+    let nameless = RedisConfig {
+        url: format!("rediss://localhost:{port}"),
+        ca_bundle: Some(server.into()),
+        prefix: "k".into(),
+        ..Default::default()
+    };
+    let refused = open(&nameless).run_id().await;
+    assert!(matches!(refused, Err(BackendError::Unavailable(_))), "{refused:?}");
+    let backend = open(&RedisConfig { certificate: Some((client.into(), client_key.into())), ..nameless });
+    let run = backend.run_id().await.unwrap();
+    make("client", "a worker");
+    redis.kill().await.unwrap();
+    redis.restart().await.unwrap();
+    // The connection is known to be lost once it was used.
+    let mut now = backend.read(&[]).await;
+    for _ in 0..20 {
+        if now.is_ok() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        now = backend.read(&[]).await;
+    }
+    assert_ne!(now.unwrap().run, run);
+}

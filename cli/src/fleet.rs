@@ -1,6 +1,7 @@
 //! What every role of a fleet reaches: the checkpoint in Redis, the tickets on RabbitMQ, the reports in a bucket.
 
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use keyrotate_checkpoint::redis::Weakness;
@@ -55,10 +56,8 @@ pub(crate) fn redis_settings(config: &Config) -> Result<RedisConfig, Failure> {
         url: url.expose().to_owned(),
         password: text(&redis.password),
         sentinel_password: text(&redis.sentinel_password),
-        root_certificates: redis.ca_bundle.as_ref().map(std::fs::read).transpose().map_err(|e| {
-            let path = redis.ca_bundle.as_deref().unwrap_or(std::path::Path::new(""));
-            Failure::io("can't read `redis.caBundle`", path, &e)
-        })?,
+        ca_bundle: redis.ca_bundle.clone(),
+        certificate: certificate("redis", redis.cert.as_ref(), redis.key.as_ref())?,
         prefix: redis.prefix.clone(),
     })
 }
@@ -105,7 +104,22 @@ pub(crate) fn rabbit_settings(config: &Config) -> Result<RabbitConfig, Failure> 
     if let Some(file) = &rabbit.ca_bundle {
         settings = settings.with_ca(file).map_err(|e| wrong(&e))?;
     }
+    if let Some((cert, key)) = certificate("rabbitmq", rabbit.cert.as_ref(), rabbit.key.as_ref())? {
+        settings = settings.with_certificate(&cert, &key).map_err(|e| wrong(&e))?;
+    }
     Ok(settings)
+}
+
+/// A client certificate and its key: both are given, or none.
+fn certificate(of: &str, cert: Option<&PathBuf>, key: Option<&PathBuf>) -> Result<Option<(PathBuf, PathBuf)>, Failure> {
+    match (cert, key) {
+        (Some(cert), Some(key)) => Ok(Some((cert.clone(), key.clone()))),
+        (None, None) => Ok(None),
+        _ => Err(Failure::usage(
+            format!("a client certificate needs its key: `{of}.cert` and `{of}.key`"),
+            "give both, or none",
+        )),
+    }
 }
 
 async fn reports(config: &Config, env: &Env) -> Result<(BucketRoot, ReportsAt), Failure> {

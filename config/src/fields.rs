@@ -29,8 +29,14 @@ const TOKEN: Known = &[
     ("expires", Shape::Text),
 ];
 
-const RABBITMQ: Known =
-    &[("url", Shape::Text), ("password", Shape::Text), ("caBundle", Shape::Text), ("management", Shape::Text)];
+const RABBITMQ: Known = &[
+    ("url", Shape::Text),
+    ("password", Shape::Text),
+    ("caBundle", Shape::Text),
+    ("cert", Shape::Text),
+    ("key", Shape::Text),
+    ("management", Shape::Text),
+];
 
 const REDIS: Known = &[
     ("url", Shape::Text),
@@ -38,6 +44,8 @@ const REDIS: Known = &[
     ("sentinelPassword", Shape::Text),
     ("prefix", Shape::Text),
     ("caBundle", Shape::Text),
+    ("cert", Shape::Text),
+    ("key", Shape::Text),
     ("acceptWeakPersistence", Shape::Flag),
     ("acceptUnknownPersistence", Shape::Flag),
 ];

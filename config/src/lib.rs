@@ -135,8 +135,12 @@ pub struct RabbitMq {
     pub url: Option<Secret>,
     /// The password, where it does not stand in the URL.
     pub password: Option<Secret>,
-    /// PEM file of certificates to trust instead of the system's.
+    /// PEM file of certificates to trust besides the system's. It is read again for each connection.
     pub ca_bundle: Option<PathBuf>,
+    /// PEM file of a client certificate, likewise; `?auth_mechanism=external` in the URL lets it stand for a user.
+    pub cert: Option<PathBuf>,
+    /// PEM file of its key, in PKCS#8.
+    pub key: Option<PathBuf>,
     /// `http://USER:PASSWORD@HOST:15672` of the management API, for `doctor`.
     pub management: Option<Secret>,
 }
@@ -153,8 +157,12 @@ pub struct Redis {
     pub sentinel_password: Option<Secret>,
     /// What every name in Redis begins with.
     pub prefix: String,
-    /// PEM file of certificates to trust instead of the system's.
+    /// PEM file of certificates to trust instead of the system's. It is read again for each connection.
     pub ca_bundle: Option<PathBuf>,
+    /// PEM file of a client certificate, likewise.
+    pub cert: Option<PathBuf>,
+    /// PEM file of its key.
+    pub key: Option<PathBuf>,
     /// Start although the server may lose what it acknowledged.
     pub accept_weak_persistence: bool,
     /// Start although the server does not say how it keeps what it acknowledged.
@@ -169,6 +177,8 @@ impl Default for Redis {
             sentinel_password: None,
             prefix: "keyrotate".into(),
             ca_bundle: None,
+            cert: None,
+            key: None,
             accept_weak_persistence: false,
             accept_unknown_persistence: false,
         }

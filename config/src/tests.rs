@@ -37,8 +37,8 @@ fn a_whole_file_is_read() {
         "url: https://k.example\ntoken: kr_x\ncaBundle: /ca\nlisten: '[::]:1'\nmetricsListen: '[::]:2'\ntls: {{cert: c, key: k}}\n\
          tokens:\n- {{name: ci, role: operate, hash: '{HASH}', scopes: [b, c/x/], expires: 2030-01-01T00:00:00Z}}\n\
          limits: {{body: 1, rate: 2, openJobs: 3}}\nnotify: {{allowPrivate: true}}\nsecrets: {{kesKey: s, keyFile: f}}\n\
-         rabbitmq: {{url: amqp://q, password: p, caBundle: c, management: http://m}}\n\
-         redis: {{url: redis://r, password: p, sentinelPassword: s, prefix: x, caBundle: c,\n  acceptWeakPersistence: true, acceptUnknownPersistence: true}}\n\
+         rabbitmq: {{url: amqp://q, password: p, caBundle: c, cert: c, key: k, management: http://m}}\n\
+         redis: {{url: redis://r, password: p, sentinelPassword: s, prefix: x, caBundle: c, cert: c, key: k,\n  acceptWeakPersistence: true, acceptUnknownPersistence: true}}\n\
          reports: {{endpoint: e, region: r, bucket: b, prefix: p/, profile: x, caBundle: c, accessKeyId: a, secretAccessKey: s}}\n\
          stores:\n  eu: {{endpoint: e, region: r, profile: p, caBundle: c, accessKeyId: a, secretAccessKey: s, probePrefix: q/, probeBucket: b,\n    rate: 0.5, byteRate: 50MiB/s, kmsRate: 9, permits: 7}}\n\
          worker: {{slots: 3, permits: 4, stores: [eu]}}\n"

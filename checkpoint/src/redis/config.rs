@@ -1,10 +1,10 @@
 //! Where the server is, and how to log in.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 
 use ::redis::sentinel::SentinelClientBuilder;
-use ::redis::{Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, TlsCertificates, TlsMode};
-use tokio::sync::Mutex;
+use ::redis::{Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, TlsCertificates, TlsMode};
 
 use super::link::{PRIMARY, Server};
 use crate::backend::{BackendError, Cause};
@@ -23,8 +23,10 @@ pub struct RedisConfig {
     pub password: Option<String>,
     /// Password for the sentinels.
     pub sentinel_password: Option<String>,
-    /// PEM of the certificates to trust instead of the system's.
-    pub root_certificates: Option<Vec<u8>>,
+    /// PEM file of the certificates to trust instead of the system's. It is read again for each connection.
+    pub ca_bundle: Option<PathBuf>,
+    /// PEM files of a client certificate and its key, likewise.
+    pub certificate: Option<(PathBuf, PathBuf)>,
     /// What every name in Redis begins with, without the colon behind it: several installations may share a server.
     pub prefix: String,
 }
@@ -64,8 +66,8 @@ impl RedisConfig {
             settings = settings.set_password(password);
         }
         info = info.set_redis_settings(settings);
-        let client = match &self.root_certificates {
-            Some(pem) => Client::build_with_tls(info, self.certificates(pem))?,
+        let client = match self.certificates()? {
+            Some(certificates) => Client::build_with_tls(info, certificates)?,
             None => Client::open(info)?,
         };
         Ok(Server::Fixed(client))
@@ -109,16 +111,27 @@ impl RedisConfig {
             builder = builder.set_client_to_redis_tls_mode(TlsMode::Secure);
             builder = builder.set_client_to_sentinel_tls_mode(TlsMode::Secure);
         }
-        if let Some(pem) = &self.root_certificates {
-            builder = builder.set_client_to_redis_certificates(self.certificates(pem));
-            builder = builder.set_client_to_sentinel_certificates(self.certificates(pem));
+        if let Some(certificates) = self.certificates()? {
+            builder = builder.set_client_to_redis_certificates(certificates.clone());
+            builder = builder.set_client_to_sentinel_certificates(certificates);
         }
-        Ok(Server::Sentinels(Mutex::new(builder.build()?)))
+        Ok(Server::Sentinels(builder.build()?))
     }
 
-    fn certificates(&self, pem: &[u8]) -> TlsCertificates {
-        TlsCertificates { client_tls: None, root_cert: Some(pem.to_vec()) }
+    /// What the files say now; `None` where there are none.
+    fn certificates(&self) -> Result<Option<TlsCertificates>, Cause> {
+        let root_cert = self.ca_bundle.as_deref().map(read).transpose()?;
+        let client_tls = match &self.certificate {
+            Some((cert, key)) => Some(ClientTlsConfig { client_cert: read(cert)?, client_key: read(key)? }),
+            None => None,
+        };
+        let is_given = root_cert.is_some() || client_tls.is_some();
+        Ok(is_given.then_some(TlsCertificates { client_tls, root_cert }))
     }
+}
+
+fn read(file: &Path) -> Result<Vec<u8>, Cause> {
+    std::fs::read(file).map_err(|error| format!("`{}` can't be read: {error}", file.display()).into())
 }
 
 #[cfg(test)]

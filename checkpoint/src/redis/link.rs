@@ -10,6 +10,7 @@ use ::redis::{AsyncConnectionConfig, Client, RedisError};
 use keyrotate_telemetry::metrics;
 use tokio::sync::Mutex;
 
+use super::config::RedisConfig;
 use super::info::Info;
 use crate::backend::{BackendError, Cause};
 
@@ -23,7 +24,7 @@ pub(super) enum Server {
     /// At one address.
     Fixed(Client),
     /// Wherever the sentinels say that the primary is.
-    Sentinels(Mutex<SentinelClient>),
+    Sentinels(SentinelClient),
 }
 
 /// A connection, and what is on its other end.
@@ -36,13 +37,16 @@ pub(super) struct Link {
 
 /// The connection that all callers share.
 pub(super) struct Links {
-    server: Server,
+    config: RedisConfig,
     current: Mutex<(u64, Option<Link>)>,
 }
 
 impl Links {
-    pub(super) fn new(server: Server) -> Self {
-        Self { server, current: Mutex::default() }
+    /// # Errors
+    /// When the configuration leads nowhere.
+    pub(super) fn new(config: RedisConfig) -> Result<Self, BackendError> {
+        config.server()?;
+        Ok(Self { config, current: Mutex::default() })
     }
 
     /// The connection; a new one where there is none.
@@ -72,16 +76,16 @@ impl Links {
     /// Messages on a channel, over a connection of their own.
     pub(super) async fn subscribe(&self, channel: &str) -> Result<PubSubStream, BackendError> {
         let subscribe = async {
-            let client = match &self.server {
-                Server::Fixed(client) => client.clone(),
-                Server::Sentinels(sentinels) => sentinels.lock().await.async_get_client().await?,
+            let client = match self.config.server()? {
+                Server::Fixed(client) => client,
+                Server::Sentinels(mut sentinels) => sentinels.async_get_client().await.map_err(unavailable)?,
             };
-            let mut connection = client.get_async_pubsub().await?;
-            connection.subscribe(channel).await?;
+            let mut connection = client.get_async_pubsub().await.map_err(unavailable)?;
+            connection.subscribe(channel).await.map_err(unavailable)?;
             Ok(connection.into_on_message())
         };
         match tokio::time::timeout(2 * CONNECT_TIMEOUT, subscribe).await {
-            Ok(subscribed) => subscribed.map_err(unavailable),
+            Ok(subscribed) => subscribed,
             Err(late) => Err(BackendError::Unavailable(late.into())),
         }
     }
@@ -90,9 +94,10 @@ impl Links {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
             .set_response_timeout(Some(ANSWER_TIMEOUT));
-        let connected = match &self.server {
+        // Certificates may have been renewed since the last one.
+        let connected = match self.config.server()? {
             Server::Fixed(client) => client.get_multiplexed_async_connection_with_config(&config).await,
-            Server::Sentinels(sentinels) => sentinels.lock().await.get_async_connection_with_config(&config).await,
+            Server::Sentinels(mut sentinels) => sentinels.get_async_connection_with_config(&config).await,
         };
         let mut connection = connected.map_err(unavailable)?;
         let info = Info::read(&mut connection).await.map_err(unavailable)?;

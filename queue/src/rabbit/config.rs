@@ -18,8 +18,9 @@ pub struct RabbitConfig {
     pub(super) uri: AMQPUri,
     pub(super) names: Names,
     pub(super) limits: Limits,
-    ca: Option<String>,
-    identity: Option<Identity>,
+    ca: Option<PathBuf>,
+    /// A certificate and its key.
+    identity: Option<(PathBuf, PathBuf)>,
 }
 
 /// Waits. None is without an end.
@@ -40,12 +41,6 @@ impl Default for Limits {
         let seconds = Duration::from_secs;
         Self { connect: seconds(10), answer: seconds(10), probe_every: seconds(30), longest_pause: seconds(5) }
     }
-}
-
-#[derive(Clone)]
-struct Identity {
-    certificate: Vec<u8>,
-    key: Vec<u8>,
 }
 
 /// The configuration can't be used; the text says which part and what to do.
@@ -103,24 +98,22 @@ impl RabbitConfig {
         Self { limits, ..self }
     }
 
-    /// Trusts the authorities of this PEM file besides those of the system.
+    /// Trusts the authorities of this PEM file besides those of the system. It is read again for each connection.
     ///
     /// # Errors
     /// When it can't be read.
-    pub fn with_ca(mut self, file: &Path) -> Result<Self, RabbitConfigError> {
-        let text = std::fs::read_to_string(file).map_err(|error| unreadable(file, error))?;
-        self.ca = Some(text);
-        Ok(self)
+    pub fn with_ca(self, file: &Path) -> Result<Self, RabbitConfigError> {
+        let config = Self { ca: Some(file.to_owned()), ..self };
+        config.ca().map(|_| config.clone())
     }
 
-    /// Shows a client certificate: PEM files, the key in PKCS#8.
+    /// Shows a client certificate: PEM files, the key in PKCS#8. They are read again for each connection.
     ///
     /// # Errors
     /// When one can't be read.
-    pub fn with_certificate(mut self, certificate: &Path, key: &Path) -> Result<Self, RabbitConfigError> {
-        let read = |file: &Path| std::fs::read(file).map_err(|error| unreadable(file, error));
-        self.identity = Some(Identity { certificate: read(certificate)?, key: read(key)? });
-        Ok(self)
+    pub fn with_certificate(self, certificate: &Path, key: &Path) -> Result<Self, RabbitConfigError> {
+        let config = Self { identity: Some((certificate.to_owned(), key.to_owned())), ..self };
+        config.tls().map(|_| config.clone())
     }
 
     /// Whether the connection is encrypted.
@@ -137,14 +130,19 @@ impl RabbitConfig {
         format!("{scheme}://{host}:{}, virtual host `{}`", authority.port, self.uri.vhost)
     }
 
-    pub(super) fn tls(&self) -> OwnedTLSConfig {
-        let identity =
-            self.identity.clone().map(|Identity { certificate, key }| OwnedIdentity::PKCS8 { pem: certificate, key });
-        OwnedTLSConfig { identity, cert_chain: self.ca.clone() }
+    /// What the files say now.
+    pub(super) fn tls(&self) -> Result<OwnedTLSConfig, RabbitConfigError> {
+        let identity = match &self.identity {
+            Some((certificate, key)) => Some(OwnedIdentity::PKCS8 { pem: read(certificate)?, key: read(key)? }),
+            None => None,
+        };
+        Ok(OwnedTLSConfig { identity, cert_chain: self.ca()? })
     }
 
-    pub(super) fn ca(&self) -> Option<&str> {
-        self.ca.as_deref()
+    /// The authorities that are trusted besides those of the system.
+    pub(super) fn ca(&self) -> Result<Option<String>, RabbitConfigError> {
+        let text = |file: &PathBuf| std::fs::read_to_string(file).map_err(|error| unreadable(file, error));
+        self.ca.as_ref().map(text).transpose()
     }
 }
 
@@ -165,6 +163,10 @@ fn bracketed(url: &str) -> Option<&str> {
 
 fn refused(message: String) -> RabbitConfigError {
     RabbitConfigError { message, source: None }
+}
+
+fn read(file: &Path) -> Result<Vec<u8>, RabbitConfigError> {
+    std::fs::read(file).map_err(|error| unreadable(file, error))
 }
 
 fn unreadable(file: &Path, error: std::io::Error) -> RabbitConfigError {

@@ -221,7 +221,7 @@ async fn version(config: &RabbitConfig) -> Result<String, QueueError> {
 /// The payload of the first frame that a broker sends.
 async fn greeting(config: &RabbitConfig) -> std::io::Result<Vec<u8>> {
     let runtime = async_rs::Runtime::tokio_current();
-    let tls = config.tls();
+    let tls = config.tls().map_err(std::io::Error::other)?;
     let mut stream = config.uri.connect_with_config_async(tls.as_ref(), &runtime).await?;
     stream.write_all(b"AMQP\x00\x00\x09\x01").await?;
     stream.flush().await?;

@@ -205,7 +205,7 @@ impl Shared {
         let builder = ConnectionBuilder::new_with_runtime(runtime)
             .with_uri(self.config.uri.clone())
             .with_properties(properties)
-            .with_tls_config(self.config.tls());
+            .with_tls_config(self.config.tls().map_err(|error| QueueError::Unavailable(error.into()))?);
         answer(self.config.limits.connect, builder.connect()).await
     }
 

@@ -100,7 +100,9 @@ fn tls(config: &RabbitConfig, encrypted: bool) -> Result<ClientConfig, Managemen
 
 fn trust(config: &RabbitConfig, roots: &mut RootCertStore) -> Result<(), ManagementError> {
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    for certificate in CertificateDer::pem_slice_iter(config.ca().unwrap_or_default().as_bytes()) {
+    let ca =
+        config.ca().map_err(|error| because("the authority's certificate is not there", error))?.unwrap_or_default();
+    for certificate in CertificateDer::pem_slice_iter(ca.as_bytes()) {
         let broken = |error| because("the authority's certificate is broken", error);
         roots.add(certificate.map_err(|error| failed(error.to_string()))?).map_err(broken)?;
     }
