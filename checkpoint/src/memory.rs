@@ -58,6 +58,11 @@ impl MemoryBackend {
         *self.inner() = Inner { records, last_revision, run: self.env.random_hex(16) };
     }
 
+    /// Forgets every record, in the same run.
+    pub fn flush(&self) {
+        self.inner().records.clear();
+    }
+
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -7,10 +7,11 @@
 pub mod safeguard;
 
 use std::fmt;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 pub use safeguard::Safeguard;
 
@@ -29,7 +30,13 @@ pub struct Env {
 
 enum Inner {
     System,
-    Seeded { rng: Mutex<fastrand::Rng>, start: Timestamp, origin: tokio::time::Instant },
+    Seeded {
+        rng: Mutex<fastrand::Rng>,
+        start: Timestamp,
+        origin: tokio::time::Instant,
+        /// Seconds that the wall clock was set forward.
+        set: AtomicI64,
+    },
 }
 
 impl Env {
@@ -44,7 +51,16 @@ impl Env {
     #[must_use]
     pub fn seeded(seed: u64, start: Timestamp) -> Self {
         let rng = Mutex::new(fastrand::Rng::with_seed(seed));
-        Self { inner: Arc::new(Inner::Seeded { rng, start, origin: tokio::time::Instant::now() }) }
+        let (origin, set) = (tokio::time::Instant::now(), AtomicI64::new(0));
+        Self { inner: Arc::new(Inner::Seeded { rng, start, origin, set }) }
+    }
+
+    /// Sets the wall clock of a seeded environment so many seconds forward, or back, as somebody who sets a machine's clock
+    /// does. The system's is left alone.
+    pub fn set_clock(&self, forward: i64) {
+        if let Inner::Seeded { set, .. } = &*self.inner {
+            set.fetch_add(forward, Ordering::Relaxed);
+        }
     }
 
     /// Wall-clock time. Never used to decide about a lease: see [`Env::boottime`].
@@ -53,7 +69,10 @@ impl Env {
     pub fn now(&self) -> Timestamp {
         match &*self.inner {
             Inner::System => Timestamp::now(),
-            Inner::Seeded { start, origin, .. } => start.checked_add(origin.elapsed()).unwrap_or(Timestamp::MAX),
+            Inner::Seeded { start, origin, set, .. } => {
+                let set = SignedDuration::from_secs(set.load(Ordering::Relaxed));
+                start.checked_add(origin.elapsed()).and_then(|now| now.checked_add(set)).unwrap_or(Timestamp::MAX)
+            }
         }
     }
 

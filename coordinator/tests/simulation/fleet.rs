@@ -16,6 +16,7 @@ use keyrotate_kms::Kms;
 use keyrotate_proto::id::{JobId, Nonce};
 use keyrotate_proto::job;
 use keyrotate_proto::key::KeyName;
+use keyrotate_proto::state::{JobState, StopReason};
 use keyrotate_queue::MemoryQueue;
 use keyrotate_report::root::BucketRoot;
 use keyrotate_store::retry::{RetryPolicy, Retrying};
@@ -44,7 +45,7 @@ pub(crate) struct Fleet {
     pub(crate) trace: Arc<Trace>,
     pub(crate) watch: Arc<Watch>,
     wanted: Mutex<Wanted>,
-    submitted: Mutex<Vec<(JobId, &'static str)>>,
+    submitted: Mutex<Vec<(JobRecord, &'static str)>>,
     writes: Mutex<u64>,
     limits: SliceLimits,
     slots: usize,
@@ -57,6 +58,8 @@ pub(crate) struct Fleet {
 /// A worker or a coordinator.
 pub(crate) struct Process {
     pub(crate) name: String,
+    /// Its clock.
+    pub(crate) env: Env,
     pub(crate) wire: Wire,
     pub(crate) queue: WiredQueue,
     tasks: Vec<JoinHandle<()>>,
@@ -212,14 +215,24 @@ impl Fleet {
         let id = JobId::new(u64::from(number), [number; 10]);
         let store = self.model.identity().0.clone();
         let record = JobRecord::new(id.clone(), spec, store, Nonce(format!("n{number}")), "me".into(), self.env.now());
-        self.ledger().begin_job(record).await?;
-        self.submitted.lock().unwrap_or_else(PoisonError::into_inner).push((id.clone(), key));
+        self.ledger().begin_job(record.clone()).await?;
+        self.submitted.lock().unwrap_or_else(PoisonError::into_inner).push((record, key));
         Ok(id)
+    }
+
+    /// A job that the checkpoint has forgotten is taken up as it was submitted, and resumed.
+    pub(crate) async fn take_up(&self, id: &JobId) -> Result<(), LedgerError> {
+        let submitted = self.submitted.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let (job, _) = submitted.into_iter().find(|(job, _)| job.id == *id).unwrap();
+        let state = JobState::Failed { reason: StopReason::Lost, detail: String::new() };
+        self.ledger().reinstate(&JobRecord { state, ..job }).await?;
+        self.ledger().resume_job(id).await.map(drop)
     }
 
     /// All jobs that were ever submitted, and to which keys.
     pub(crate) fn submitted(&self) -> Vec<(JobId, &'static str)> {
-        self.submitted.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let submitted = self.submitted.lock().unwrap_or_else(PoisonError::into_inner);
+        submitted.iter().map(|(job, key)| (job.id.clone(), *key)).collect()
     }
 
     pub(crate) fn coordinator(&self, name: &str) -> Process {
@@ -231,11 +244,12 @@ impl Fleet {
             tick: Duration::from_secs(2),
             ..Default::default()
         };
-        let (ledger, reports) = (self.ledger_by(&wire, self.process_env()), self.reports_by(&wire));
+        let env = self.process_env();
+        let (ledger, reports) = (self.ledger_by(&wire, env.clone()), self.reports_by(&wire));
         let coordinator = Coordinator::new(ledger, Arc::new(queue.clone()), Arc::new(reports), config);
         let owner = name.to_owned();
         let run = async move { coordinator.run_among_others(&owner, CancellationToken::new()).await };
-        Process { name: name.to_owned(), wire, queue, tasks: vec![tokio::spawn(run)] }
+        Process { name: name.to_owned(), env, wire, queue, tasks: vec![tokio::spawn(run)] }
     }
 
     pub(crate) fn worker(&self, name: &str) -> Process {
@@ -260,11 +274,11 @@ impl Fleet {
             confirmed: true,
             local_files: false,
         };
-        let worker = Arc::new(Worker::new(site, config, env));
+        let worker = Arc::new(Worker::new(site, config, env.clone()));
         let (announcing, working) = (Arc::clone(&worker), worker);
         let announce = tokio::spawn(async move { announcing.announce(CancellationToken::new()).await });
         let work = tokio::spawn(async move { working.run(CancellationToken::new()).await.unwrap() });
-        Process { name: name.to_owned(), wire, queue, tasks: vec![announce, work] }
+        Process { name: name.to_owned(), env, wire, queue, tasks: vec![announce, work] }
     }
 
     fn wire(&self, name: &str) -> Wire {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use keyrotate_checkpoint::transition::job::cancel;
 use keyrotate_checkpoint::{LedgerError, Refusal};
+use keyrotate_env::Env;
 use keyrotate_proto::id::JobId;
 use keyrotate_proto::state::JobState;
 use tokio::task::JoinHandle;
@@ -30,6 +31,8 @@ pub(crate) struct Storm<'a> {
     job: JobId,
     /// Pasts that the checkpoint will come back to.
     coming_back: Vec<JoinHandle<()>>,
+    /// Clocks that were set, by so many seconds.
+    wrong_clocks: Vec<(Env, i64)>,
 }
 
 impl<'a> Storm<'a> {
@@ -42,6 +45,7 @@ impl<'a> Storm<'a> {
             key: "key-b",
             job,
             coming_back: Vec::new(),
+            wrong_clocks: Vec::new(),
             fleet,
         };
         for _ in 0..dice.between(1, 3) {
@@ -87,13 +91,16 @@ impl<'a> Storm<'a> {
         for past in std::mem::take(&mut self.coming_back) {
             past.await.unwrap();
         }
+        for (env, forward) in std::mem::take(&mut self.wrong_clocks) {
+            env.set_clock(-forward);
+        }
         weather.losses.store(0, Ordering::Relaxed);
         weather.tickets.store(0, Ordering::Relaxed);
     }
 
     async fn deed(&mut self) {
         let dice = self.fleet.dice.clone();
-        match dice.index(18) {
+        match dice.index(20) {
             0..3 => {
                 let n = dice.index(self.workers.len());
                 self.workers[n].kill();
@@ -129,6 +136,12 @@ impl<'a> Storm<'a> {
                 self.workers[n].queue.cut();
             }
             13 => self.cancel().await,
+            14 => self.set_a_clock(),
+            15 => {
+                self.tell("the checkpoint is emptied");
+                self.fleet.watch.forgets();
+                self.fleet.backend.flush();
+            }
             _ => self.somebody().await,
         }
     }
@@ -183,6 +196,18 @@ impl<'a> Storm<'a> {
         }));
     }
 
+    /// Somebody sets the clock of a process, by up to an hour, and right again when it is calm.
+    fn set_a_clock(&mut self) {
+        let dice = self.fleet.dice.clone();
+        let all = self.coordinators.iter().chain(&self.workers).collect::<Vec<_>>();
+        let process = all[dice.index(all.len())];
+        let forward = i64::try_from(dice.between(0, 7200)).unwrap_or(0) - 3600;
+        process.env.set_clock(forward);
+        let (env, deed) = (process.env.clone(), format!("the clock of {} is set by {forward} s", process.name));
+        self.tell(deed);
+        self.wrong_clocks.push((env, forward));
+    }
+
     async fn cancel(&mut self) {
         self.tell("the job is cancelled");
         let cancelled = self.fleet.ledger().update_job(&self.job, cancel).await;
@@ -204,6 +229,11 @@ impl<'a> Storm<'a> {
     async fn see_to_it(&mut self) {
         let state = self.state().await;
         if state.as_ref().is_some_and(|state| !state.is_ended() || *state == JobState::Completed) {
+            return;
+        }
+        if state.is_none() && self.fleet.dice.one_in(2) {
+            let taken_up = self.fleet.take_up(&self.job).await;
+            self.tell(format!("{} is taken up: {taken_up:?}", self.job));
             return;
         }
         if matches!(state, Some(JobState::Failed { .. })) {
