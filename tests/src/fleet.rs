@@ -22,8 +22,10 @@ const LIMIT: Duration = Duration::from_secs(900);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// What every role says of itself into its file.
 const LOG: &str = "keyrotate_worker=debug,keyrotate_coordinator=info,keyrotate_queue=info,warn,lapin=off";
-/// Where Redis lets exactly the commands and keys through that are shipped.
-const ACL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/redis/users.acl");
+/// Redis lets exactly the commands and keys through that are shipped.
+const ACL: &str = include_str!("../../deploy/redis/users.acl");
+/// And one user more, who may do anything, as an administrator does by mistake.
+const ADMINISTRATOR: &str = "user administrator on >private ~* &* +@all\n";
 
 /// The fleet of one test.
 #[derive(Debug)]
@@ -63,18 +65,26 @@ impl Fleet {
     /// # Panics
     /// When they can't be started.
     pub async fn with(target: Arc<Target>, settings: &[(&str, &str)]) -> Self {
+        let rabbitmq = PrivateRabbitMq::start().await.expect("rabbitmq-server is installed and starts");
+        let options = ["--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction"];
+        Self::around(Stand::on(target, false).await, rabbitmq, &options, settings).await
+    }
+
+    /// A fleet around a bucket that is there already, with a RabbitMQ that runs and a Redis with these options.
+    ///
+    /// # Panics
+    /// When Redis can't be started.
+    pub async fn around(stand: Stand, rabbitmq: PrivateRabbitMq, redis: &[&str], settings: &[(&str, &str)]) -> Self {
         // Refused where one is installed already.
         let _installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let stand = Stand::on(target, false).await;
         let reports = format!("{}-reports", stand.bucket);
         bucket::create(stand.client(), &reports, false).await;
-        let options = ["--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction"];
-        let redis = PrivateRedis::start_with(&[&options[..], &["--aclfile", ACL]].concat()).await;
+        let acl = stand.dir().join("users.acl");
+        fs::write(&acl, format!("{ACL}{ADMINISTRATOR}")).expect("the test's folder can be written");
+        let redis = PrivateRedis::start_with(&[redis, &["--aclfile", &acl.display().to_string()]].concat()).await;
         let redis = redis.expect("redis-server is installed and starts");
-        let rabbitmq = PrivateRabbitMq::start().await.expect("rabbitmq-server is installed and starts");
         let client = reqwest::Client::builder().no_proxy().build().expect("a client can be made");
-        let checkpoint = format!("redis://keyrotate:change-me@127.0.0.1:{}", redis.port());
-        let queue = rabbitmq.shipped_url("/");
+        let (checkpoint, queue) = (checkpoint_of(&redis), rabbitmq.shipped_url("/"));
         let ours = [
             ("KEYROTATE_REDIS_URL", checkpoint.as_str()),
             ("KEYROTATE_RABBITMQ_URL", queue.as_str()),
@@ -91,8 +101,16 @@ impl Fleet {
     /// # Panics
     /// When it ends instead.
     pub async fn coordinator(&self) -> Coordinator {
+        self.coordinator_with(&[]).await
+    }
+
+    /// The same with settings of its own.
+    ///
+    /// # Panics
+    /// When it ends instead.
+    pub async fn coordinator_with(&self, settings: &[(&str, &str)]) -> Coordinator {
         let args = ["coordinator", "--listen", "127.0.0.1:0"];
-        let mut process = Process::start(args, &self.variables, self.stand.dir());
+        let mut process = Process::start(args, &and(&self.variables, settings), self.stand.dir());
         let line = "keyrotate coordinator";
         until("a coordinator listens", || process.has_ended() || place(&process, line).is_some()).await;
         let url = place(&process, line).unwrap_or_else(|| panic!("no coordinator:\n{}", process.stderr()));
@@ -145,7 +163,8 @@ impl Fleet {
         let answer = request.body(job.text()).send().await.expect("the coordinator answers");
         let status = answer.status().as_u16();
         let body: Value = parsed(&answer.bytes().await.expect("an answer has a body"));
-        assert_eq!(status, 201, "{body}");
+        // 200: the same submit began it before.
+        assert!(matches!(status, 200 | 201), "{status}: {body}");
         body["id"].as_str().expect("a job has an id").to_owned()
     }
 
@@ -160,6 +179,17 @@ impl Fleet {
         assert!(status.is_success(), "{status}: {:?}", answer.bytes().await);
     }
 
+    /// Changes a job's limits: a JSON object of them.
+    ///
+    /// # Panics
+    /// When it is refused.
+    pub async fn limit(&self, to: &Coordinator, job: &str, limits: &str) {
+        let request = self.client.patch(format!("{}/v1/jobs/{job}/limits", to.url));
+        let answer = request.header("content-type", "application/json").body(limits.to_owned()).send().await;
+        let answer = answer.expect("the coordinator answers");
+        assert!(answer.status().is_success(), "{}", answer.status());
+    }
+
     /// Puts a message into a queue as somebody else would, who knows nothing of tickets.
     ///
     /// # Panics
@@ -171,6 +201,20 @@ impl Fleet {
         let answer = self.client.post(url).header("content-type", "application/json").body(message.to_string());
         let answer = answer.send().await.expect("RabbitMQ's management answers");
         assert!(answer.status().is_success(), "{}", answer.status());
+    }
+
+    /// Says something to Redis as an administrator; gives what it said.
+    ///
+    /// # Panics
+    /// When it is refused.
+    pub async fn tell_redis(&self, command: &[&str]) -> String {
+        let port = self.redis.port().to_string();
+        let as_administrator = ["-p", &port, "--user", "administrator", "--pass", "private", "--no-auth-warning", "-e"];
+        let told = tokio::process::Command::new("redis-cli").args(as_administrator).args(command).output().await;
+        let told = told.expect("redis-cli can be run");
+        let said = String::from_utf8_lossy(&told.stdout).trim().to_owned();
+        assert!(told.status.success(), "{command:?}: {said} {}", String::from_utf8_lossy(&told.stderr));
+        said
     }
 
     /// How a job stands; `None` while the coordinator does not answer, or says that it can't.
@@ -214,6 +258,22 @@ impl Fleet {
         Ended { code, stdout: status.to_string(), stderr: format!("job {job} ended\n") }
     }
 
+    /// Messages that wait in RabbitMQ or are being worked on, and those among the dead letters.
+    ///
+    /// # Panics
+    /// When RabbitMQ's management does not say.
+    pub async fn messages(&self) -> (u64, u64) {
+        let url = format!("{}/api/queues/%2F", self.rabbitmq.management_url());
+        let answer = self.client.get(url).send().await.expect("RabbitMQ's management answers");
+        let queues = parsed(&answer.bytes().await.expect("an answer has a body"));
+        let queues = queues.as_array().expect("a list of queues").iter();
+        let count = |queue: &Value| (queue["name"] == "keyrotate.dead", queue["messages"].as_u64().unwrap_or(0));
+        queues.map(count).fold((0, 0), |(live, dead), (is_dead, count)| match is_dead {
+            true => (live, dead + count),
+            false => (live + count, dead),
+        })
+    }
+
     /// The reports of a job, as a folder: `STATE/fleet/bucket/jobs/JOB`.
     async fn fetch_reports(&self, job: &str) {
         let of = format!("jobs/{job}/");
@@ -247,6 +307,12 @@ impl Coordinator {
         let last = said.lines().rfind(|line| line.contains("leads"));
         last.is_some_and(|line| !line.contains("leads no more"))
     }
+}
+
+/// Where a Redis of a fleet is, for the user that is shipped.
+#[must_use]
+pub fn checkpoint_of(redis: &PrivateRedis) -> String {
+    format!("redis://keyrotate:change-me@127.0.0.1:{}", redis.port())
 }
 
 /// Kills whoever leads.

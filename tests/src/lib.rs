@@ -12,6 +12,7 @@ pub mod fleet;
 pub mod job;
 mod old_keys;
 pub mod oracle;
+pub mod proxy;
 pub mod raw;
 pub mod reader;
 pub mod report;

@@ -1,0 +1,110 @@
+//! Each fault that a fleet is said to survive, done to real processes with a real Redis and a real RabbitMQ. A row whose
+//! effect was not seen fails, as one does in which anything was lost.
+//!
+//! `UPDATE_RELIABILITY=1` writes the table of docs/reliability.md; without it the table's rows must be these. Words on the
+//! command line choose the rows that have one of them in their names.
+
+#![expect(clippy::print_stdout, reason = "a test without libtest's harness prints for itself")]
+
+mod checkpoint;
+mod coordinators;
+mod network;
+mod queue;
+mod rows;
+mod scene;
+mod store;
+mod table;
+mod workers;
+
+use std::collections::VecDeque;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rows::{Row, rows};
+use scene::{Lane, Line};
+use tokio::time::Instant;
+
+/// Rows at the same time. Most of a row is waiting.
+const LANES: usize = 9;
+
+/// What became of a row.
+struct Ran {
+    number: usize,
+    row: Row,
+    line: Option<Line>,
+}
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
+    let wanted = |row: &Row| words.is_empty() || words.iter().any(|word| row.name().contains(word.as_str()));
+    let all = rows();
+    let (total, chosen): (_, VecDeque<_>) =
+        (all.len(), all.into_iter().enumerate().filter(|(_, row)| wanted(row)).collect());
+    if std::env::args().any(|arg| arg == "--list") {
+        chosen.iter().for_each(|(_, row)| println!("{}: test", row.name()));
+        return ExitCode::SUCCESS;
+    }
+    let count = chosen.len();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime can be made");
+    let mut ran = runtime.block_on(all_of(chosen));
+    ran.sort_by_key(|ran| ran.number);
+    let failed = ran.iter().filter(|ran| ran.line.is_none_or(|line| line.seen == 0)).count();
+    println!("faults: {} rows, {failed} failed", ran.len());
+    if failed > 0 || ran.len() < count || count == 0 {
+        return ExitCode::FAILURE;
+    }
+    if count < total {
+        return ExitCode::SUCCESS;
+    }
+    match table::keep(&ran) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(what) => {
+            println!("{what}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn all_of(rows: VecDeque<(usize, Row)>) -> Vec<Ran> {
+    let (rows, ran) = (Arc::new(Mutex::new(rows)), Arc::new(Mutex::new(Vec::new())));
+    let lanes = (0..LANES).map(|_| {
+        let (rows, ran) = (Arc::clone(&rows), Arc::clone(&ran));
+        tokio::spawn(async move {
+            let mut lane = Lane::default();
+            loop {
+                let next = rows.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+                let Some((number, row)) = next else { break };
+                let (line, back) = one(row, lane).await;
+                lane = back;
+                ran.lock().unwrap_or_else(PoisonError::into_inner).push(Ran { number, row, line });
+            }
+        })
+    });
+    let lanes: Vec<_> = lanes.collect();
+    for lane in lanes {
+        lane.await.expect("a lane catches what its rows do");
+    }
+    std::mem::take(&mut *ran.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// Runs a row as a task of its own, so that a panic ends it alone; its servers go with it then.
+async fn one(row: Row, mut lane: Lane) -> (Option<Line>, Lane) {
+    let began = Instant::now();
+    let run = tokio::spawn(async move {
+        let line = (row.run)(&mut lane).await;
+        (line, lane)
+    });
+    let (line, lane) = match run.await {
+        Ok((line, lane)) => (Some(line), lane),
+        Err(_panicked) => (None, Lane::default()),
+    };
+    let word = match line {
+        Some(Line { seen: 0, .. }) => "FAILED: its effect was not seen".to_owned(),
+        Some(line) => {
+            format!("ok: {} seen, {} lost, went on after {:.1?}", line.seen, line.lost, line.back.unwrap_or_default())
+        }
+        None => "FAILED".to_owned(),
+    };
+    println!("{}: {word} ({:.1} s)", row.name(), began.elapsed().as_secs_f64());
+    (line, lane)
+}
