@@ -11,7 +11,8 @@ mod settle;
 mod transact;
 mod workers;
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
 use keyrotate_env::Env;
@@ -71,13 +72,15 @@ pub struct Ledger {
     backend: Arc<dyn Backend>,
     env: Env,
     leading: Option<Leading>,
+    /// Records that can't be read here, each told of once.
+    unreadable: Arc<Mutex<BTreeSet<RecordKey>>>,
 }
 
 impl Ledger {
     /// On a back-end.
     #[must_use]
     pub fn new(backend: Arc<dyn Backend>, env: Env) -> Self {
-        Self { backend, env, leading: None }
+        Self { backend, env, leading: None, unreadable: Arc::default() }
     }
 
     /// The back-end's time, by which all leases are judged.
@@ -156,23 +159,34 @@ impl Ledger {
         self.view(std::slice::from_ref(&key)).await?.get(&key)
     }
 
-    /// All jobs, in the order of their making.
+    /// All jobs, in the order of their making. One whose record can't be read here hides no other.
     ///
     /// # Errors
-    /// When the back-end does not answer, or a record can't be read.
+    /// When the back-end does not answer.
     pub async fn jobs(&self) -> Result<Vec<JobRecord>, LedgerError> {
-        self.scan_all(JOBS).await
+        self.scan_readable(JOBS).await
     }
 
-    /// The jobs that have not ended, in the order of their making. One whose record is gone keeps no other from its work.
+    /// The jobs that have not ended, in the order of their making. One whose record is gone, or can't be read here, keeps
+    /// no other from its work.
     ///
     /// # Errors
-    /// When the back-end does not answer, or a record can't be read.
+    /// When the back-end does not answer.
     pub async fn live_jobs(&self) -> Result<Vec<JobRecord>, LedgerError> {
         let live = self.scan_names(LIVE).await?;
         let keys: Vec<_> = live.iter().map(|name| RecordKey(format!("{JOBS}{name}"))).collect();
         let view = self.view(&keys).await?;
-        keys.iter().filter_map(|key| view.find(key).transpose()).collect()
+        keys.iter().filter_map(|key| self.readable(key, view.find(key)).transpose()).collect()
+    }
+
+    /// What another version wrote, and this one can't read, is left to that one, and told of once.
+    fn readable<T>(&self, key: &RecordKey, read: Result<Option<T>, LedgerError>) -> Result<Option<T>, LedgerError> {
+        let Err(error @ (LedgerError::Corrupt { .. } | LedgerError::Newer { .. })) = read else { return read };
+        if self.unreadable.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone()) {
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(error, "a record can't be read here and is left alone: is a newer keyrotate at work?");
+        }
+        Ok(None)
     }
 
     /// Takes a failed job up again that the back-end has lost, as somebody else kept it; it can be resumed then. One that is

@@ -251,6 +251,11 @@ impl Worker {
                 tracing::debug!(error = &error as &dyn std::error::Error, "a ticket goes back");
                 acknowledge(delivery.give_back().await);
             }
+            Err(LeaseRefusal::Failed(error @ (LedgerError::Corrupt { .. } | LedgerError::Newer { .. }))) => {
+                let told = "a job is left to others: a newer keyrotate is at work; upgrade this worker";
+                tracing::error!(shard = %ticket.shard, error = &error as &dyn std::error::Error, "{told}");
+                acknowledge(delivery.ack().await);
+            }
             Err(refusal @ (LeaseRefusal::Foreign { .. } | LeaseRefusal::Misread { .. } | LeaseRefusal::OutOfScope)) => {
                 tracing::error!(shard = %ticket.shard, %refusal, "a ticket is refused");
                 acknowledge(delivery.reject(&refusal.to_string()).await);

@@ -243,6 +243,13 @@ async fn a_record_that_is_gone_stops_no_other_job_and_is_taken_up_where_its_keys
     backend.swap(gone(job_key(&job.id))).await.unwrap();
     let live: Vec<_> = ledger.live_jobs().await.unwrap().into_iter().map(|job| job.id).collect();
     assert_eq!(live, [other.id.clone()]);
+    // Nor does one that another version wrote.
+    let newer = Swap { writes: vec![(job_key(&job.id), Some(br#"{"version": 999}"#.to_vec()))], ..Swap::default() };
+    backend.swap(newer).await.unwrap();
+    assert_eq!(ledger.live_jobs().await.unwrap().len(), 1);
+    assert_eq!(ledger.jobs().await.unwrap().len(), 1);
+    assert!(matches!(ledger.job(&job.id).await, Err(LedgerError::Corrupt { .. })));
+    backend.swap(gone(job_key(&job.id))).await.unwrap();
     // As it was kept when it began.
     let state = JobState::Failed { reason: StopReason::Lost, detail: String::new() };
     let kept = JobRecord { state, frozen: None, passes: Vec::new(), ..job.clone() };

@@ -196,12 +196,25 @@ impl Ledger {
 
     /// All records below a prefix.
     pub(super) async fn scan_all<T: Record>(&self, prefix: &str) -> Result<Vec<T>, LedgerError> {
+        self.scan(prefix, |listed| decode(&listed.key, &listed.bytes).map(Some)).await
+    }
+
+    /// All records below a prefix that can be read here.
+    pub(super) async fn scan_readable<T: Record>(&self, prefix: &str) -> Result<Vec<T>, LedgerError> {
+        self.scan(prefix, |listed| self.readable(&listed.key, decode(&listed.key, &listed.bytes).map(Some))).await
+    }
+
+    async fn scan<T>(
+        &self,
+        prefix: &str,
+        read: impl Fn(&Listed) -> Result<Option<T>, LedgerError>,
+    ) -> Result<Vec<T>, LedgerError> {
         let mut all = Vec::new();
         let mut after: Option<RecordKey> = None;
         loop {
             let page = self.page(prefix, after.as_ref()).await?;
             for listed in &page {
-                all.push(decode(&listed.key, &listed.bytes)?);
+                all.extend(read(listed)?);
             }
             match page.last() {
                 Some(last) if page.len() == PAGE => after = Some(last.key.clone()),

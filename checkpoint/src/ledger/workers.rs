@@ -72,7 +72,7 @@ impl Ledger {
     /// When the back-end does not answer, or a record can't be read.
     pub async fn workers(&self) -> Result<Vec<WorkerRecord>, LedgerError> {
         let now = self.now().await?;
-        let all: Vec<WorkerRecord> = self.scan_all(WORKERS).await?;
+        let all: Vec<WorkerRecord> = self.scan_readable(WORKERS).await?;
         Ok(all.into_iter().filter(|worker| worker.lives(now, WORKER_GONE_AFTER)).collect())
     }
 
@@ -83,7 +83,7 @@ impl Ledger {
     pub async fn forget_workers(&self) -> Result<(), LedgerError> {
         const DAY: Duration = Duration::from_secs(24 * 3600);
         let now = self.now().await?;
-        let all: Vec<WorkerRecord> = self.scan_all(WORKERS).await?;
+        let all: Vec<WorkerRecord> = self.scan_readable(WORKERS).await?;
         for gone in all.into_iter().filter(|worker| !worker.lives(now, DAY)) {
             self.worker_stops(&gone.owner).await?;
         }
