@@ -2,7 +2,8 @@
 //! effect was not seen fails, as one does in which anything was lost.
 //!
 //! `UPDATE_RELIABILITY=1` writes the table of docs/reliability.md; without it the table's rows must be these. Words on the
-//! command line choose the rows that have one of them in their names.
+//! command line choose the rows that have one of them in their names; `KEYROTATE_SOAK=MINUTES` does them at random
+//! instead, for so long.
 
 #![expect(clippy::print_stdout, reason = "a test without libtest's harness prints for itself")]
 
@@ -12,6 +13,7 @@ mod network;
 mod queue;
 mod rows;
 mod scene;
+mod soak;
 mod store;
 mod table;
 mod workers;
@@ -19,6 +21,7 @@ mod workers;
 use std::collections::VecDeque;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use rows::{Row, rows};
 use scene::{Lane, Line};
@@ -46,6 +49,14 @@ fn main() -> ExitCode {
     }
     let count = chosen.len();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime can be made");
+    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
+    if let Some(minutes) = number("KEYROTATE_SOAK") {
+        let time = Duration::from_secs(60 * minutes);
+        let (jobs, faults) =
+            runtime.block_on(soak::soak(&mut Lane::default(), time, number("KEYROTATE_SEED").unwrap_or(1)));
+        println!("soak: {jobs} jobs, {faults} faults, nothing lost");
+        return ExitCode::SUCCESS;
+    }
     let mut ran = runtime.block_on(all_of(chosen));
     ran.sort_by_key(|ran| ran.number);
     let failed = ran.iter().filter(|ran| ran.line.is_none_or(|line| line.seen == 0)).count();
