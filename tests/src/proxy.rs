@@ -57,8 +57,6 @@ pub enum Deed {
     Hold,
     /// It goes through; whatever the server says from then on waits.
     HoldAnswer,
-    /// The connection is reset in its stead.
-    Reset,
     /// It goes through, changed.
     Change(fn(&mut [u8])),
     /// It goes through.
@@ -304,9 +302,7 @@ impl Wire {
                 Ok(length) => &mut buffer[..length],
                 Err(_) => return End::Reset,
             };
-            if self.trapped(way, message).await {
-                return End::Reset;
-            }
+            self.trapped(way, message).await;
             if way == Way::Back {
                 self.wait_for_the_trap().await;
             }
@@ -316,21 +312,20 @@ impl Wire {
         }
     }
 
-    /// Does what a trap wants of a message; whether the connection is reset.
-    async fn trapped(&self, way: Way, message: &mut [u8]) -> bool {
+    /// Does what a trap wants of a message.
+    async fn trapped(&self, way: Way, message: &mut [u8]) {
         let traps = self.shared.traps.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let Some(trap) = traps.iter().find(|trap| trap.catches(way, message)) else { return false };
+        let Some(trap) = traps.iter().find(|trap| trap.catches(way, message)) else { return };
         *trap.message.lock().unwrap_or_else(PoisonError::into_inner) = message.to_vec();
         match trap.deed {
             Deed::HoldAnswer => drop(self.answers.send_replace(Some(Arc::clone(trap)))),
             Deed::Change(change) => change(message),
-            Deed::Hold | Deed::Reset | Deed::Pass => {}
+            Deed::Hold | Deed::Pass => {}
         }
         trap.caught.send_replace(true);
         if matches!(trap.deed, Deed::Hold) {
             trap.is_released().await;
         }
-        matches!(trap.deed, Deed::Reset)
     }
 
     async fn wait_for_the_trap(&self) {
@@ -375,7 +370,6 @@ impl std::fmt::Debug for Deed {
         f.write_str(match self {
             Self::Hold => "Hold",
             Self::HoldAnswer => "HoldAnswer",
-            Self::Reset => "Reset",
             Self::Change(_) => "Change",
             Self::Pass => "Pass",
         })
@@ -408,5 +402,7 @@ pub const PUBLISH: (u16, u16) = (60, 40);
 pub const RETURN: (u16, u16) = (60, 50);
 /// `basic.deliver`
 pub const DELIVER: (u16, u16) = (60, 60);
+/// `channel.close`
+pub const CLOSE: (u16, u16) = (20, 40);
 /// `basic.ack`, in both directions: of a delivery, and of a publish.
 pub const ACK: (u16, u16) = (60, 80);

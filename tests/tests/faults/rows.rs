@@ -195,12 +195,7 @@ fn of_rabbitmq() -> Vec<Row> {
         ),
         row!("RabbitMQ", "its queue is full", "tickets refused", queue::is_full()),
         row!("RabbitMQ", "it has no memory left", "publishers blocked", queue::lets_go(Loss::Blocked)),
-        row!(
-            "RabbitMQ",
-            "closes a channel for a wrong acknowledgement",
-            "acknowledgements changed",
-            queue::closes_a_channel()
-        ),
+        row!("RabbitMQ", "closes a channel for a wrong acknowledgement", "channels closed", queue::closes_a_channel()),
         row!(
             "RabbitMQ",
             "delivers again what a worker still works on",

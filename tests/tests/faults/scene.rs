@@ -13,12 +13,12 @@ use tokio::time::Instant;
 /// So many that a job lasts as long as a fault needs, at [`RATE`].
 pub(crate) const OBJECTS: usize = 200;
 /// Objects per second of a job that something shall happen to.
-pub(crate) const RATE: &str = "rate: 50";
+pub(crate) const RATE: &str = "rate: 30";
 /// Redis as it should be run.
 pub(crate) const ALWAYS: &[&str] =
     &["--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction"];
 /// After the last fault, with everything mended.
-const CALM: Duration = Duration::from_secs(150);
+const CALM: Duration = Duration::from_secs(300);
 
 /// A place to run rows at, one after the other. A RabbitMQ needs seconds to start; it is kept from row to row.
 #[derive(Default)]

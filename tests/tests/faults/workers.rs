@@ -44,6 +44,11 @@ impl Step {
         matches!(self, Self::LeaseAsked | Self::LeaseTaken)
     }
 
+    /// Of one of many objects.
+    fn is_of_an_object(self) -> bool {
+        matches!(self, Self::Looked | Self::WriteSent | Self::WriteMade)
+    }
+
     /// The shard that it leased last is not the one that it holds.
     fn is_between_shards(self) -> bool {
         self.is_before_work() || matches!(self, Self::Delivered | Self::AckSent)
@@ -60,7 +65,9 @@ impl Step {
     }
 
     fn lay(self, scene: &Scene, wires: &Wires) -> Trap {
-        let store = |deed, looks| scene.store.trap(Way::There, 0, deed, looks);
+        // In the middle of the first window, which nobody sees from outside.
+        let store =
+            |deed, looks| scene.store.trap(Way::There, if self.is_of_an_object() { 30 } else { 0 }, deed, looks);
         let redis = |deed| wires.redis.trap(Way::There, 0, deed, shard_swap());
         match self {
             Self::Delivered => wires.rabbitmq.trap(Way::Back, 0, Deed::Pass, amqp(DELIVER.0, DELIVER.1)),
@@ -92,6 +99,10 @@ pub(crate) async fn dies_at(lane: &mut Lane, step: Step) -> Line {
         let _drained = first.end().await.expect(0);
         trap = step.lay(&scene, &wires);
         victim = scene.worker_behind(&wires).await;
+    } else if step.is_of_an_object() {
+        victim = scene.worker_behind(&wires).await;
+        trap = step.lay(&scene, &wires);
+        id = scene.submit(&coordinator).await;
     } else {
         victim = scene.worker_behind(&wires).await;
         id = scene.submit_and_begin(&coordinator).await;
@@ -119,7 +130,7 @@ pub(crate) async fn wakes_up_after_its_lease(lane: &mut Lane) -> Line {
     let wires = scene.wires().await;
     let zombie = scene.worker_behind(&wires).await;
     let id = scene.submit_and_begin(&coordinator).await;
-    let trap = scene.store.trap(Way::There, 3, Deed::Hold, with(&["PUT /", "/k/", "x-amz-copy-source"]));
+    let trap = scene.store.trap(Way::There, 0, Deed::Hold, with(&["PUT /", "/k/", "x-amz-copy-source"]));
     trap.caught().await;
     zombie.signal("STOP");
     let frozen = Instant::now();
