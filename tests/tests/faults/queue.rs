@@ -146,12 +146,12 @@ pub(crate) async fn is_full(lane: &mut Lane) -> Line {
     let coordinator = scene.fleet.coordinator().await;
     let worker = scene.fleet.worker_with(&[("KEYROTATE_WORKER_SLOTS", "1")]).await;
     let id = scene.submit_and_begin(&coordinator).await;
+    let queue = queue(&scene);
+    let ticket = take(&queue).await;
     let policy = r#"{"max-length": 1, "overflow": "reject-publish", "delivery-limit": 50}"#;
     let set = ["set_policy", "small", "^keyrotate\\.tickets\\.", policy, "--priority", "20", "--apply-to", "queues"];
     scene.fleet.rabbitmq.ctl(&set).await.expect("RabbitMQ does it");
     worker.signal("STOP");
-    let queue = queue(&scene);
-    let ticket = take(&queue).await;
     let mut refused = 0;
     for _ in 0..3 {
         refused += u64::from(queue.publish(&ticket, &Route::to(DEFAULT_STORE)).await.is_err());
