@@ -152,8 +152,9 @@ pub(crate) async fn is_full(lane: &mut Lane) -> Line {
     let set = ["set_policy", "small", "^keyrotate\\.tickets\\.", policy, "--priority", "20", "--apply-to", "queues"];
     scene.fleet.rabbitmq.ctl(&set).await.expect("RabbitMQ does it");
     worker.signal("STOP");
+    // One lies there, and one may be on its way to whoever is frozen.
     let mut refused = 0;
-    for _ in 0..3 {
+    for _ in 0..6 {
         refused += u64::from(queue.publish(&ticket, &Route::to(DEFAULT_STORE)).await.is_err());
     }
     scene.fleet.rabbitmq.ctl(&["clear_policy", "small"]).await.expect("RabbitMQ does it");
