@@ -61,19 +61,12 @@ fn main() -> ExitCode {
     ran.sort_by_key(|ran| ran.number);
     let failed = ran.iter().filter(|ran| ran.line.is_none_or(|line| line.seen == 0)).count();
     println!("faults: {} rows, {failed} failed", ran.len());
-    if failed > 0 || ran.len() < count || count == 0 {
-        return ExitCode::FAILURE;
+    // A row that failed is not in the table.
+    let kept = if count == total { table::keep(&ran) } else { Ok(()) };
+    if let Err(what) = &kept {
+        println!("{what}");
     }
-    if count < total {
-        return ExitCode::SUCCESS;
-    }
-    match table::keep(&ran) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(what) => {
-            println!("{what}");
-            ExitCode::FAILURE
-        }
-    }
+    if failed > 0 || ran.len() < count || count == 0 || kept.is_err() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
 async fn all_of(rows: VecDeque<(usize, Row)>) -> Vec<Ran> {
