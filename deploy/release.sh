@@ -33,7 +33,7 @@ command -v cargo-cyclonedx >/dev/null || cargo install --quiet --locked cargo-cy
 cargo cyclonedx --quiet --manifest-path cli/Cargo.toml --target "$target" --format json --override-filename "$name.cdx"
 mv "cli/$name.cdx.json" "$folder/"
 
-# Rust writes these names and times as they are here.
+# The same names, owners and times each time.
 tar --create --sort=name --owner=0 --group=0 --numeric-owner --mtime="@$SOURCE_DATE_EPOCH" --transform "s|.*/|$name/|" \
     "$executable" "$PWD/LICENSE" "$PWD/README.md" 2>/dev/null | gzip -n >"$folder/$name.tar.gz"
 (cd "$folder" && sha256sum "$name.tar.gz" "$name.cdx.json" >"$name.sha256")
