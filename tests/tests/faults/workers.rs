@@ -143,7 +143,8 @@ pub(crate) async fn wakes_up_after_its_lease(lane: &mut Lane) -> Line {
     let key = key_of(&trap.message());
     let (client, bucket) = (scene.fleet.stand.client(), &scene.fleet.stand.bucket);
     bucket::put(client, bucket, Put::under(&scene.fleet.stand.target.old_key, &key, "somebody's")).await;
-    let (before, copies) = (scene.fleet.stand.snapshot().await, scene.fleet.stand.target.requests(&["CopyObject"]));
+    let copied = || scene.fleet.stand.target.requests(&["CopyObject", "UploadPartCopy"]);
+    let (before, copies) = (scene.fleet.stand.snapshot().await, copied());
     trap.release();
     zombie.signal("CONT");
     let refused = || {
@@ -153,7 +154,7 @@ pub(crate) async fn wakes_up_after_its_lease(lane: &mut Lane) -> Line {
             .map(|what| said.matches(what).count())
             .sum::<usize>()
     };
-    let arrived = || scene.fleet.stand.target.requests(&["CopyObject"]) - copies;
+    let arrived = || copied() - copies;
     until("the woken worker hears that it holds nothing", || refused() > 0).await;
     until("its write arrives", || arrived() > 0).await;
     let arrived = arrived();
