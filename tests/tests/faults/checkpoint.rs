@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use keyrotate_tests::fleet::{Coordinator, at_work};
 use keyrotate_tests::prelude::*;
-use keyrotate_tests::proxy::{Deed, Looks, Way, with};
+use keyrotate_tests::proxy::{Deed, Way};
 
-use crate::scene::{ALWAYS, Lane, Line, OBJECTS, Scene, leased};
+use crate::scene::{ALWAYS, Lane, Line, OBJECTS, Scene, leased, shard_swap};
 
 /// How a Redis keeps what it acknowledged.
 #[derive(Clone, Copy, Debug)]
@@ -44,10 +44,6 @@ impl Keeps {
 }
 
 const WEAK: (&str, &str) = ("KEYROTATE_REDIS_ACCEPT_WEAK_PERSISTENCE", "true");
-
-fn shard_swap() -> Looks {
-    with(&["EVALSHA", ":index", ":r:shard/"])
-}
 
 /// Killed after it did what it was asked for and before anybody heard so, and started again.
 pub(crate) async fn is_killed(lane: &mut Lane, keeps: Keeps, moment: Moment) -> Line {

@@ -4,7 +4,7 @@ use keyrotate_tests::prelude::*;
 use keyrotate_tests::proxy::{ACK, Deed, PUBLISH, Trap, Way, amqp, with};
 use tokio::time::Instant;
 
-use crate::scene::{Lane, Line, Scene, Wires, killed_in};
+use crate::scene::{Lane, Line, Scene, Wires, killed_in, shard_swap};
 
 /// The steps of a coordinator, and how one is seen on its wires.
 #[derive(Clone, Copy, Debug)]
@@ -25,15 +25,14 @@ pub(crate) enum Step {
 impl Step {
     fn lay(self, scene: &Scene, wires: &Wires) -> Trap {
         let redis = |deed, looks| wires.redis.trap(Way::There, 0, deed, looks);
-        let shards = || with(&["EVALSHA", ":index", ":r:shard/"]);
         match self {
             Self::JobWritten => redis(Deed::HoldAnswer, with(&[":index", ":r:job/", ":r:live/"])),
-            Self::ShardsSent => redis(Deed::Hold, shards()),
-            Self::ShardsWritten => redis(Deed::HoldAnswer, shards()),
+            Self::ShardsSent => redis(Deed::Hold, shard_swap()),
+            Self::ShardsWritten => redis(Deed::HoldAnswer, shard_swap()),
             Self::TicketSent => wires.rabbitmq.trap(Way::There, 0, Deed::Hold, amqp(PUBLISH.0, PUBLISH.1)),
             Self::TicketConfirmed => wires.rabbitmq.trap(Way::Back, 0, Deed::Hold, amqp(ACK.0, ACK.1)),
             // Behind the first tickets: what is changed of a shard now is that its ticket is out.
-            Self::TicketNoted => wires.redis.trap(Way::There, 6, Deed::HoldAnswer, shards()),
+            Self::TicketNoted => wires.redis.trap(Way::There, 6, Deed::HoldAnswer, shard_swap()),
             Self::LastShardSeen => redis(Deed::HoldAnswer, with(&[":index", "verifying"])),
             Self::ReportSent => scene.store.trap(Way::There, 0, Deed::Hold, with(&["PUT /", "summary.json"])),
             Self::ReportWritten => scene.store.trap(Way::There, 0, Deed::HoldAnswer, with(&["PUT /", "summary.json"])),

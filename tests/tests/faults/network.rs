@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use keyrotate_tests::fleet::Coordinator;
 use keyrotate_tests::prelude::*;
 use keyrotate_tests::proxy::{Proxy, Weather};
 
@@ -48,13 +49,26 @@ impl Peer {
     }
 }
 
+/// A job that one worker works on, behind wires.
+struct Wired {
+    coordinator: Coordinator,
+    wires: Wires,
+    worker: Process,
+    id: String,
+}
+
+async fn begun(scene: &Scene) -> Wired {
+    let coordinator = scene.fleet.coordinator().await;
+    let wires = scene.wires().await;
+    let worker = scene.worker_behind(&wires).await;
+    let id = scene.submit_and_begin(&coordinator).await;
+    Wired { coordinator, wires, worker, id }
+}
+
 /// The only worker and one peer hear nothing of each other for a while. The store is cut off from all.
 pub(crate) async fn is_deaf(lane: &mut Lane, peer: Peer, ways: Ways) -> Line {
     let scene = lane.scene(Mode::aws()).await;
-    let coordinator = scene.fleet.coordinator().await;
-    let wires = scene.wires().await;
-    let _worker = scene.worker_behind(&wires).await;
-    let id = scene.submit_and_begin(&coordinator).await;
+    let Wired { coordinator, wires, worker: _worker, id } = begun(&scene).await;
     let wire = peer.of(&scene, &wires);
     wire.set(ways.deaf());
     tokio::time::sleep(peer.long()).await;
@@ -68,10 +82,7 @@ pub(crate) async fn is_deaf(lane: &mut Lane, peer: Peer, ways: Ways) -> Line {
 pub(crate) async fn is_deaf_beyond_the_lease(lane: &mut Lane) -> Line {
     let mut scene = lane.scene(Mode::aws()).await;
     scene.options(&["rate: 4"]);
-    let coordinator = scene.fleet.coordinator().await;
-    let wires = scene.wires().await;
-    let worker = scene.worker_behind(&wires).await;
-    let id = scene.submit_and_begin(&coordinator).await;
+    let Wired { coordinator, wires, worker, id } = begun(&scene).await;
     wires.redis.set(Ways::Both.deaf());
     let since = tokio::time::Instant::now();
     let _other = scene.fleet.worker().await;
@@ -88,10 +99,7 @@ pub(crate) async fn is_deaf_beyond_the_lease(lane: &mut Lane) -> Line {
 /// Connections are reset five times, once a second.
 pub(crate) async fn is_cut(lane: &mut Lane, peer: Peer) -> Line {
     let scene = lane.scene(Mode::aws()).await;
-    let coordinator = scene.fleet.coordinator().await;
-    let wires = scene.wires().await;
-    let _worker = scene.worker_behind(&wires).await;
-    let id = scene.submit_and_begin(&coordinator).await;
+    let Wired { coordinator, wires, worker: _worker, id } = begun(&scene).await;
     let wire = peer.of(&scene, &wires);
     let before = wire.connections();
     for _ in 0..5 {
@@ -106,10 +114,7 @@ pub(crate) async fn is_cut(lane: &mut Lane, peer: Peer) -> Line {
 /// The host behind the connections is gone, and no one says so; new connections are made.
 pub(crate) async fn is_half_open(lane: &mut Lane, peer: Peer) -> Line {
     let scene = lane.scene(Mode::aws()).await;
-    let coordinator = scene.fleet.coordinator().await;
-    let wires = scene.wires().await;
-    let _worker = scene.worker_behind(&wires).await;
-    let id = scene.submit_and_begin(&coordinator).await;
+    let Wired { coordinator, wires, worker: _worker, id } = begun(&scene).await;
     let wire = peer.of(&scene, &wires);
     let before = wire.connections();
     wire.forget();
@@ -126,10 +131,7 @@ pub(crate) async fn is_half_open(lane: &mut Lane, peer: Peer) -> Line {
 /// All wires are slow, and messages come in small pieces.
 pub(crate) async fn is_slow(lane: &mut Lane) -> Line {
     let scene = lane.scene_with(Mode::aws(), false, ALWAYS, OBJECTS / 3, &[]).await;
-    let coordinator = scene.fleet.coordinator().await;
-    let wires = scene.wires().await;
-    let _worker = scene.worker_behind(&wires).await;
-    let id = scene.submit_and_begin(&coordinator).await;
+    let Wired { coordinator, wires, worker: _worker, id } = begun(&scene).await;
     let slow = Weather::Slow { latency: Duration::from_millis(40), piece: 700 };
     for wire in [&wires.redis, &wires.rabbitmq, &scene.store] {
         wire.set(slow);

@@ -7,7 +7,7 @@ use keyrotate_peers::PrivateRabbitMq;
 use keyrotate_tests::bucket;
 use keyrotate_tests::fleet::{Coordinator, Fleet, checkpoint_of};
 use keyrotate_tests::prelude::*;
-use keyrotate_tests::proxy::{Proxy, Trap};
+use keyrotate_tests::proxy::{Looks, Proxy, Trap, with};
 use tokio::time::Instant;
 
 /// So many that a job lasts as long as a fault needs, at [`RATE`].
@@ -199,6 +199,11 @@ pub(crate) async fn killed_in(trap: Trap, process: Process) -> u64 {
     let killed = process.kill().await;
     trap.release();
     u64::from(trap.has_caught() && killed.code.is_none())
+}
+
+/// A change of a shard's record, on its way to Redis.
+pub(crate) fn shard_swap() -> Looks {
+    with(&["EVALSHA", ":index", ":r:shard/"])
 }
 
 /// The shards that a worker has leased, oldest first.

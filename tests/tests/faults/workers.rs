@@ -7,7 +7,7 @@ use keyrotate_tests::prelude::*;
 use keyrotate_tests::proxy::{ACK, DELIVER, Deed, Looks, Trap, Way, Weather, amqp, with};
 use tokio::time::Instant;
 
-use crate::scene::{ALWAYS, Lane, Line, OBJECTS, RATE, Scene, Wires, killed_in, leased};
+use crate::scene::{ALWAYS, Lane, Line, OBJECTS, RATE, Scene, Wires, killed_in, leased, shard_swap};
 
 /// The steps of a worker, and how one is seen on its wires.
 #[derive(Clone, Copy, Debug)]
@@ -25,11 +25,6 @@ pub(crate) enum Step {
     CommitSent,
     CommitMade,
     AckSent,
-}
-
-/// A change of a shard's record.
-fn shard_swap() -> Looks {
-    with(&["EVALSHA", ":index", ":r:shard/"])
 }
 
 /// A listing of the job's bucket, not of the reports.
