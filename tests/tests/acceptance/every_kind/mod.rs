@@ -40,7 +40,7 @@ async fn rotated(place: Place, target: Arc<Target>) -> Table {
     if ended.code == Some(5) {
         oracle::nothing_was_written(&before, &stand.snapshot().await, "a job that did not begin");
         oracle::nothing_of_ours_is_left(stand).await;
-        let why = refusal(&ended.stderr);
+        let why = refusal(&ended.stdout);
         return world.table(|_| vec![format!("not begun: {why}")]);
     }
     let ended = ended.expect_completed();
@@ -119,8 +119,8 @@ fn reasons(detail: &str) -> Vec<&str> {
 }
 
 /// Why a job did not begin, without what to do about it and without names, which are others each time.
-fn refusal(stderr: &str) -> String {
-    let why = stderr.split_once("(refused: ").map_or(stderr, |(_, why)| why).split("; ").next().unwrap_or_default();
+fn refusal(summary: &str) -> String {
+    let why = summary.split_once("\nrefused: ").map_or(summary, |(_, why)| why).split("; ").next().unwrap_or_default();
     let pieces = why.split('`').enumerate().map(|(n, piece)| if n % 2 == 0 { piece } else { "…" });
     pieces.collect::<Vec<_>>().join("`")
 }
