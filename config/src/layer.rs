@@ -111,11 +111,11 @@ fn store_names(file: &Value, variables: &BTreeMap<String, String>) -> BTreeSet<S
     for rest in variables.keys().filter_map(|name| name.strip_prefix(&beginning)) {
         let rest = rest.strip_suffix("_FILE").unwrap_or(rest);
         let field = |name: &str| format!("_{}", &variable(name)[PREFIX.len()..]);
-        let store = STORE.iter().find_map(|(name, _)| rest.strip_suffix(&field(name)));
-        if let Some(store) = store.map(|store| store.to_ascii_lowercase().replace('_', "-"))
-            && !there.contains(&variable(&store))
-        {
-            names.insert(store);
+        let stores = STORE.iter().filter_map(|(name, _)| rest.strip_suffix(&field(name)));
+        let stores: Vec<_> = stores.map(|store| store.to_ascii_lowercase().replace('_', "-")).collect();
+        // `EU_BYTE_RATE` is the `byteRate` of `eu`, unless there is an `eu-byte`.
+        if !stores.iter().any(|store| there.contains(&variable(store))) {
+            names.extend(stores.into_iter().min_by_key(String::len));
         }
     }
     names

@@ -133,6 +133,7 @@ fn stores_and_lists_come_from_variables_too() {
         &[
             ("KEYROTATE_STORES_EU_1_REGION", "r"),
             ("KEYROTATE_STORES_US_ENDPOINT", "e"),
+            ("KEYROTATE_STORES_US_BYTE_RATE", "9"),
             ("KEYROTATE_WORKER_STORES", "eu-1, us"),
             ("KEYROTATE_TOKENS", &token),
         ],
