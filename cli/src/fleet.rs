@@ -57,7 +57,7 @@ pub(crate) fn redis_settings(config: &Config) -> Result<RedisConfig, Failure> {
         password: text(&redis.password),
         sentinel_password: text(&redis.sentinel_password),
         ca_bundle: redis.ca_bundle.clone(),
-        certificate: certificate("redis", redis.cert.as_ref(), redis.key.as_ref())?,
+        certificate: certificate("redis.", redis.cert.as_ref(), redis.key.as_ref())?,
         prefix: redis.prefix.clone(),
     })
 }
@@ -104,19 +104,23 @@ pub(crate) fn rabbit_settings(config: &Config) -> Result<RabbitConfig, Failure> 
     if let Some(file) = &rabbit.ca_bundle {
         settings = settings.with_ca(file).map_err(|e| wrong(&e))?;
     }
-    if let Some((cert, key)) = certificate("rabbitmq", rabbit.cert.as_ref(), rabbit.key.as_ref())? {
+    if let Some((cert, key)) = certificate("rabbitmq.", rabbit.cert.as_ref(), rabbit.key.as_ref())? {
         settings = settings.with_certificate(&cert, &key).map_err(|e| wrong(&e))?;
     }
     Ok(settings)
 }
 
-/// A client certificate and its key: both are given, or none.
-fn certificate(of: &str, cert: Option<&PathBuf>, key: Option<&PathBuf>) -> Result<Option<(PathBuf, PathBuf)>, Failure> {
+/// A client certificate and its key: both are given, or none. `of` is what their fields begin with.
+pub(crate) fn certificate(
+    of: &str,
+    cert: Option<&PathBuf>,
+    key: Option<&PathBuf>,
+) -> Result<Option<(PathBuf, PathBuf)>, Failure> {
     match (cert, key) {
         (Some(cert), Some(key)) => Ok(Some((cert.clone(), key.clone()))),
         (None, None) => Ok(None),
         _ => Err(Failure::usage(
-            format!("a client certificate needs its key: `{of}.cert` and `{of}.key`"),
+            format!("a client certificate needs its key: `{of}cert` and `{of}key`"),
             "give both, or none",
         )),
     }

@@ -36,6 +36,10 @@ pub struct Config {
     pub token: Option<Secret>,
     /// PEM file of certificates that those verbs trust besides the system's.
     pub ca_bundle: Option<PathBuf>,
+    /// PEM file of the client certificate that those verbs show.
+    pub cert: Option<PathBuf>,
+    /// PEM file of its key.
+    pub key: Option<PathBuf>,
     /// Where the coordinator listens.
     pub listen: Listen,
     /// Where a coordinator or a worker answers `/healthz`, `/readyz` and `/metrics`, in the clear and to everybody who
@@ -83,12 +87,14 @@ impl<'de> Deserialize<'de> for Listen {
 
 /// Files in PEM form. They are read again when they change.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Tls {
     /// The certificate, and those between it and the root.
     pub cert: PathBuf,
     /// Its private key.
     pub key: PathBuf,
+    /// The certificates that sign those of clients. Given, whoever shows none that they signed is not let in.
+    pub client_ca: Option<PathBuf>,
 }
 
 /// What the coordinator takes.

@@ -34,7 +34,7 @@ fn error(text: &str, variables: &[(&str, &str)]) -> String {
 #[test]
 fn a_whole_file_is_read() {
     let text = format!(
-        "url: https://k.example\ntoken: kr_x\ncaBundle: /ca\nlisten: '[::]:1'\nmetricsListen: '[::]:2'\ntls: {{cert: c, key: k}}\n\
+        "url: https://k.example\ntoken: kr_x\ncaBundle: /ca\ncert: c\nkey: k\nlisten: '[::]:1'\nmetricsListen: '[::]:2'\ntls: {{cert: c, key: k, clientCa: a}}\n\
          tokens:\n- {{name: ci, role: operate, hash: '{HASH}', scopes: [b, c/x/], expires: 2030-01-01T00:00:00Z}}\n\
          limits: {{body: 1, rate: 2, openJobs: 3}}\nnotify: {{allowPrivate: true}}\nsecrets: {{kesKey: s, keyFile: f}}\n\
          rabbitmq: {{url: amqp://q, password: p, caBundle: c, cert: c, key: k, management: http://m}}\n\

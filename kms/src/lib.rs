@@ -20,6 +20,7 @@ pub use config::{ConfigError, Credential, KesConfig, Limits};
 pub use error::{KmsError, KmsErrorKind};
 pub use secret::DataKey;
 pub use tls::{identity_of, identity_of_api_key};
+pub use transport::refuses_our_certificate;
 
 /// What a call to a KMS gives.
 pub type Result<T> = std::result::Result<T, KmsError>;

@@ -95,7 +95,7 @@ fn trouble(error: reqwest::Error) -> Trouble {
         Some(rustls::Error::InvalidCertificate(_)) => {
             (KmsErrorKind::Untrusted, "the server's certificate is not trusted")
         }
-        Some(rustls::Error::AlertReceived(alert)) if is_about_our_certificate(*alert) => {
+        _ if refuses_our_certificate(&error) => {
             (KmsErrorKind::NoCertificate, "the server does not take our client certificate")
         }
         _ if error.is_timeout() => (KmsErrorKind::Timeout, "no answer in time"),
@@ -107,9 +107,12 @@ fn trouble(error: reqwest::Error) -> Trouble {
     Trouble { kind, message: message.to_owned(), source: Some(Box::new(error.without_url())) }
 }
 
-/// Alerts of a server that got no certificate (116 in TLS 1.3, 40 in 1.2) or one that it does not take.
-fn is_about_our_certificate(alert: AlertDescription) -> bool {
+/// Whether a request failed over the alert of a server that got no client certificate (116 in TLS 1.3, 40 in 1.2) or one
+/// that it does not take. With TLS 1.3 the alert comes after the handshake, when the request was sent.
+#[must_use]
+pub fn refuses_our_certificate(error: &(dyn Error + 'static)) -> bool {
     use AlertDescription as A;
+    let Some(rustls::Error::AlertReceived(alert)) = tls_error(error) else { return false };
     matches!(
         alert,
         A::CertificateRequired

@@ -1,20 +1,22 @@
 //! A fleet, by its coordinator's API.
 
+use std::path::Path;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use keyrotate_config::Config;
 use keyrotate_env::Env;
+use keyrotate_kms::refuses_our_certificate;
 use keyrotate_proto::api::{JobBrief, JobList, JobStatus};
 use keyrotate_proto::id::JobId;
 use keyrotate_proto::say::chain;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
-use reqwest::{Certificate, Client, Method, Response, Url};
+use reqwest::{Certificate, Client, Identity, Method, Response, Url};
 use tokio::sync::mpsc;
 
 use super::{Ask, Jobs, Reply, failure, list_path, read};
 use crate::failure::Failure;
-use crate::say;
+use crate::{fleet, say};
 
 /// How long an answer may take; events come for as long as a job takes.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
@@ -29,6 +31,7 @@ pub(crate) struct Fleet {
     url: Url,
     client: Client,
     token: Option<HeaderValue>,
+    shows_certificate: bool,
     env: Env,
 }
 
@@ -48,6 +51,10 @@ impl Fleet {
             let certificates = certificates.map_err(|e| Failure::broke(what(), &e, "give a PEM file as `caBundle`"))?;
             builder = builder.tls_certs_merge(certificates);
         }
+        let certificate = fleet::certificate("", config.cert.as_ref(), config.key.as_ref())?;
+        if let Some((cert, key)) = &certificate {
+            builder = builder.identity(identity(cert, key)?);
+        }
         let client = builder.build();
         let client =
             client.map_err(|e| Failure::broke("no HTTP client", &e, "check the certificates of this machine"))?;
@@ -55,7 +62,7 @@ impl Fleet {
         let mend = "give it as `keyrotate token new` printed it";
         let mut token = token.transpose().map_err(|_| Failure::usage("the token can't be sent", mend))?;
         token.iter_mut().for_each(|token| token.set_sensitive(true));
-        Ok(Self { url: parsed, client, token, env: Env::system() })
+        Ok(Self { url: parsed, client, token, shows_certificate: certificate.is_some(), env: Env::system() })
     }
 
     async fn send(&self, ask: &Ask) -> Result<Response, reqwest::Error> {
@@ -92,6 +99,16 @@ impl Fleet {
     }
 
     fn unreached(&self, error: reqwest::Error) -> Failure {
+        if refuses_our_certificate(&error) {
+            let what = match self.shows_certificate {
+                true => "does not take the client certificate of `cert`",
+                false => "does not let us in without a client certificate",
+            };
+            return Failure::refused(
+                format!("the coordinator at {} {what}: {}", self.url, chain(&error.without_url())),
+                "give as `cert` and `key`, or KEYROTATE_CERT and KEYROTATE_KEY, one that its `tls.clientCa` signed",
+            );
+        }
         let what = format!("can't reach the coordinator at {}: {}", self.url, chain(&error.without_url()));
         Failure::refused(what, "check `KEYROTATE_URL` or `url:`; `--local` looks into the state folder of this machine")
     }
@@ -105,7 +122,10 @@ impl Fleet {
     /// One stream of events, to its end; whether the job has ended or nobody listens any more.
     async fn listen(&self, job: &JobId, heard: &mpsc::Sender<JobStatus>, fresh: &mut bool) -> Result<bool, Broken> {
         let ask = Ask::get(format!("/v1/jobs/{job}/events"));
-        let mut response = self.send(&ask).await.map_err(|_| Broken::Off)?;
+        let mut response = self.send(&ask).await.map_err(|error| match refuses_our_certificate(&error) {
+            true => Broken::Refused(self.unreached(error)),
+            false => Broken::Off,
+        })?;
         let status = response.status().as_u16();
         if status != 200 {
             let body = response.bytes().await.map_err(|_| Broken::Off)?.to_vec();
@@ -127,6 +147,17 @@ impl Fleet {
             }
         }
     }
+}
+
+/// A client certificate and its key, of PEM files.
+fn identity(cert: &Path, key: &Path) -> Result<Identity, Failure> {
+    let mut pem = Vec::new();
+    for path in [cert, key] {
+        pem.extend(std::fs::read(path).map_err(|e| Failure::io("can't read the client certificate in", path, &e))?);
+        pem.push(b'\n');
+    }
+    let what = || format!("`{}` and `{}` hold no certificate and its key", cert.display(), key.display());
+    Identity::from_pem(&pem).map_err(|e| Failure::broke(what(), &e, "give PEM files as `cert` and `key`"))
 }
 
 /// Why a stream ended too early.
@@ -155,7 +186,9 @@ impl Jobs for Fleet {
             match self.exchange(&ask).await {
                 Ok(reply) if tries + 1 < TRIES && matches!(reply.status, 502..=504) => {}
                 Ok(reply) => return Ok(reply),
-                Err(error) if error.is_connect() || tries + 1 >= TRIES => return Err(self.unreached(error)),
+                Err(error) if error.is_connect() || refuses_our_certificate(&error) || tries + 1 >= TRIES => {
+                    return Err(self.unreached(error));
+                }
                 Err(_) => {}
             }
             self.pause(tries).await;

@@ -181,7 +181,7 @@ fn certificate(dir: &Path, name: &str) -> Tls {
     std::fs::write(&path, key.serialize_pem()).unwrap();
     std::fs::write(dir.join("cert.pem"), &cert).unwrap();
     std::fs::write(dir.join(name), cert).unwrap();
-    Tls { cert: dir.join("cert.pem"), key: path }
+    Tls { cert: dir.join("cert.pem"), key: path, client_ca: None }
 }
 
 #[tokio::test]
@@ -213,6 +213,93 @@ async fn certificate_and_tokens_are_read_again_when_they_change() {
     tokio::time::sleep(Duration::from_secs(6)).await;
     assert_eq!(fleet("second.pem", &fresh).list(None).await.unwrap(), []);
     server.shutdown().await;
+}
+
+/// An authority, `NAME.ca`, and a client certificate that it signed: `NAME.pem` with its key in `NAME.key`.
+fn client_certificate(dir: &Path, name: &str) {
+    let keys = [(); 2].map(|()| rcgen::KeyPair::generate().unwrap());
+    let [mut authority, mut client] = ["authority", "client"].map(|of| {
+        let mut params = rcgen::CertificateParams::default();
+        params.distinguished_name.push(rcgen::DnType::CommonName, format!("{name} {of}"));
+        params
+    });
+    authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    client.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+    let signed = client.signed_by(&keys[1], &rcgen::Issuer::from_params(&authority, &keys[0])).unwrap();
+    std::fs::write(dir.join(format!("{name}.ca")), authority.self_signed(&keys[0]).unwrap().pem()).unwrap();
+    std::fs::write(dir.join(format!("{name}.pem")), signed.pem()).unwrap();
+    std::fs::write(dir.join(format!("{name}.key")), keys[1].serialize_pem()).unwrap();
+}
+
+#[tokio::test]
+async fn only_clients_that_the_named_authority_signed_are_let_in() {
+    let mut stand = Stand::new();
+    let dir = stand.dir.path().to_owned();
+    let trusted = dir.join("clients.pem");
+    let trust = |name: &str| std::fs::copy(dir.join(format!("{name}.ca")), &trusted).unwrap();
+    for name in ["old", "new"] {
+        client_certificate(&dir, name);
+    }
+    trust("old");
+    stand.config.tls = Some(Tls { client_ca: Some(trusted.clone()), ..certificate(&dir, "server.pem") });
+    let server = stand.serve().await;
+    let shown = |name: Option<&str>, token: Option<Secret>| {
+        let file = |end| name.map(|name| dir.join(format!("{name}.{end}")));
+        let (ca_bundle, cert, key) = (Some(dir.join("server.pem")), file("pem"), file("key"));
+        Fleet::new(&server.url(), &Config { ca_bundle, cert, key, token, ..Config::default() }).unwrap()
+    };
+    let as_me = |name| shown(name, Some(stand.token.clone()));
+    let refused = |failure: Failure, why: &str| {
+        let said = failure.to_string();
+        assert_eq!(failure.exit(), Exit::Refused, "{said}");
+        assert!(said.contains(why) && said.contains(&server.url()) && said.contains("KEYROTATE_CERT"), "{said}");
+    };
+
+    refused(as_me(None).list(None).await.unwrap_err(), "without a client certificate");
+    refused(as_me(Some("new")).list(None).await.unwrap_err(), "does not take");
+    assert_eq!(as_me(Some("old")).list(None).await.unwrap(), []);
+    // Nothing is tried again that would be refused again.
+    let job = JobId::new(1, [7; 10]);
+    let (hearing, _heard) = mpsc::channel(1);
+    let nameless = as_me(None);
+    let watched = tokio::time::timeout(Duration::from_secs(5), nameless.watch(&job, hearing));
+    refused(watched.await.unwrap().unwrap_err(), "without a client certificate");
+    refused(nameless.submit(submit()).await.unwrap_err(), "without a client certificate");
+    // Whoever is let in still needs a token.
+    assert!(shown(Some("old"), None).list(None).await.unwrap_err().to_string().contains("token"));
+
+    trust("new");
+    let began = Instant::now();
+    while as_me(Some("new")).list(None).await.is_err() {
+        assert!(began.elapsed() < Duration::from_secs(20), "the authority was not read again");
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    refused(as_me(Some("old")).list(None).await.unwrap_err(), "does not take");
+    server.shutdown().await;
+
+    std::fs::write(&trusted, "").unwrap();
+    let unusable = Server::start(stand.site(), &stand.config, Given::default()).await.unwrap_err();
+    assert!(unusable.to_string().contains("clients.pem") && unusable.remedy().contains("tls.clientCa"), "{unusable}");
+}
+
+#[test]
+fn a_client_certificate_comes_with_its_key() {
+    let stand = Stand::new();
+    let dir = stand.dir.path();
+    client_certificate(dir, "me");
+    let with = |cert: &str, key: Option<&str>| {
+        let (cert, key) = (Some(dir.join(cert)), key.map(|key| dir.join(key)));
+        Fleet::new("https://k.example", &Config { cert, key, ..Config::default() }).map(drop)
+    };
+    with("me.pem", Some("me.key")).unwrap();
+    for (cert, key, said) in [
+        ("me.pem", None, "`cert` and `key`"),
+        ("none.pem", Some("me.key"), "none.pem"),
+        ("me.ca", Some("me.pem"), "no certificate and its key"),
+    ] {
+        let failure = with(cert, key).unwrap_err().to_string();
+        assert!(failure.contains(said), "{failure}");
+    }
 }
 
 #[tokio::test]

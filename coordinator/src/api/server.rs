@@ -1,5 +1,5 @@
-//! The server around the API: HTTP/1.1, with TLS where a certificate is given. Certificate and tokens are read again when
-//! their files change.
+//! The server around the API: HTTP/1.1, with TLS where a certificate is given, to clients that show one where that is
+//! wanted. Certificates and tokens are read again when their files change.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,11 +12,12 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use keyrotate_config::{Config, Given, Loaded, Tls};
-use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio::io::{AsyncRead, AsyncWrite};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
@@ -29,6 +30,8 @@ use super::{Api, Site};
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How long a client has to finish its handshake, or the head of its request.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a client whose handshake was refused may take to read why.
+const LAST_WORD: Duration = Duration::from_secs(2);
 /// How long a shutdown waits for requests under way; streams are cut.
 const DRAIN: Duration = Duration::from_secs(3);
 /// Connections at a time.
@@ -57,7 +60,10 @@ impl ServeError {
                 "`keyrotate token new` makes a token and prints the line for `tokens:`; or listen on 127.0.0.1"
             }
             Self::Listen(..) => "name another address as `listen`",
-            Self::Certificate(_) => "give a certificate and its key in PEM form as `tls.cert` and `tls.key`",
+            Self::Certificate(_) => {
+                "give a certificate and its key in PEM form as `tls.cert` and `tls.key`, and as `tls.clientCa`, where clients \
+                 are to show one, the certificates that sign theirs"
+            }
         }
     }
 }
@@ -168,11 +174,22 @@ async fn connection(stream: TcpStream, acceptor: Option<TlsAcceptor>, router: Ro
         tracing::debug!(%error, "TCP_NODELAY refused");
     }
     let Some(acceptor) = acceptor else { return serve_connection(stream, router, stop).await };
-    match tokio::time::timeout(PATIENCE, acceptor.accept(stream)).await {
+    match tokio::time::timeout(PATIENCE, acceptor.accept(stream).into_fallible()).await {
         Ok(Ok(stream)) => serve_connection(stream, router, stop).await,
-        Ok(Err(error)) => tracing::debug!(%error, "no TLS with a client"),
+        Ok(Err((error, stream))) => {
+            tracing::debug!(%error, "no TLS with a client");
+            let _late = tokio::time::timeout(LAST_WORD, hang_up(stream)).await;
+        }
         Err(_) => tracing::debug!("a client did not finish its handshake"),
     }
+}
+
+/// Ends a connection after the client: closed over a request that nobody read it would be reset, and the client might
+/// not see the alert that says why.
+async fn hang_up(mut stream: TcpStream) -> io::Result<()> {
+    stream.shutdown().await?;
+    while stream.read(&mut [0; 1024]).await? > 0 {}
+    Ok(())
 }
 
 /// Talks HTTP/1.1 over a connection until either side has enough.
@@ -252,21 +269,38 @@ fn stamp(path: &Path) -> Option<(std::time::SystemTime, u64, u64)> {
 
 type Stamp = Option<(std::time::SystemTime, u64, u64)>;
 
-fn stamps(tls: &Tls) -> (Stamp, Stamp) {
-    (stamp(&tls.cert), stamp(&tls.key))
+fn stamps(tls: &Tls) -> [Stamp; 3] {
+    [stamp(&tls.cert), stamp(&tls.key), tls.client_ca.as_deref().and_then(stamp)]
 }
 
 fn acceptor(tls: &Tls) -> Result<TlsAcceptor, ServeError> {
-    let wrong = |path: &Path, e: &dyn std::fmt::Display| ServeError::Certificate(format!("`{}`: {e}", path.display()));
-    let chain = CertificateDer::pem_file_iter(&tls.cert).map_err(|e| wrong(&tls.cert, &e))?;
-    let chain = chain.collect::<Result<Vec<_>, _>>().map_err(|e| wrong(&tls.cert, &e))?;
-    let key = PrivateKeyDer::from_pem_file(&tls.key).map_err(|e| wrong(&tls.key, &e))?;
-    let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+    let chain = certificates(&tls.cert)?;
+    let key = PrivateKeyDer::from_pem_file(&tls.key).map_err(|e| unusable(&tls.key, &e))?;
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let config = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-        .map_err(|e| wrong(&tls.cert, &e))?
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .map_err(|e| wrong(&tls.cert, &e))?;
+        .map_err(|e| unusable(&tls.cert, &e))?;
+    let config = match &tls.client_ca {
+        Some(path) => {
+            let mut roots = RootCertStore::empty();
+            for certificate in certificates(path)? {
+                roots.add(certificate).map_err(|e| unusable(path, &e))?;
+            }
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider).build();
+            config.with_client_cert_verifier(verifier.map_err(|e| unusable(path, &e))?)
+        }
+        None => config.with_no_client_auth(),
+    };
+    let mut config = config.with_single_cert(chain, key).map_err(|e| unusable(&tls.cert, &e))?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ServeError> {
+    let certificates = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
+    certificates.map_err(|e| unusable(path, &e))
+}
+
+fn unusable(path: &Path, error: &dyn std::fmt::Display) -> ServeError {
+    ServeError::Certificate(format!("`{}`: {error}", path.display()))
 }
