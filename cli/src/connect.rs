@@ -38,7 +38,7 @@ pub(crate) async fn to(name: Option<&str>, config: &Config, env: &Env) -> Result
 
 pub(crate) fn named(name: &str, config: &Config) -> Result<S3Config, Failure> {
     if let Some((_, settings)) = config.stores.iter().find(|(known, _)| known.as_str() == name) {
-        return Ok(fleet::s3_config(settings));
+        return fleet::s3_config(&format!("stores.{name}."), settings);
     }
     alias::find(name)?.ok_or_else(|| {
         let known: Vec<_> = config.stores.keys().map(|name| format!("`{}`", name.as_str())).collect();

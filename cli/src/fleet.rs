@@ -134,11 +134,17 @@ async fn reports(config: &Config, env: &Env) -> Result<(BucketRoot, ReportsAt), 
         region: reports.region.clone(),
         profile: reports.profile.clone(),
         ca_bundle: reports.ca_bundle.clone(),
+        cert: reports.cert.clone(),
+        key: reports.key.clone(),
         access_key_id: reports.access_key_id.clone(),
         secret_access_key: reports.secret_access_key.clone(),
         ..StoreSettings::default()
     };
-    let store = Arc::new(Retrying::new(connected("reports", &settings).await?, RetryPolicy::default(), env.clone()));
+    let store = Arc::new(Retrying::new(
+        connected("reports", s3_config("reports.", &settings)?).await?,
+        RetryPolicy::default(),
+        env.clone(),
+    ));
     if !reports.prefix.is_empty() && !reports.prefix.ends_with('/') {
         return Err(Failure::usage("`reports.prefix` does not end in a slash", "write it like `keyrotate/`"));
     }
@@ -154,7 +160,7 @@ async fn reports(config: &Config, env: &Env) -> Result<(BucketRoot, ReportsAt), 
 
 /// A store to rotate, by its settings: its single calls are retried, and bound to the lease that they are made under.
 pub(crate) async fn store(name: &str, settings: &StoreSettings, env: &Env) -> Result<Served, Failure> {
-    let fenced = Fenced::new(connected(name, settings).await?);
+    let fenced = Fenced::new(connected(name, s3_config(&format!("stores.{name}."), settings)?).await?);
     let served = Served::from(Retrying::new(fenced, RetryPolicy::default(), env.clone()));
     Ok(Served { limits: limits(settings), ..served })
 }
@@ -169,25 +175,26 @@ fn limits(settings: &StoreSettings) -> StoreLimits {
     StoreLimits { rates, permits: settings.permits.map(NonZeroU32::get) }
 }
 
-/// How to reach a store that has these settings.
-pub(crate) fn s3_config(settings: &StoreSettings) -> S3Config {
+/// How to reach a store that has these settings. `of` is what their fields begin with.
+pub(crate) fn s3_config(of: &str, settings: &StoreSettings) -> Result<S3Config, Failure> {
     let keys = settings.access_key_id.as_ref().zip(settings.secret_access_key.as_ref());
     let s3 = S3Config {
         endpoint: settings.endpoint.clone(),
         region: settings.region.clone(),
         profile: settings.profile.clone(),
         ca_bundle: settings.ca_bundle.clone(),
+        certificate: certificate(of, settings.cert.as_ref(), settings.key.as_ref())?,
         ..S3Config::default()
     };
-    match keys {
+    Ok(match keys {
         Some((id, secret)) => s3.with_keys(id, secret.expose()),
         None => s3,
-    }
+    })
 }
 
-/// A store by its settings. `name` is for the message.
-async fn connected(name: &str, settings: &StoreSettings) -> Result<Measured<S3Store>, Failure> {
-    let connected = S3Store::connect(s3_config(settings)).await;
+/// A store. `name` is for the message.
+async fn connected(name: &str, config: S3Config) -> Result<Measured<S3Store>, Failure> {
+    let connected = S3Store::connect(config).await;
     let mend = "set its endpoint or region and its credentials in the configuration, or AWS_* as for the aws command";
     let s3 = connected.map_err(|e| Failure::refused(format!("no store `{name}`: {}", chain(&e)), mend))?;
     Ok(Measured::new(name, s3))
@@ -207,6 +214,21 @@ fn missing(field: &str, variable: &str) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_client_certificate_comes_with_its_key() {
+        let [cert, key] = ["c.pem", "k.pem"].map(PathBuf::from);
+        let of = |cert: Option<&PathBuf>, key: Option<&PathBuf>| {
+            let settings = StoreSettings { cert: cert.cloned(), key: key.cloned(), ..StoreSettings::default() };
+            s3_config("stores.eu.", &settings).map(|config| config.certificate)
+        };
+        assert_eq!(of(Some(&cert), Some(&key)).unwrap(), Some((cert.clone(), key.clone())));
+        assert_eq!(of(None, None).unwrap(), None);
+        for half in [of(Some(&cert), None), of(None, Some(&key))] {
+            let said = half.unwrap_err().to_string();
+            assert!(said.contains("`stores.eu.cert` and `stores.eu.key`"), "{said}");
+        }
+    }
 
     #[test]
     fn what_may_lose_records_is_refused_unless_it_is_accepted_by_name() {

@@ -59,6 +59,8 @@ const REPORTS: Known = &[
     ("prefix", Shape::Text),
     ("profile", Shape::Text),
     ("caBundle", Shape::Text),
+    ("cert", Shape::Text),
+    ("key", Shape::Text),
     ("accessKeyId", Shape::Text),
     ("secretAccessKey", Shape::Text),
 ];
@@ -68,6 +70,8 @@ pub(crate) const STORE: Known = &[
     ("region", Shape::Text),
     ("profile", Shape::Text),
     ("caBundle", Shape::Text),
+    ("cert", Shape::Text),
+    ("key", Shape::Text),
     ("accessKeyId", Shape::Text),
     ("secretAccessKey", Shape::Text),
     ("probePrefix", Shape::Text),

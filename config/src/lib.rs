@@ -205,8 +205,12 @@ pub struct Reports {
     pub prefix: String,
     /// Profile of the AWS configuration to take credentials from.
     pub profile: Option<String>,
-    /// PEM file of certificates to trust instead of the system's.
+    /// PEM file of certificates to trust instead of the system's. It is read again for each connection.
     pub ca_bundle: Option<PathBuf>,
+    /// PEM file of a client certificate, likewise.
+    pub cert: Option<PathBuf>,
+    /// PEM file of its key.
+    pub key: Option<PathBuf>,
     /// Credentials, where no profile and no `AWS_*` variables give them.
     pub access_key_id: Option<String>,
     /// Its other half.
@@ -223,8 +227,12 @@ pub struct StoreSettings {
     pub region: Option<String>,
     /// Profile of the AWS configuration to take credentials from. Only workers need any.
     pub profile: Option<String>,
-    /// PEM file of certificates to trust instead of the system's.
+    /// PEM file of certificates to trust instead of the system's. It is read again for each connection.
     pub ca_bundle: Option<PathBuf>,
+    /// PEM file of a client certificate, likewise.
+    pub cert: Option<PathBuf>,
+    /// PEM file of its key.
+    pub key: Option<PathBuf>,
     /// Credentials, where no profile and no `AWS_*` variables give them.
     pub access_key_id: Option<String>,
     /// Its other half.

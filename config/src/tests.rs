@@ -39,8 +39,8 @@ fn a_whole_file_is_read() {
          limits: {{body: 1, rate: 2, openJobs: 3}}\nnotify: {{allowPrivate: true}}\nsecrets: {{kesKey: s, keyFile: f}}\n\
          rabbitmq: {{url: amqp://q, password: p, caBundle: c, cert: c, key: k, management: http://m}}\n\
          redis: {{url: redis://r, password: p, sentinelPassword: s, prefix: x, caBundle: c, cert: c, key: k,\n  acceptWeakPersistence: true, acceptUnknownPersistence: true}}\n\
-         reports: {{endpoint: e, region: r, bucket: b, prefix: p/, profile: x, caBundle: c, accessKeyId: a, secretAccessKey: s}}\n\
-         stores:\n  eu: {{endpoint: e, region: r, profile: p, caBundle: c, accessKeyId: a, secretAccessKey: s, probePrefix: q/, probeBucket: b,\n    rate: 0.5, byteRate: 50MiB/s, kmsRate: 9, permits: 7}}\n\
+         reports: {{endpoint: e, region: r, bucket: b, prefix: p/, profile: x, caBundle: c, cert: c, key: k, accessKeyId: a, secretAccessKey: s}}\n\
+         stores:\n  eu: {{endpoint: e, region: r, profile: p, caBundle: c, cert: c, key: k, accessKeyId: a, secretAccessKey: s, probePrefix: q/, probeBucket: b,\n    rate: 0.5, byteRate: 50MiB/s, kmsRate: 9, permits: 7}}\n\
          worker: {{slots: 3, permits: 4, stores: [eu]}}\n"
     );
     let Loaded { config, sources, warnings, .. } = read(&text, &[]);
@@ -134,6 +134,7 @@ fn stores_and_lists_come_from_variables_too() {
             ("KEYROTATE_STORES_EU_1_REGION", "r"),
             ("KEYROTATE_STORES_US_ENDPOINT", "e"),
             ("KEYROTATE_STORES_US_BYTE_RATE", "9"),
+            ("KEYROTATE_STORES_US_SECRET_ACCESS_KEY", "s"),
             ("KEYROTATE_WORKER_STORES", "eu-1, us"),
             ("KEYROTATE_TOKENS", &token),
         ],

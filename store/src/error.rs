@@ -42,7 +42,7 @@ pub enum ErrorKind {
     Timeout,
     /// The request never left.
     Unreachable,
-    /// The store's certificate is not trusted: the request never left.
+    /// The store's certificate is not trusted, or the store does not take ours or wants one: it saw no request.
     Untrusted,
     /// The answer ended early, or the connection broke after the request was sent: may have happened or not.
     Cut,

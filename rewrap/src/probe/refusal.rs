@@ -44,7 +44,8 @@ impl Refusal {
             ErrorKind::Kms => ("see to it that the store reaches its KMS", Some(PauseReason::KmsDown)),
             ErrorKind::Untrusted => (
                 "set AWS_CA_BUNDLE to the certificate of the store or of its issuer, and use in AWS_ENDPOINT_URL a name \
-                 that the certificate has",
+                 that the certificate has; where the store sent an alert it wants a client certificate: `cert` and `key` \
+                 of the store in the configuration",
                 None,
             ),
             ErrorKind::Unreachable | ErrorKind::Timeout | ErrorKind::Server | ErrorKind::Cut | ErrorKind::Throttled => {

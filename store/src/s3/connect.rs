@@ -10,11 +10,12 @@ use aws_credential_types::Credentials;
 use aws_credential_types::provider::ProvideCredentials;
 use aws_sdk_s3::config::{RequestChecksumCalculation, ResponseChecksumValidation, SharedHttpClient};
 use aws_smithy_async::time::TimeSource;
+use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
-use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
 use aws_types::service_config::ServiceConfigKey;
 use keyrotate_env::Env;
 
+use super::https::{self, TlsFiles};
 use crate::StoreIdentity;
 use crate::for_job::SaysJob;
 use crate::wrap::fenced::signed_at;
@@ -30,8 +31,11 @@ pub struct S3Config {
     pub profile: Option<String>,
     /// Instead of whatever the chain finds; see [`S3Config::with_keys`].
     pub credentials: Option<Credentials>,
-    /// Certificates to trust instead of the system's: a PEM file, else `AWS_CA_BUNDLE`.
+    /// Certificates to trust instead of the system's: a PEM file, else `AWS_CA_BUNDLE`. It is read again for each
+    /// connection.
     pub ca_bundle: Option<PathBuf>,
+    /// PEM files of a client certificate and its key, likewise.
+    pub certificate: Option<(PathBuf, PathBuf)>,
     /// How long things may take.
     pub timeouts: Timeouts,
 }
@@ -97,8 +101,17 @@ pub enum ConnectError {
     /// The file has no certificate.
     #[error("{} (AWS_CA_BUNDLE) has no PEM certificate that can be used", .0.display())]
     NoCertificate(PathBuf),
-    /// The HTTPS client cannot be made.
-    #[error("the HTTPS client cannot be made")]
+    /// The client certificate or its key cannot be read.
+    #[error("the client certificate or key in {} cannot be read", path.display())]
+    Certificate {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: rustls_pki_types::pem::Error,
+    },
+    /// TLS cannot be made out of the files.
+    #[error("the certificates for HTTPS cannot be used")]
     Tls(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// No credentials, or they cannot be had.
     #[error("no credentials for the store: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE")]
@@ -182,27 +195,12 @@ fn app_name() -> AppName {
 
 fn http_client(config: &S3Config) -> Result<SharedHttpClient> {
     let from_environment = || std::env::var_os("AWS_CA_BUNDLE").filter(|path| !path.is_empty()).map(PathBuf::from);
-    let mut trust = TrustStore::default();
-    if let Some(path) = config.ca_bundle.clone().or_else(from_environment) {
-        let pem = std::fs::read(&path).map_err(|source| ConnectError::CaBundle { path: path.clone(), source })?;
-        // The client panics over certificates that it cannot use, so they are looked at here.
-        if !usable(&pem) {
-            return Err(ConnectError::NoCertificate(path));
-        }
-        trust = TrustStore::empty().with_pem_certificate(pem);
+    let ca = config.ca_bundle.clone().or_else(from_environment);
+    if ca.is_none() && config.certificate.is_none() {
+        let builder = aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::AwsLc));
+        return Ok(builder.build_https());
     }
-    let context =
-        TlsContext::builder().with_trust_store(trust).build().map_err(|error| ConnectError::Tls(error.into()))?;
-    let builder = aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::AwsLc));
-    Ok(builder.tls_context(context).build_https())
-}
-
-fn usable(pem: &[u8]) -> bool {
-    use rustls_pki_types::CertificateDer;
-    use rustls_pki_types::pem::PemObject as _;
-    let mut roots = rustls::RootCertStore::empty();
-    let certificates: std::result::Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-    certificates.is_ok_and(|all| !all.is_empty() && all.into_iter().all(|one| roots.add(one).is_ok()))
+    https::client(TlsFiles { ca, certificate: config.certificate.clone() }, config.timeouts.connect)
 }
 
 /// What requests are signed with: the present, and in a write under a lease the time at which it was asked for, so that
@@ -373,6 +371,9 @@ mod tests {
         assert!(matches!(http_client(&config), Err(ConnectError::NoCertificate(_))));
         let config = S3Config { ca_bundle: Some("/does/not/exist".into()), ..S3Config::default() };
         assert!(matches!(http_client(&config), Err(ConnectError::CaBundle { .. })));
+        let certificate = Some((file.path().into(), file.path().into()));
+        let config = S3Config { certificate, ..S3Config::default() };
+        assert!(matches!(http_client(&config), Err(ConnectError::Certificate { .. })));
     }
 
     #[test]

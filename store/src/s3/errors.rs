@@ -186,7 +186,7 @@ where
         SdkError::DispatchFailure(failure) => {
             let connecting = find::<hyper_util_client::client::legacy::Error>(error).is_some_and(|e| e.is_connect());
             match () {
-                () if find::<rustls::Error>(error).is_some_and(is_about_its_certificate) => ErrorKind::Untrusted,
+                () if find::<rustls::Error>(error).is_some_and(is_about_a_certificate) => ErrorKind::Untrusted,
                 // Also a connection that took too long to make: nothing of the request was sent.
                 () if connecting => ErrorKind::Unreachable,
                 () if failure.is_timeout() => ErrorKind::Timeout,
@@ -198,8 +198,26 @@ where
     }
 }
 
-fn is_about_its_certificate(error: &rustls::Error) -> bool {
-    matches!(error, rustls::Error::InvalidCertificate(_))
+/// Ours does not trust the store's, or the store none or not the one that we show.
+fn is_about_a_certificate(error: &rustls::Error) -> bool {
+    use rustls::AlertDescription as A;
+    match error {
+        rustls::Error::InvalidCertificate(_) => true,
+        // 116 in TLS 1.3 and 40 in 1.2 where none was shown.
+        rustls::Error::AlertReceived(alert) => matches!(
+            alert,
+            A::CertificateRequired
+                | A::HandshakeFailure
+                | A::BadCertificate
+                | A::UnsupportedCertificate
+                | A::CertificateUnknown
+                | A::CertificateExpired
+                | A::CertificateRevoked
+                | A::UnknownCA
+                | A::AccessDenied
+        ),
+        _ => false,
+    }
 }
 
 /// A good status whose answer could not be read: cut short, or no answer of S3.

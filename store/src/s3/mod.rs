@@ -11,6 +11,7 @@ mod connect;
 mod encode;
 mod errors;
 mod headers;
+mod https;
 mod list;
 mod multipart;
 mod reactions;
