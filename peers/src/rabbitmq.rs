@@ -87,6 +87,7 @@ impl PrivateRabbitMq {
     /// # Errors
     /// When it does not start.
     pub async fn restart(&mut self) -> Result<(), PeerError> {
+        self.ports_are_free().await?;
         let said = fs::File::options().create(true).append(true).open(self.folder.join("said"));
         let said = said.map_err(PeerError::io("write into RabbitMQ's folder"))?;
         let twice = said.try_clone().map_err(PeerError::io("write into RabbitMQ's folder"))?;
@@ -97,12 +98,28 @@ impl PrivateRabbitMq {
         let until = Instant::now() + PATIENCE;
         while !self.listens(self.ports.amqp).await || !self.listens(self.ports.management).await {
             if Instant::now() > until || self.has_ended() {
-                let log = fs::read_to_string(self.folder.join("said")).unwrap_or_default();
-                return Err(PeerError::Silent { program: PROGRAM, log });
+                return Err(self.silent());
             }
             sleep(Duration::from_millis(50)).await;
         }
         Ok(())
+    }
+
+    /// Waits until nobody listens on its ports: of one that was killed the last process may for a moment.
+    async fn ports_are_free(&self) -> Result<(), PeerError> {
+        let until = Instant::now() + PATIENCE;
+        while self.listens(self.ports.amqp).await || self.listens(self.ports.management).await {
+            if Instant::now() > until {
+                return Err(self.silent());
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    }
+
+    fn silent(&self) -> PeerError {
+        let log = fs::read_to_string(self.folder.join("said")).unwrap_or_default();
+        PeerError::Silent { program: PROGRAM, log }
     }
 
     /// Kills it, as `kill -9` does.
@@ -224,6 +241,7 @@ fn at_home(program: impl AsRef<std::ffi::OsStr>, folder: &Path, ports: &Ports) -
     let mut command = Command::new(program);
     command
         .env("HOME", folder)
+        .env("ERL_CRASH_DUMP", folder.join("erl_crash.dump"))
         .env("ERL_EPMD_PORT", ports.names.to_string())
         .env("ERL_EPMD_ADDRESS", "127.0.0.1")
         .env("RABBITMQ_CONF_ENV_FILE", folder.join("none"))
