@@ -9,7 +9,7 @@ use crate::coordinators;
 use crate::network::{self, Peer, Ways};
 use crate::queue::{self, Loss};
 use crate::scene::{Lane, Line};
-use crate::store;
+use crate::store::{self, Loss as KeyLoss};
 use crate::workers;
 
 /// One fault.
@@ -49,7 +49,28 @@ fn longest() -> Vec<Row> {
         row!("worker", "killed by each look at one object", "deaths", workers::is_killed_by_one_object()),
         row!("KES", "down", "the job paused", store::has_no_kes(Failure::Refuse)),
         row!("KES", "its key store is gone", "the job paused", store::has_no_kes(Failure::KeyStore)),
+        row!("KES", "its policy is revoked", "the job paused", store::has_no_kes(Failure::Revoked)),
+        row!("KES", "the old key is deleted, and brought back", "objects failed", store::loses_a_key(KeyLoss::OldKey)),
+        row!(
+            "KES",
+            "the target key is deleted, and brought back",
+            "the job paused",
+            store::loses_a_key(KeyLoss::TargetKey)
+        ),
+        row!(
+            "KES",
+            "the target key is deleted and made anew under its name, and brought back",
+            "looks at it in vain",
+            store::loses_a_key(KeyLoss::MadeAnew)
+        ),
+        row!(
+            "KES",
+            "the target key is made anew when all is written, and brought back",
+            "the job was stopped by its canary",
+            store::has_another_key_at_last()
+        ),
         row!("store", "gone", "the job paused", store::is_gone()),
+        row!("worker", "has a sliver of one core for 65 s", "seconds waited for a core", workers::is_starved()),
         row!(
             "worker",
             "frozen in a write until its shard was done by another and written by somebody, then woken",
