@@ -7,6 +7,7 @@ use keyrotate_tests::prelude::Mode;
 use crate::checkpoint::{self, Hand, Keeps, Moment};
 use crate::coordinators;
 use crate::network::{self, Peer, Ways};
+use crate::night::{self, Outage};
 use crate::queue::{self, Loss};
 use crate::scene::{Lane, Line};
 use crate::store::{self, Loss as KeyLoss};
@@ -83,6 +84,64 @@ fn longest() -> Vec<Row> {
             "messages held back",
             network::is_deaf_beyond_the_lease()
         ),
+    ]
+}
+
+/// Those that want root, or a long time: `./test night`.
+pub(crate) fn night() -> Vec<Row> {
+    vec![
+        row!(
+            "RabbitMQ",
+            "closes the channel of a ticket that it waited 10 s for",
+            "channels closed",
+            night::waits_no_longer()
+        ),
+        row!(
+            "Redis, fsync everysec",
+            "its power is cut when a window is committed",
+            "restarts noticed, bytes of its log lost",
+            night::power_is_cut_under_redis(Keeps::EverySecond)
+        ),
+        row!(
+            "Redis, fsync always",
+            "its power is cut when a window is committed",
+            "restarts noticed",
+            night::power_is_cut_under_redis(Keeps::Always)
+        ),
+        row!(
+            "RabbitMQ",
+            "its power is cut under a publish",
+            "broken connections",
+            night::power_is_cut_under_rabbitmq()
+        ),
+        row!(
+            "Redis, fsync everysec",
+            "its disk is full for ten seconds",
+            "writes refused",
+            night::disk_of_redis_is_full(Keeps::EverySecond)
+        ),
+        row!(
+            "Redis, fsync always",
+            "its disk is full, and it ends",
+            "restarts noticed",
+            night::disk_of_redis_is_full(Keeps::Always)
+        ),
+        row!("RabbitMQ", "its disk is nearly full", "publishers blocked", night::disk_of_rabbitmq_is_nearly_full()),
+        row!(
+            "RabbitMQ",
+            "its disk is full, and its queue breaks",
+            "errors of its log",
+            night::disk_of_rabbitmq_is_full()
+        ),
+        row!("link of a worker", "down for 40 s", "connections given up", night::link_is_down(Outage::Short)),
+        row!(
+            "link of a worker",
+            "down until its leases are over",
+            "connections given up",
+            night::link_is_down(Outage::BeyondTheLease)
+        ),
+        row!("link of a worker", "down, and it dies unheard", "shards leased again", night::dies_unheard()),
+        row!("link of a worker", "has 256 kbit/s", "packets that waited", night::link_is_slow()),
     ]
 }
 
