@@ -239,9 +239,10 @@ fn guardian(folder: &Path) -> Command {
 
 fn at_home(program: impl AsRef<std::ffi::OsStr>, folder: &Path, ports: &Ports) -> Command {
     let mut command = Command::new(program);
+    // Where it lays its dumps down when it breaks.
+    command.current_dir(folder);
     command
         .env("HOME", folder)
-        .env("ERL_CRASH_DUMP", folder.join("erl_crash.dump"))
         .env("ERL_EPMD_PORT", ports.names.to_string())
         .env("ERL_EPMD_ADDRESS", "127.0.0.1")
         .env("RABBITMQ_CONF_ENV_FILE", folder.join("none"))
