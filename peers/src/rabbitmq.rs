@@ -87,6 +87,7 @@ impl PrivateRabbitMq {
     /// # Errors
     /// When it does not start.
     pub async fn restart(&mut self) -> Result<(), PeerError> {
+        self.ports_are_free().await?;
         let said = fs::File::options().create(true).append(true).open(self.folder.join("said"));
         let said = said.map_err(PeerError::io("write into RabbitMQ's folder"))?;
         let twice = said.try_clone().map_err(PeerError::io("write into RabbitMQ's folder"))?;
@@ -97,12 +98,28 @@ impl PrivateRabbitMq {
         let until = Instant::now() + PATIENCE;
         while !self.listens(self.ports.amqp).await || !self.listens(self.ports.management).await {
             if Instant::now() > until || self.has_ended() {
-                let log = fs::read_to_string(self.folder.join("said")).unwrap_or_default();
-                return Err(PeerError::Silent { program: PROGRAM, log });
+                return Err(self.silent());
             }
             sleep(Duration::from_millis(50)).await;
         }
         Ok(())
+    }
+
+    /// Waits until nobody listens on its ports: of one that was killed the last process may for a moment.
+    async fn ports_are_free(&self) -> Result<(), PeerError> {
+        let until = Instant::now() + PATIENCE;
+        while self.listens(self.ports.amqp).await || self.listens(self.ports.management).await {
+            if Instant::now() > until {
+                return Err(self.silent());
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    }
+
+    fn silent(&self) -> PeerError {
+        let log = fs::read_to_string(self.folder.join("said")).unwrap_or_default();
+        PeerError::Silent { program: PROGRAM, log }
     }
 
     /// Kills it, as `kill -9` does.
@@ -222,6 +239,8 @@ fn guardian(folder: &Path) -> Command {
 
 fn at_home(program: impl AsRef<std::ffi::OsStr>, folder: &Path, ports: &Ports) -> Command {
     let mut command = Command::new(program);
+    // Where it lays its dumps down when it breaks.
+    command.current_dir(folder);
     command
         .env("HOME", folder)
         .env("ERL_EPMD_PORT", ports.names.to_string())

@@ -1,6 +1,7 @@
 //! The executable as a child process, with an environment that a test chose and nothing else.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -71,12 +72,27 @@ impl Process {
         variables: &BTreeMap<String, String>,
         dir: &Path,
     ) -> Self {
+        Self::start_by(&[], args, variables, dir)
+    }
+
+    /// The same by a program that becomes it, such as `nice -n 10`.
+    ///
+    /// # Panics
+    /// When it can't be started.
+    #[must_use]
+    pub fn start_by<'a>(
+        by: &[&str],
+        args: impl IntoIterator<Item = &'a str>,
+        variables: &BTreeMap<String, String>,
+        dir: &Path,
+    ) -> Self {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let (stdout, stderr) = (dir.join(format!("{number}.out")), dir.join(format!("{number}.err")));
         let file = |path: &Path| File::create(path).expect("the test's folder can be written");
-        let mut command = Command::new(executable());
-        command.args(args).env_clear().envs(variables).env("HOME", dir).current_dir(dir);
+        let mut words = by.iter().map(OsStr::new).chain([executable().as_os_str()]);
+        let mut command = Command::new(words.next().unwrap_or_default());
+        command.args(words).args(args).env_clear().envs(variables).env("HOME", dir).current_dir(dir);
         let command = command.stdin(Stdio::null()).stdout(file(&stdout)).stderr(file(&stderr));
         let child = command.spawn().expect("keyrotate can be started");
         Self { child, stdout, stderr }

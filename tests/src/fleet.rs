@@ -130,7 +130,18 @@ impl Fleet {
     /// # Panics
     /// When it ends instead.
     pub async fn worker_with(&self, settings: &[(&str, &str)]) -> Process {
-        let mut process = Process::start(["worker"], &and(&self.variables, settings), self.stand.dir());
+        self.serving(Process::start(["worker"], &and(&self.variables, settings), self.stand.dir())).await
+    }
+
+    /// The same by a program that becomes it, such as `nice -n 10`.
+    ///
+    /// # Panics
+    /// When it ends instead.
+    pub async fn worker_by(&self, by: &[&str]) -> Process {
+        self.serving(Process::start_by(by, ["worker"], &self.variables, self.stand.dir())).await
+    }
+
+    async fn serving(&self, mut process: Process) -> Process {
         until("a worker serves", || process.has_ended() || process.stderr().contains("serves store")).await;
         assert!(!process.has_ended(), "no worker:\n{}", process.stderr());
         process

@@ -62,6 +62,7 @@ impl Api {
             Failure::Hang => std::future::pending().await,
             Failure::Refuse => return Err(Cut),
             Failure::Unavailable => return Ok(text(503, "service unavailable\n")),
+            Failure::Revoked => return Ok(Refusal::from(model::not_allowed("", "")).reply()),
         }
         let (route, path, name) = match route::find(request.uri().path()) {
             Found::Call { route, path, name } => (route, path, name),

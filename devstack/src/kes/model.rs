@@ -28,6 +28,8 @@ pub enum Failure {
     KeyStore,
     /// 503, as a load balancer before it would say.
     Unavailable,
+    /// 403 on every call: whatever policy allowed it is revoked.
+    Revoked,
     /// It takes the call and never answers.
     Hang,
     /// It takes no connection, or drops it at once.
@@ -53,6 +55,12 @@ struct Node {
     /// How long a key is answered from memory; zero asks the shelf each time.
     expiry: Duration,
     failure: Mutex<Failure>,
+}
+
+/// A key that was taken away, as a backup of the key store has it.
+pub struct Backup {
+    name: String,
+    key: Arc<StoredKey>,
 }
 
 /// What `describe` tells of a key.
@@ -132,6 +140,31 @@ impl KesModel {
             Ok(true) => Ok(()),
             Ok(false) => Err(not_found("delete", name)),
             Err(error) => Err(broken_store("delete", name, "failed to delete key", error)),
+        }
+    }
+
+    /// Deletes a key, of which there is a backup.
+    ///
+    /// # Errors
+    /// As [`KesModel::delete_key`].
+    pub fn take_away(&self, name: &str) -> Result<Backup> {
+        let key = self.shelf.get(name).ok_or_else(|| not_found("delete", name))?;
+        self.delete_key(name)?;
+        Ok(Backup { name: name.to_owned(), key })
+    }
+
+    /// Puts a key back, in the place of one that was made anew under its name.
+    ///
+    /// # Errors
+    /// When its file can't be written.
+    pub fn put_back(&self, backup: Backup) -> Result<()> {
+        let Backup { name, key } = backup;
+        if self.shelf.get(&name).is_some() {
+            self.delete_key(&name)?;
+        }
+        match self.shelf.insert(&name, key) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(broken_store("create", &name, "failed to create key", error)),
         }
     }
 
@@ -259,6 +292,7 @@ impl KesModel {
             Failure::Unavailable => {
                 return Err(answer(operation, name, KmsErrorKind::Server, 503, "service unavailable"));
             }
+            Failure::Revoked => return Err(not_allowed(operation, name)),
             Failure::Hang => std::future::pending().await,
             Failure::Refuse => {
                 return Err(KmsError::new(operation, name, KmsErrorKind::Unreachable, "no connection"));
@@ -299,6 +333,12 @@ impl Kms for KesModel {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             keystore_unreachable: self.failure() == Failure::KeyStore,
         })
+    }
+}
+
+impl fmt::Debug for Backup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Backup").field("name", &self.name).finish_non_exhaustive()
     }
 }
 
@@ -374,6 +414,22 @@ mod tests {
         kes.recreate("old").unwrap();
         let error = kes.decrypt("old", &sealed.ciphertext, b"").await.unwrap_err();
         assert_eq!(error.kind, KmsErrorKind::NotAuthentic);
+    }
+
+    #[tokio::test]
+    async fn a_key_that_is_put_back_opens_what_it_sealed_also_where_one_was_made_anew() {
+        let kes = model();
+        let sealed = kes.generate("old", b"").await.unwrap();
+        for anew in [false, true] {
+            let backup = kes.take_away("old").unwrap();
+            let error = kes.decrypt("old", &sealed.ciphertext, b"").await.unwrap_err();
+            assert_eq!(error.kind, KmsErrorKind::KeyNotFound);
+            if anew {
+                kes.create("old", "").unwrap();
+            }
+            kes.put_back(backup).unwrap();
+            kes.decrypt("old", &sealed.ciphertext, b"").await.unwrap();
+        }
     }
 
     #[tokio::test(start_paused = true)]

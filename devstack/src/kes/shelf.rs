@@ -60,7 +60,8 @@ impl Shelf {
     }
 
     /// `false` when there is a key of that name, which then stays.
-    pub(super) fn insert(&self, name: &str, key: StoredKey) -> io::Result<bool> {
+    pub(super) fn insert(&self, name: &str, key: impl Into<Arc<StoredKey>>) -> io::Result<bool> {
+        let key = key.into();
         let mut keys = self.lock();
         if keys.contains_key(name) {
             return Ok(false);
@@ -68,7 +69,7 @@ impl Shelf {
         if let Some(folder) = &self.folder {
             write(folder, name, &key)?;
         }
-        keys.insert(name.to_owned(), Arc::new(key));
+        keys.insert(name.to_owned(), key);
         Ok(true)
     }
 

@@ -25,6 +25,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 const FAREWELL: Duration = Duration::from_secs(2);
 /// The first pause between tries.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(250);
+/// A connection that is lost sooner is no better than none: so is each one where a queue is down that is asked for.
+const SHORTEST_STAY: Duration = Duration::from_secs(2);
 /// Heartbeats say nothing while the broker takes nothing: a connection that was stopped this long is made anew, to see
 /// whether anybody is still there.
 const LONGEST_BLOCK: Duration = Duration::from_secs(60);
@@ -154,7 +156,7 @@ pub(super) fn silent(limit: Duration) -> QueueError {
 }
 
 async fn supervise(shared: Arc<Shared>) {
-    let (mut number, mut failures) = (0, 0_u32);
+    let (mut number, mut failures, mut thrown_out) = (0, 0_u32, 0_u32);
     let mut lost = Instant::now();
     shared.say(LinkState::Down);
     loop {
@@ -163,8 +165,10 @@ async fn supervise(shared: Arc<Shared>) {
                 number += 1;
                 failures = 0;
                 tracing::info!(role = shared.role, outage = ?lost.elapsed(), "connected to RabbitMQ");
+                let since = Instant::now();
                 let reason = shared.keep(Current { number, connection: Arc::new(connection) }).await;
                 lost = Instant::now();
+                thrown_out = if lost - since < SHORTEST_STAY { thrown_out + 1 } else { 0 };
                 tracing::warn!(role = shared.role, reason, "the connection to RabbitMQ is lost");
             }
             Err(error) => {
@@ -175,7 +179,9 @@ async fn supervise(shared: Arc<Shared>) {
                 failures += 1;
             }
         }
-        let pause = SHORTEST_PAUSE.saturating_mul(1 << failures.min(10)).min(shared.config.limits.longest_pause);
+        let pause = SHORTEST_PAUSE
+            .saturating_mul(1 << failures.max(thrown_out).min(10))
+            .min(shared.config.limits.longest_pause);
         sleep(shared.jitter(pause)).await;
     }
 }

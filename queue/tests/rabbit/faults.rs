@@ -1,6 +1,7 @@
 //! What becomes of tickets while something breaks.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use keyrotate_queue::rabbit::{Limits, LinkState};
 use keyrotate_queue::{Queue, QueueError, RabbitConfig, RabbitQueue};
 use reqwest::Method;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, timeout};
 
 use super::proxy::Proxy;
@@ -82,6 +83,32 @@ async fn a_cut_connection_is_made_again() {
         *queue.publishing().borrow() == LinkState::Up && *queue.consuming().borrow() == LinkState::Up
     })
     .await;
+}
+
+/// A broker that throws everybody out who has come in, as it does whose queue is down, is asked more and more rarely.
+#[tokio::test]
+async fn who_is_thrown_out_at_once_comes_back_more_and_more_rarely() {
+    let broker = shared().await;
+    let (_, host) = fresh(&broker).await;
+    let (way, port) = (TcpListener::bind("127.0.0.1:0").await.unwrap(), broker.private.port());
+    let url =
+        broker.private.url(&host).replace(&format!(":{port}/"), &format!(":{}/", way.local_addr().unwrap().port()));
+    let queue = RabbitQueue::new(RabbitConfig::parse(&url).unwrap(), Env::system());
+    let tries = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&tries);
+    let throws_out = tokio::spawn(async move {
+        while let Ok((mut near, _)) = way.accept().await {
+            counted.fetch_add(1, Ordering::Relaxed);
+            let mut far = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+            let passes = tokio::io::copy_bidirectional(&mut near, &mut far);
+            let _cut = timeout(Duration::from_millis(250), passes).await;
+        }
+    });
+    let _consumer = consume(&queue, 1).await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    throws_out.abort();
+    let tries = tries.load(Ordering::Relaxed);
+    assert!((2..=12).contains(&tries), "{tries} tries in ten seconds");
 }
 
 /// Lost deliveries still count as in the hand: their slices go on until they are told.

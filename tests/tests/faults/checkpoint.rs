@@ -32,7 +32,7 @@ pub(crate) enum Moment {
 }
 
 impl Keeps {
-    fn options(self) -> &'static [&'static str] {
+    pub(crate) fn options(self) -> &'static [&'static str] {
         match self {
             Self::Always => ALWAYS,
             Self::EverySecond => {
@@ -43,7 +43,8 @@ impl Keeps {
     }
 }
 
-const WEAK: (&str, &str) = ("KEYROTATE_REDIS_ACCEPT_WEAK_PERSISTENCE", "true");
+/// A fleet that takes a Redis which may forget.
+pub(crate) const WEAK: (&str, &str) = ("KEYROTATE_REDIS_ACCEPT_WEAK_PERSISTENCE", "true");
 
 /// Killed after it did what it was asked for and before anybody heard so, and started again.
 pub(crate) async fn is_killed(lane: &mut Lane, keeps: Keeps, moment: Moment) -> Line {
@@ -88,9 +89,11 @@ pub(crate) async fn is_killed(lane: &mut Lane, keeps: Keeps, moment: Moment) -> 
     scene.close(lane, &coordinator, &id, seen, Some(back)).await
 }
 
-const RESTARTED: &str = "the checkpoint was restarted";
+/// What the leader says of a Redis that was restarted.
+pub(crate) const RESTARTED: &str = "the checkpoint was restarted";
 
-fn said(coordinator: &Coordinator, what: &str) -> u64 {
+/// How often a coordinator said so.
+pub(crate) fn said(coordinator: &Coordinator, what: &str) -> u64 {
     coordinator.process.stderr().matches(what).count() as u64
 }
 

@@ -3,13 +3,15 @@
 //!
 //! `UPDATE_RELIABILITY=1` writes the table of docs/reliability.md; without it the table's rows must be these. Words on the
 //! command line choose the rows that have one of them in their names; `KEYROTATE_SOAK=MINUTES` does them at random
-//! instead, for so long.
+//! instead, for so long. With `KEYROTATE_NIGHT` it is the rows of a night instead, which want root.
 
 #![expect(clippy::print_stdout, reason = "a test without libtest's harness prints for itself")]
 
 mod checkpoint;
 mod coordinators;
+mod machine;
 mod network;
+mod night;
 mod queue;
 mod rows;
 mod scene;
@@ -23,7 +25,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rows::{Row, rows};
+use rows::{Row, night, rows};
 use scene::{Lane, Line};
 use tokio::time::Instant;
 
@@ -40,7 +42,8 @@ struct Ran {
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
     let wanted = |row: &Row| words.is_empty() || words.iter().any(|word| row.name().contains(word.as_str()));
-    let all = rows();
+    let (part, all) =
+        if std::env::var_os("KEYROTATE_NIGHT").is_some() { ("night", night()) } else { ("faults", rows()) };
     let (total, chosen): (_, VecDeque<_>) =
         (all.len(), all.into_iter().enumerate().filter(|(_, row)| wanted(row)).collect());
     if std::env::args().any(|arg| arg == "--list") {
@@ -60,9 +63,9 @@ fn main() -> ExitCode {
     let mut ran = runtime.block_on(all_of(chosen));
     ran.sort_by_key(|ran| ran.number);
     let failed = ran.iter().filter(|ran| ran.line.is_none_or(|line| line.seen == 0)).count();
-    println!("faults: {} rows, {failed} failed", ran.len());
+    println!("{part}: {} rows, {failed} failed", ran.len());
     // A row that failed is not in the table.
-    let kept = if count == total { table::keep(&ran) } else { Ok(()) };
+    let kept = if count == total { table::keep(part, &ran) } else { Ok(()) };
     if let Err(what) = &kept {
         println!("{what}");
     }

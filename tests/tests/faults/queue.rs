@@ -164,7 +164,7 @@ pub(crate) async fn is_full(lane: &mut Lane) -> Line {
 }
 
 /// More shards than a slot or two can work on at a time.
-async fn with_waiting_tickets(lane: &mut Lane) -> Scene {
+pub(crate) async fn with_waiting_tickets(lane: &mut Lane) -> Scene {
     let mut scene = lane.scene_with(Mode::aws(), false, ALWAYS, 3 * OBJECTS, &[]).await;
     scene.options(&["rate: 60"]);
     scene
@@ -269,13 +269,13 @@ pub(crate) async fn has_no_way_to_the_queue(lane: &mut Lane) -> Line {
     scene.close(lane, &coordinator, &id, 1, Some(back)).await
 }
 
-fn queue(scene: &Scene) -> RabbitQueue {
+pub(crate) fn queue(scene: &Scene) -> RabbitQueue {
     let config = RabbitConfig::parse(&scene.fleet.rabbitmq.url("/")).expect("an address");
     RabbitQueue::new(config, Env::system())
 }
 
 /// A ticket that waits, acknowledged: for everybody else it is lost.
-async fn take(queue: &RabbitQueue) -> Ticket {
+pub(crate) async fn take(queue: &RabbitQueue) -> Ticket {
     let mut consumer = queue.consume(1, &[DEFAULT_STORE.to_owned()]).await.expect("RabbitMQ answers");
     let next = tokio::time::timeout(Duration::from_secs(60), consumer.next()).await;
     let delivery = next.expect("a ticket comes").expect("RabbitMQ gives it").expect("the queue is open");

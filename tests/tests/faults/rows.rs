@@ -7,9 +7,10 @@ use keyrotate_tests::prelude::Mode;
 use crate::checkpoint::{self, Hand, Keeps, Moment};
 use crate::coordinators;
 use crate::network::{self, Peer, Ways};
+use crate::night::{self, Outage};
 use crate::queue::{self, Loss};
 use crate::scene::{Lane, Line};
-use crate::store;
+use crate::store::{self, Loss as KeyLoss};
 use crate::workers;
 
 /// One fault.
@@ -49,7 +50,28 @@ fn longest() -> Vec<Row> {
         row!("worker", "killed by each look at one object", "deaths", workers::is_killed_by_one_object()),
         row!("KES", "down", "the job paused", store::has_no_kes(Failure::Refuse)),
         row!("KES", "its key store is gone", "the job paused", store::has_no_kes(Failure::KeyStore)),
+        row!("KES", "its policy is revoked", "the job paused", store::has_no_kes(Failure::Revoked)),
+        row!("KES", "the old key is deleted, and brought back", "objects failed", store::loses_a_key(KeyLoss::OldKey)),
+        row!(
+            "KES",
+            "the target key is deleted, and brought back",
+            "the job paused",
+            store::loses_a_key(KeyLoss::TargetKey)
+        ),
+        row!(
+            "KES",
+            "the target key is deleted and made anew under its name, and brought back",
+            "looks at it in vain",
+            store::loses_a_key(KeyLoss::MadeAnew)
+        ),
+        row!(
+            "KES",
+            "the target key is made anew when all is written, and brought back",
+            "the job was stopped by its canary",
+            store::has_another_key_at_last()
+        ),
         row!("store", "gone", "the job paused", store::is_gone()),
+        row!("worker", "has a sliver of one core for 65 s", "seconds waited for a core", workers::is_starved()),
         row!(
             "worker",
             "frozen in a write until its shard was done by another and written by somebody, then woken",
@@ -62,6 +84,64 @@ fn longest() -> Vec<Row> {
             "messages held back",
             network::is_deaf_beyond_the_lease()
         ),
+    ]
+}
+
+/// Those that want root, or a long time: `./test night`.
+pub(crate) fn night() -> Vec<Row> {
+    vec![
+        row!(
+            "RabbitMQ",
+            "closes the channel of a ticket that it waited 10 s for",
+            "channels closed",
+            night::waits_no_longer()
+        ),
+        row!(
+            "Redis, fsync everysec",
+            "its power is cut when a window is committed",
+            "restarts noticed, bytes of its log lost",
+            night::power_is_cut_under_redis(Keeps::EverySecond)
+        ),
+        row!(
+            "Redis, fsync always",
+            "its power is cut when a window is committed",
+            "restarts noticed",
+            night::power_is_cut_under_redis(Keeps::Always)
+        ),
+        row!(
+            "RabbitMQ",
+            "its power is cut under a publish",
+            "broken connections",
+            night::power_is_cut_under_rabbitmq()
+        ),
+        row!(
+            "Redis, fsync everysec",
+            "its disk is full for ten seconds",
+            "writes refused",
+            night::disk_of_redis_is_full(Keeps::EverySecond)
+        ),
+        row!(
+            "Redis, fsync always",
+            "its disk is full, and it ends",
+            "restarts noticed",
+            night::disk_of_redis_is_full(Keeps::Always)
+        ),
+        row!("RabbitMQ", "its disk is nearly full", "publishers blocked", night::disk_of_rabbitmq_is_nearly_full()),
+        row!(
+            "RabbitMQ",
+            "its disk is full, and its queue breaks",
+            "errors of its log",
+            night::disk_of_rabbitmq_is_full()
+        ),
+        row!("link of a worker", "down for 40 s", "connections given up", night::link_is_down(Outage::Short)),
+        row!(
+            "link of a worker",
+            "down until its leases are over",
+            "connections given up",
+            night::link_is_down(Outage::BeyondTheLease)
+        ),
+        row!("link of a worker", "down, and it dies unheard", "shards leased again", night::dies_unheard()),
+        row!("link of a worker", "has 256 kbit/s", "packets that waited", night::link_is_slow()),
     ]
 }
 

@@ -10,6 +10,8 @@ use keyrotate_tests::prelude::*;
 use keyrotate_tests::proxy::{Looks, Proxy, Trap, with};
 use tokio::time::Instant;
 
+use crate::machine::Disk;
+
 /// So many that a job lasts as long as a fault needs, at [`RATE`].
 pub(crate) const OBJECTS: usize = 200;
 /// Objects per second of a job that something shall happen to.
@@ -39,6 +41,8 @@ pub(crate) struct Line {
 
 /// The place of one row. The store is reached over a wire by all, RabbitMQ and Redis by whom a row wants to.
 pub(crate) struct Scene {
+    /// That of Redis or RabbitMQ, which is gone before they are: they remove the folder below it.
+    pub(crate) disk: Option<Disk>,
     pub(crate) fleet: Fleet,
     pub(crate) store: Proxy,
     pub(crate) before: Snapshot,
@@ -83,7 +87,8 @@ impl Lane {
         let over_the_wire = store.on_the_way(&endpoint);
         let settings = [&[("AWS_ENDPOINT_URL", over_the_wire.as_str())], settings].concat();
         let fleet = Fleet::around(stand, rabbitmq, redis, &settings).await;
-        Scene { fleet, store, before, expect: Expect::default(), options: Vec::new(), unread: false, dead: 0 }
+        let (expect, options) = (Expect::default(), Vec::new());
+        Scene { disk: None, fleet, store, before, expect, options, unread: false, dead: 0 }
     }
 }
 
@@ -151,7 +156,7 @@ impl Scene {
 
     /// Waits for the end of the job, then looks at everything: `oracle` says at what. Nothing may wait in RabbitMQ.
     pub(crate) async fn close(
-        self,
+        mut self,
         lane: &mut Lane,
         of: &Coordinator,
         id: &str,
@@ -172,7 +177,8 @@ impl Scene {
             let purged = self.fleet.rabbitmq.ctl(&["purge_queue", "keyrotate.dead"]).await;
             purged.expect("the dead letters of a row are its own");
         }
-        lane.rabbitmq = Some(self.fleet.rabbitmq);
+        let lies_on_it = self.disk.take().is_some();
+        lane.rabbitmq = (!lies_on_it).then_some(self.fleet.rabbitmq);
         Line { seen, lost, back }
     }
 }

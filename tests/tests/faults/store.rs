@@ -6,6 +6,8 @@ use keyrotate_devstack::kes::Failure;
 use keyrotate_tests::prelude::*;
 use keyrotate_tests::proxy::{Deed, Proxy, Way, Weather, with};
 use keyrotate_tests::target::WRITES;
+use serde_json::Value;
+use tokio::time::Instant;
 
 use crate::scene::{ALWAYS, Lane, Line, OBJECTS, RATE, Scene};
 
@@ -106,8 +108,86 @@ pub(crate) async fn has_no_kes(lane: &mut Lane, failure: Failure) -> Line {
     scene.fleet.stand.read_on();
     let back = scene.goes_on(&coordinator, &id).await;
     let status = scene.fleet.status(&coordinator, &id).await.expect("it is shown");
-    assert_eq!(status["counts"]["failed"].as_u64().unwrap_or(0), 0, "{status}");
+    assert_eq!(failed(&status), 0, "{status}");
     scene.close(lane, &coordinator, &id, 1, Some(back)).await
+}
+
+/// What somebody does to a key of the KES.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Loss {
+    /// The old one is deleted.
+    OldKey,
+    /// The target key is deleted.
+    TargetKey,
+    /// The target key is deleted, and another one made under its name.
+    MadeAnew,
+}
+
+/// A key is gone, and comes back from a backup.
+pub(crate) async fn loses_a_key(lane: &mut Lane, loss: Loss) -> Line {
+    let mut scene = lane.scene(Mode::aws()).await;
+    // What is under a key that is gone nobody reads.
+    scene.unread = true;
+    scene.options(&[RATE, "failureThreshold: 20"]);
+    let (coordinator, workers, id) = begun(&scene).await;
+    let target = &scene.fleet.stand.target;
+    let kes = target.stack().expect("an embedded target").kes();
+    let is_old = matches!(loss, Loss::OldKey);
+    let (key, reason) =
+        if is_old { (&target.old_key, "failure-threshold") } else { (&target.new_key, "target-key-gone") };
+    let backup = kes.take_away(key).expect("the key is there");
+    let paused = |status: &Value| status["state"] == "paused" && status["reason"] == reason;
+    let status = scene.fleet.until(&coordinator, &id, &format!("it is paused({reason})"), paused).await;
+    let mut seen = if is_old { failed(&status) } else { 1 };
+    if matches!(loss, Loss::MadeAnew) {
+        kes.create(key, "").expect("its name is free");
+        let looks = || workers.iter().map(|worker| worker.stderr().matches(STILL_SO).count() as u64).sum::<u64>();
+        let before = looks();
+        until("it is looked at in vain", || looks() > before).await;
+        seen = looks() - before;
+    }
+    kes.put_back(backup).expect("there is a key store");
+    scene.fleet.stand.read_on();
+    if is_old {
+        scene.fleet.tell(&coordinator, &id, "resume").await;
+    }
+    let back = scene.goes_on(&coordinator, &id).await;
+    scene.close(lane, &coordinator, &id, seen, Some(back)).await
+}
+
+/// What a worker says when it looked at a pause in vain.
+const STILL_SO: &str = "what paused the job is still so";
+
+/// The target key is made anew under its name when all is written under the one before: nothing that this job wrote opens, and
+/// the job says so in the place of an end.
+pub(crate) async fn has_another_key_at_last(lane: &mut Lane) -> Line {
+    let mut scene = lane.scene(Mode::aws()).await;
+    scene.unread = true;
+    let wires = scene.wires().await;
+    let coordinator = scene.coordinator_behind(&wires).await;
+    let _workers = scene.fleet.workers(2).await;
+    let through = wires.redis.trap(Way::There, 0, Deed::Hold, with(&[":index", "verifying"]));
+    let id = scene.submit(&coordinator).await;
+    through.caught().await;
+    let target = &scene.fleet.stand.target;
+    let kes = target.stack().expect("an embedded target").kes();
+    let backup = kes.take_away(&target.new_key).expect("the key is there");
+    kes.create(&target.new_key, "").expect("its name is free");
+    through.release();
+    let stopped = |status: &Value| status["state"] == "failed" && status["reason"] == "canary";
+    scene.fleet.until(&coordinator, &id, "its canary stops it", stopped).await;
+    kes.put_back(backup).expect("there is a key store");
+    scene.fleet.stand.read_on();
+    let since = Instant::now();
+    scene.fleet.tell(&coordinator, &id, "resume").await;
+    scene.fleet.until(&coordinator, &id, "it ends", |status| status["state"] == "completed").await;
+    scene.close(lane, &coordinator, &id, 1, Some(since.elapsed())).await
+}
+
+/// Versions that failed, by the status of their job.
+fn failed(status: &Value) -> u64 {
+    let outcomes = status["outcomes"].as_object().into_iter().flatten();
+    outcomes.filter(|(outcome, _)| outcome.starts_with("failed")).filter_map(|(_, count)| count.as_u64()).sum()
 }
 
 /// Whoever collects traces takes connections and says nothing; work is not held up.
@@ -120,11 +200,11 @@ pub(crate) async fn has_a_silent_collector(lane: &mut Lane) -> Line {
     let endpoint = format!("http://127.0.0.1:{}", collector.port());
     let settings = [("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str())];
     let scene = lane.scene_with(Mode::aws(), false, ALWAYS, OBJECTS, &settings).await;
-    let since = tokio::time::Instant::now();
+    let since = Instant::now();
     let (coordinator, workers, id) = begun(&scene).await;
     let _ended = scene.fleet.end(&coordinator, &id).await.expect_completed();
     assert!(since.elapsed() < Duration::from_secs(40), "{:?}", since.elapsed());
-    let told = tokio::time::Instant::now();
+    let told = Instant::now();
     for worker in workers {
         worker.signal("TERM");
         let _drained = worker.end().await.expect(0);

@@ -1,4 +1,4 @@
-//! The table of docs/reliability.md.
+//! The tables of docs/reliability.md: one for each part of `./test` that runs rows.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -7,25 +7,24 @@ use crate::Ran;
 use crate::scene::Line;
 
 const FILE: &str = "../docs/reliability.md";
-const BEGIN: &str = "<!-- written by a run: UPDATE_RELIABILITY=1 ./test faults -->\n";
 const END: &str = "<!-- end of what a run wrote -->\n";
 
-/// Writes the table, or says that its rows are not those of the run.
-pub(crate) fn keep(ran: &[Ran]) -> Result<(), String> {
+/// Writes the table of a part, or says that its rows are not those of the run.
+pub(crate) fn keep(part: &str, ran: &[Ran]) -> Result<(), String> {
+    let command = format!("UPDATE_RELIABILITY=1 ./test {part}");
+    let begin = format!("<!-- written by a run: {command} -->\n");
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(FILE);
     let text = std::fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
-    let parts = text.split_once(BEGIN).and_then(|(before, rest)| Some((before, rest.split_once(END)?)));
+    let parts = text.split_once(&begin).and_then(|(before, rest)| Some((before, rest.split_once(END)?)));
     let (before, (there, after)) = parts.ok_or_else(|| format!("{}: no place for the table", path.display()))?;
     if std::env::var("UPDATE_RELIABILITY").is_ok_and(|update| update == "1") {
-        return std::fs::write(&path, format!("{before}{BEGIN}{}{END}{after}", table(ran))).map_err(|e| e.to_string());
+        return std::fs::write(&path, format!("{before}{begin}{}{END}{after}", table(ran))).map_err(|e| e.to_string());
     }
     let missing = ran.iter().find(|ran| !there.contains(&beginning(ran)));
     let rows = there.lines().filter(|line| line.starts_with("| ")).count().saturating_sub(1);
     match missing {
-        Some(ran) => Err(format!("docs/reliability.md lacks `{}`: UPDATE_RELIABILITY=1 ./test faults", ran.row.name())),
-        None if rows != ran.len() => {
-            Err("docs/reliability.md has rows of no fault: UPDATE_RELIABILITY=1 ./test faults".to_owned())
-        }
+        Some(ran) => Err(format!("docs/reliability.md lacks `{}`: {command}", ran.row.name())),
+        None if rows != ran.len() => Err(format!("docs/reliability.md has rows of no fault: {command}")),
         None => Ok(()),
     }
 }

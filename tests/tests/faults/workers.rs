@@ -5,6 +5,7 @@ use std::time::Duration;
 use keyrotate_tests::bucket;
 use keyrotate_tests::prelude::*;
 use keyrotate_tests::proxy::{ACK, DELIVER, Deed, Looks, Trap, Way, Weather, amqp, with};
+use tokio::process::Command;
 use tokio::time::Instant;
 
 use crate::scene::{ALWAYS, Lane, Line, OBJECTS, RATE, Scene, Wires, killed_in, leased, shard_swap};
@@ -251,6 +252,37 @@ pub(crate) async fn has_few_files(lane: &mut Lane) -> Line {
     // What was open already stays so.
     assert!((16..32).contains(&open), "{open} files are open: the limit is no limit");
     scene.close(lane, &coordinator, &id, open as u64, None).await
+}
+
+/// Others leave it a sliver of one core, for as long as a lease lasts: it keeps its leases and its connections.
+pub(crate) async fn is_starved(lane: &mut Lane) -> Line {
+    let mut scene = lane.scene(Mode::aws()).await;
+    scene.options(&["rate: 2"]);
+    let coordinator = scene.fleet.coordinator().await;
+    let worker = scene.fleet.worker_by(&["nice", "-n", "10", "taskset", "--cpu-list", "0"]).await;
+    let id = scene.submit_and_begin(&coordinator).await;
+    let before = waited_for_a_core(&worker);
+    {
+        // Behind all other rows.
+        let busy = ["-n", "15", "taskset", "--cpu-list", "0", "sh", "-c", "while :; do :; done"];
+        let busy = || Command::new("nice").args(busy).kill_on_drop(true).spawn().expect("nice can be run");
+        let _busy: Vec<_> = (0..16).map(|_| busy()).collect();
+        tokio::time::sleep(Duration::from_secs(65)).await;
+    }
+    let seen = waited_for_a_core(&worker) - before;
+    for lost in ["is lost", "the lease ran out", "the checkpoint does not"] {
+        assert!(!worker.stderr().contains(lost), "{}", worker.stderr());
+    }
+    scene.fleet.limit(&coordinator, &id, r#"{"rate": 200}"#).await;
+    let back = scene.goes_on(&coordinator, &id).await;
+    scene.close(lane, &coordinator, &id, seen.as_secs(), Some(back)).await
+}
+
+/// How long all threads of a process were ready and not let run: the second figure of their `schedstat`.
+fn waited_for_a_core(process: &Process) -> Duration {
+    let threads = std::fs::read_dir(format!("/proc/{}/task", process.id())).expect("it runs");
+    let figures = threads.flatten().filter_map(|thread| std::fs::read_to_string(thread.path().join("schedstat")).ok());
+    figures.filter_map(|text| text.split(' ').nth(1)?.parse().ok()).map(Duration::from_nanos).sum()
 }
 
 /// Somebody overwrites and deletes objects while two workers write them.
