@@ -92,6 +92,8 @@ enum What {
     Fleet,
     /// Four workers.
     Workers,
+    /// Eight workers, and nearly all objects in one shard.
+    Split,
     /// Eight workers that only list.
     Listing,
     /// Peak memory of a fleet.
@@ -165,6 +167,7 @@ async fn measure(args: Measure) -> Result<(), Error> {
             What::Census => bench.census(&args.sampled).await?,
             What::Fleet => bench.fleet(args.objects).await?,
             What::Workers => bench.workers(args.slow).await?,
+            What::Split => bench.split(args.slow).await?,
             What::Listing => bench.listing(args.listed).await?,
             What::FleetMemory => bench.fleet_memory(&args.sizes).await?,
             What::Handover => bench.handover(args.slow).await?,

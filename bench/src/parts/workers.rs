@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use keyrotate_devstack::model::SyntheticKeys;
 use serde::Serialize;
 use serde_json::json;
 
 use super::{Bench, Part, bare_listing, middle};
 use crate::Error;
-use crate::fleet::{Crew, Fleet, QUIET};
+use crate::fleet::{Crew, Fleet, QUIET, Run};
 use crate::server::{ServeArgs, Server};
 use crate::strategy::{CASES, OLD, job_file};
 use crate::watch::{Spent, float};
@@ -20,6 +21,12 @@ const LISTING_LATENCY: Duration = Duration::from_millis(50);
 const PERMITS: usize = 8;
 /// Workers against one.
 const WORKERS: usize = 4;
+/// Workers that share what lies in one shard.
+const SPLITTERS: usize = 8;
+/// Store calls in flight, of each of those: so few that the store's latency decides, not this machine.
+const FEW_PERMITS: usize = 2;
+/// Of a hundred objects so many lie in one shard.
+const HEAPED: u64 = 95;
 /// Workers against one plain loop.
 const LISTERS: usize = 8;
 
@@ -28,6 +35,13 @@ const LISTERS: usize = 8;
 struct Writing {
     one: Spent,
     many: Spent,
+}
+
+/// A round of an even and of an uneven bucket.
+#[derive(Debug, Serialize)]
+struct Splitting {
+    even: Spent,
+    uneven: Spent,
 }
 
 /// A round of listing.
@@ -67,13 +81,48 @@ impl Bench {
 
     async fn writing(&self, workers: usize, objects: u64) -> Result<Spent, Error> {
         let [case, ..] = &CASES;
-        let mut server = Server::start(&case.store())?;
-        let bucket = server.bucket_of(case.objects(objects))?;
         let crew = Crew { workers, permits: PERMITS, log: QUIET };
+        Ok(self.written(crew, case.objects(objects)).await?.seen.steady(case.write, objects))
+    }
+
+    async fn written(&self, crew: Crew, objects: SyntheticKeys) -> Result<Run, Error> {
+        let [case, ..] = &CASES;
+        let mut server = Server::start(&case.store())?;
+        let bucket = server.bucket_of(objects)?;
         let fleet = Fleet::start(&self.keyrotate, &mut server, crew).await?;
         server.delay(LATENCY)?;
-        let run = fleet.run(&mut server, &job_file(&bucket, case.options, &[])).await?;
-        Ok(run.seen.steady(case.write, objects))
+        fleet.run(&mut server, &job_file(&bucket, case.options, &[])).await
+    }
+
+    /// Whole jobs over a bucket of which one shard has nearly all, and over one that is spread evenly.
+    pub(crate) async fn split(&self, objects: u64) -> Result<Part, Error> {
+        let [case, ..] = &CASES;
+        let crew = Crew { workers: SPLITTERS, permits: FEW_PERMITS, log: QUIET };
+        let (mut rounds, even) = (Vec::new(), case.objects(objects));
+        let uneven = SyntheticKeys { heaped: objects * HEAPED / 100, ..even.clone() };
+        for _ in 0..self.rounds {
+            rounds.push(Splitting {
+                even: self.written(crew, even.clone()).await?.seen.whole(objects),
+                uneven: self.written(crew, uneven.clone()).await?.seen.whole(objects),
+            });
+        }
+        let ratio = |round: &Splitting| round.uneven.seconds / round.even.seconds;
+        let cells = vec![
+            format!("{:.1}", middle(&rounds, |round| round.even.seconds)),
+            format!("{:.1}", middle(&rounds, |round| round.uneven.seconds)),
+            format!("{:.2}", middle(&rounds, ratio)),
+            format!("{:.0} %", 100.0 * middle(&rounds, |round| round.uneven.busy())),
+        ];
+        Ok(Part {
+            title: format!(
+                "{objects} objects, {HEAPED} % of them in one shard, {SPLITTERS} workers with {FEW_PERMITS} permits each, \
+                 store latency {LATENCY:?}, median of {}",
+                self.rounds
+            ),
+            columns: vec!["even s", "uneven s", "uneven/even", "machine busy under uneven"],
+            rows: vec![cells],
+            json: json!({ "objects": objects, "ratio": middle(&rounds, ratio), "rounds": rounds }),
+        })
     }
 
     /// Eight workers that only list against one loop, on a store that takes its time for a page.

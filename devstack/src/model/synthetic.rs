@@ -29,7 +29,13 @@ pub struct SyntheticKeys {
     /// Whether they have version ids; else they are of before versioning.
     #[serde(default)]
     pub versions: bool,
+    /// How many of them, the last ones, lie in one folder whose long name nobody guesses: a plan has them in one shard.
+    #[serde(default)]
+    pub heaped: u64,
 }
+
+/// The folder of the heaped ones, behind all others.
+const HEAP: &str = "q/of-what-was-brought-over-from-the-archive-of-2014-and-never-looked-at-again";
 
 impl SyntheticKeys {
     /// `count` objects of 1 KiB under one KMS key, spread over 16 prefixes.
@@ -38,13 +44,17 @@ impl SyntheticKeys {
         let key = Some(keyrotate_proto::key::KeyName(key.to_owned()));
         let sse = Sse::Kms { key, context: None, bucket_key: None };
         let (sizes, date) = ((1024, 1024), Timestamp::UNIX_EPOCH);
-        Self { count, prefixes: 16, sizes, seed: 1, sse, date, part: None, versions: false }
+        Self { count, prefixes: 16, sizes, seed: 1, sse, date, part: None, versions: false, heaped: 0 }
     }
 
     /// The key at a place of the order, from 0.
     #[must_use]
     pub fn key(&self, index: u64) -> String {
-        let per_prefix = self.count.div_ceil(self.prefixes.max(1)).max(1);
+        let spread = self.count.saturating_sub(self.heaped);
+        if index >= spread {
+            return format!("{HEAP}/o{index:012}");
+        }
+        let per_prefix = spread.div_ceil(self.prefixes.max(1)).max(1);
         format!("p{:06}/o{index:012}", index / per_prefix)
     }
 
@@ -117,15 +127,17 @@ mod tests {
 
     #[test]
     fn keys_are_in_order_and_found_again() {
-        let keys = SyntheticKeys { prefixes: 7, ..SyntheticKeys::under_key(1000, "k") };
-        let all: Vec<String> = (0..1000).map(|i| keys.key(i)).collect();
-        assert!(all.is_sorted());
-        for (i, key) in all.iter().enumerate() {
-            assert_eq!(keys.index(key), Some(i as u64));
-            assert_eq!(keys.first_from(&format!("{key}\0")), i as u64 + 1);
+        for (heaped, spread) in [(0, 1000), (950, 50)] {
+            let keys = SyntheticKeys { prefixes: 7, heaped, ..SyntheticKeys::under_key(1000, "k") };
+            let all: Vec<String> = (0..1000).map(|i| keys.key(i)).collect();
+            assert!(all.is_sorted());
+            for (i, key) in all.iter().enumerate() {
+                assert_eq!(keys.index(key), Some(i as u64));
+                assert_eq!(keys.first_from(&format!("{key}\0")), i as u64 + 1);
+            }
+            assert_eq!(keys.index("p"), None);
+            assert_eq!(keys.first_from("q"), spread);
         }
-        assert_eq!(keys.index("p"), None);
-        assert_eq!(keys.first_from("q"), 1000);
     }
 
     #[test]
