@@ -14,6 +14,7 @@ use keyrotate_proto::state::{JobState, PassKind, Phase};
 use serde::{Deserialize, Serialize};
 
 use crate::backend::RecordKey;
+use crate::transition::job::next_pass;
 
 /// Version of the records that this code writes.
 pub const RECORD_VERSION: u32 = 1;
@@ -233,6 +234,17 @@ impl JobRecord {
     #[must_use]
     pub fn scope(&self) -> KeyRange {
         KeyRange::of_prefix(&self.spec.prefix)
+    }
+
+    /// Shards of its next pass that nobody has touched, one per range.
+    #[must_use]
+    pub fn new_shards(&self, ranges: Vec<KeyRange>) -> Vec<ShardRecord> {
+        let pass = next_pass(self);
+        let shard = |(range, n)| {
+            let shard = ShardRef { job: self.id.clone(), pass, shard: ShardId(n) };
+            ShardRecord::new(shard, range, self.nonce.clone())
+        };
+        ranges.into_iter().zip(0..).map(shard).collect()
     }
 
     /// The bucket of its probe objects, and the prefix of their keys.

@@ -12,6 +12,7 @@ mod history;
 mod lead;
 mod lifecycle;
 pub mod notify;
+mod rebuild;
 mod reseal;
 pub mod sealed;
 mod settle;

@@ -82,7 +82,8 @@ impl Crew {
     /// No walk or retry pass is open: the first walk, another retry, or on to `verifying`.
     async fn after_work(&self, job: &JobRecord) -> Result<Option<JobRecord>> {
         let Some(last) = last_with_rows(job) else {
-            return self.open(job, PassKind::Walk, self.plan(job).await?).await;
+            let shards = self.walk_shards(job, self.plan(job).await?).await?;
+            return self.open_with(job, PassKind::Walk, shards).await;
         };
         let again = self.ranges_to_retry(job, last).await?;
         if again.is_empty() {
@@ -216,9 +217,13 @@ impl Crew {
     }
 
     async fn open(&self, job: &JobRecord, kind: PassKind, ranges: Vec<KeyRange>) -> Result<Option<JobRecord>> {
+        self.open_with(job, kind, job.new_shards(ranges)).await
+    }
+
+    async fn open_with(&self, job: &JobRecord, kind: PassKind, shards: Vec<ShardRecord>) -> Result<Option<JobRecord>> {
         let span = spans::step("open pass", &job.id, &job.traceparent);
         span.record("pass.kind", tracing::field::display(kind));
-        self.ledger.open_pass(job, kind, ranges, None).instrument(span).await?;
+        self.ledger.open_pass_with(job, kind, shards, None).instrument(span).await?;
         Ok(Some(self.ledger.job(&job.id).await?))
     }
 

@@ -14,6 +14,7 @@ use crate::id::{Epoch, PassId, ShardRef};
 use crate::outcome::{Counts, Note, Outcome, Strategy};
 use crate::position::Position;
 use crate::row::{Row, Seal};
+use crate::state::PassKind;
 
 /// Version of [`PartHeader`] that this code writes.
 pub const PART_VERSION: u32 = 1;
@@ -45,6 +46,9 @@ pub struct PartHeader {
     /// The shard.
     #[serde(flatten)]
     pub shard: ShardRef,
+    /// What its pass does. `None` in parts of older writers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<PassKind>,
     /// The epoch it was written under.
     pub epoch: Epoch,
     /// Counts the parts of this shard from 0.
@@ -284,6 +288,7 @@ mod tests {
         PartHeader {
             version: PART_VERSION,
             shard: ShardRef { job: JobId::new(1, [0; 10]), pass: PassId(1), shard: ShardId(2) },
+            kind: Some(PassKind::Walk),
             epoch: Epoch { nonce: Nonce("ab12".into()), counter: 3 },
             number: 4,
             from: Position::Before(String::new()),

@@ -46,6 +46,12 @@ pub struct JobSpec {
 }
 
 impl JobSpec {
+    /// Whether it says itself what to rotate to; else the store's default decides.
+    #[must_use]
+    pub fn names_target(&self) -> bool {
+        !self.keys.is_empty() || matches!(&self.target, Target::SseKms { key: Some(_), .. } | Target::SseS3)
+    }
+
     /// Lower-case hex SHA-256 of the spec as JSON, the notify token left out: two files that mean the same job have
     /// the same hash.
     #[must_use]

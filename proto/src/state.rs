@@ -65,7 +65,7 @@ reasons! {
         Abandoned = "abandoned", "Parts of the key space could not be listed.",
             "Mend the store, then `keyrotate resume JOB`.";
         Lost = "lost", "The checkpoint lost the job; only the report store knows of it.",
-            "Begin it again: what is done is found as `current`.";
+            "`keyrotate resume JOB` takes it up from there.";
     }
 }
 

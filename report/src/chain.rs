@@ -59,7 +59,7 @@ pub async fn read_header(store: &dyn ReportStore, name: &str) -> Result<PartHead
     decode_header(&bytes).map_err(|source| ReportError::Part { name: name.to_owned(), source })
 }
 
-async fn read_link(store: &dyn ReportStore, name: String) -> Result<PartLink, ReportError> {
+pub(crate) async fn read_link(store: &dyn ReportStore, name: String) -> Result<PartLink, ReportError> {
     let header = read_header(store, &name).await?;
     Ok(PartLink { name, header })
 }
@@ -74,7 +74,7 @@ pub(crate) fn place(position: &Position) -> (bool, &str, bool) {
 }
 
 /// What a part must be by itself.
-fn check_alone(link: &PartLink) -> Result<(), ReportError> {
+pub(crate) fn check_alone(link: &PartLink) -> Result<(), ReportError> {
     let header = &link.header;
     let what = if header.name() != link.name {
         format!("its header belongs under `{}`", header.name())
@@ -90,7 +90,7 @@ fn check_alone(link: &PartLink) -> Result<(), ReportError> {
 
 /// What two parts must be to each other. After a loss of the checkpoint (another nonce) a chain may go on under
 /// another shard's number and count anew.
-fn check_link(before: &PartLink, after: &PartLink) -> Result<(), ReportError> {
+pub(crate) fn check_link(before: &PartLink, after: &PartLink) -> Result<(), ReportError> {
     check_alone(before)?;
     let (a, b) = (&before.header, &after.header);
     let same_nonce = a.epoch.nonce == b.epoch.nonce;

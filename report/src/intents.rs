@@ -1,10 +1,11 @@
 //! Intents: what a window will write, put down before its first write, beside the parts.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
 
 use flate2::read::GzDecoder;
 use flate2::{Compression, GzBuilder};
-use keyrotate_proto::id::{Epoch, ShardRef};
+use keyrotate_proto::id::{Epoch, PassId, ShardId, ShardRef};
 use keyrotate_proto::part::part_name;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -91,6 +92,19 @@ pub async fn list_for_shard(store: &dyn ReportStore, shard: &ShardRef) -> Result
 /// When the store can't be listed.
 pub async fn list_all(store: &dyn ReportStore) -> Result<Vec<String>, ReportError> {
     store.list("intents/").await
+}
+
+/// The shards of a pass that put intents down, by number.
+///
+/// # Errors
+/// When the store can't be listed.
+pub async fn shards(store: &dyn ReportStore, pass: PassId) -> Result<Vec<ShardId>, ReportError> {
+    let under = format!("intents/{pass}/");
+    let names = store.list(&under).await?;
+    let shard =
+        |name: &String| name.strip_prefix(&under)?.split('/').next()?.strip_prefix('s')?.parse().ok().map(ShardId);
+    let shards: BTreeSet<ShardId> = names.iter().filter_map(shard).collect();
+    Ok(shards.into_iter().collect())
 }
 
 /// Reads one intents file.

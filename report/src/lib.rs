@@ -10,6 +10,7 @@ pub mod finish;
 pub mod intents;
 pub mod leftovers;
 pub mod page;
+pub mod rebuild;
 pub mod root;
 pub mod rows;
 pub mod sheet;

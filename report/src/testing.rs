@@ -11,7 +11,7 @@ use keyrotate_proto::part::{PART_VERSION, PartHeader, encode};
 use keyrotate_proto::position::{KeyRange, Position};
 use keyrotate_proto::row::{Row, Seal};
 use keyrotate_proto::spec::{Dialect, Filter, JobSpec, Notify, Options, Retry, SPEC_VERSION, Target};
-use keyrotate_proto::state::JobState;
+use keyrotate_proto::state::{JobState, PassKind};
 
 use crate::chain::{PartLink, ShardParts};
 use crate::finish::FinishInput;
@@ -47,6 +47,7 @@ pub(crate) fn header(pass: u32, shard: u32, (nonce, counter): (&str, u64), numbe
     PartHeader {
         version: PART_VERSION,
         shard: ShardRef { job: JobId::new(1, [0; 10]), pass: PassId(pass), shard: ShardId(shard) },
+        kind: Some(PassKind::Walk),
         epoch: Epoch { nonce: Nonce(nonce.to_owned()), counter },
         number,
         from: Position::Before(String::new()),

@@ -12,6 +12,7 @@ use keyrotate_proto::outcome::Counts;
 use keyrotate_proto::part::{self, PART_VERSION, PartHeader};
 use keyrotate_proto::position::Position;
 use keyrotate_proto::row::Row;
+use keyrotate_proto::state::PassKind;
 use keyrotate_report::chain::read_header;
 use keyrotate_report::{ReportError, ReportStore};
 
@@ -23,6 +24,7 @@ pub(crate) struct Books {
     reports: Arc<dyn ReportStore>,
     bucket: String,
     shard: ShardRef,
+    kind: PassKind,
     epoch: Epoch,
     parts: u64,
     previous: Option<String>,
@@ -43,6 +45,7 @@ impl Books {
         reports: Arc<dyn ReportStore>,
         bucket: String,
         record: &ShardRecord,
+        kind: PassKind,
         with_row: u64,
         env: Env,
     ) -> Result<Self, ReportError> {
@@ -54,6 +57,7 @@ impl Books {
             reports,
             bucket,
             shard: record.shard.clone(),
+            kind,
             epoch: record.epoch.clone(),
             parts: record.parts,
             previous: record.last_part.clone(),
@@ -113,6 +117,7 @@ impl Books {
         let header = PartHeader {
             version: PART_VERSION,
             shard: self.shard.clone(),
+            kind: Some(self.kind),
             epoch: self.epoch.clone(),
             number: self.parts,
             from: self.from.clone(),
@@ -152,7 +157,9 @@ mod tests {
         for (to, last) in [("b", false), ("c", true), ("d", false), ("e", false), ("f", true)] {
             record.epoch.counter += 1;
             let mut books =
-                Books::open(Arc::clone(&reports), "bucket".into(), &record, 0, Env::system()).await.unwrap();
+                Books::open(Arc::clone(&reports), "bucket".into(), &record, PassKind::Verify, 0, Env::system())
+                    .await
+                    .unwrap();
             let to = Position::After(to.into(), None);
             let commit = books.enter(to, &[], &Counts::default(), last).await.unwrap();
             (record.cursor, record.parts, record.last_part) = (commit.cursor, commit.parts, commit.last_part);
@@ -172,7 +179,9 @@ mod tests {
         for _ in 0..2 {
             record.epoch.counter += 1;
             let mut books =
-                Books::open(Arc::clone(&reports), "bucket".into(), &record, 0, Env::system()).await.unwrap();
+                Books::open(Arc::clone(&reports), "bucket".into(), &record, PassKind::Verify, 0, Env::system())
+                    .await
+                    .unwrap();
             let commit = books.enter(Position::End, &[], &Counts::default(), true).await.unwrap();
             (record.cursor, record.parts, record.last_part) = (commit.cursor, commit.parts, commit.last_part);
         }

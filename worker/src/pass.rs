@@ -65,7 +65,7 @@ impl Desk {
         let read = async {
             let covered = Covered::read(&reports, &record).await?;
             let (bucket, env) = (job.spec.bucket.clone(), self.env.clone());
-            let books = Books::open(Arc::clone(&reports), bucket, &record, covered.rows, env).await?;
+            let books = Books::open(Arc::clone(&reports), bucket, &record, kind, covered.rows, env).await?;
             Ok((covered.versions, books, intents::left(reports.as_ref(), &record).await?))
         };
         let (covered, books, left_intents) = match read.instrument(spans::part_of_slice("read shard")).await {

@@ -17,7 +17,6 @@ use keyrotate_proto::key::KeyName;
 use keyrotate_proto::outcome::Outcome;
 use keyrotate_proto::position::KeyRange;
 use keyrotate_proto::say::chain;
-use keyrotate_proto::spec::Target;
 use keyrotate_proto::state::{JobState, PauseReason, Phase};
 use keyrotate_report::ReportError;
 use keyrotate_rewrap::Halt;
@@ -516,7 +515,6 @@ fn unreadable(error: &dyn std::error::Error) -> Halt {
 
 /// Whether a person must confirm the target because the file names none.
 fn names_no_key(job: &JobRecord) -> bool {
-    let named =
-        !job.spec.keys.is_empty() || matches!(&job.spec.target, Target::SseKms { key: Some(_), .. } | Target::SseS3);
-    !named && job.frozen.as_ref().is_none_or(|frozen| matches!(frozen.target, FrozenTarget::SseKms { .. }))
+    !job.spec.names_target()
+        && job.frozen.as_ref().is_none_or(|frozen| matches!(frozen.target, FrozenTarget::SseKms { .. }))
 }

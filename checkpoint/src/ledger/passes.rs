@@ -1,7 +1,7 @@
 //! Passes and their shards, as the coordinator handles them.
 
 use jiff::Timestamp;
-use keyrotate_proto::id::{JobId, PassId, ShardId, ShardRef};
+use keyrotate_proto::id::{Epoch, JobId, PassId, ShardId, ShardRef};
 use keyrotate_proto::outcome::Counts;
 use keyrotate_proto::position::KeyRange;
 use keyrotate_proto::state::PassKind;
@@ -29,6 +29,22 @@ impl Ledger {
         ranges: Vec<KeyRange>,
         not_before: Option<Timestamp>,
     ) -> Result<PassId, LedgerError> {
+        let shards = seen.new_shards(ranges);
+        self.open_pass_with(seen, kind, shards, not_before).await
+    }
+
+    /// [`Self::open_pass`] with shards that are made already, as [`JobRecord::new_shards`] makes them, and may stand
+    /// somewhere behind their beginning.
+    ///
+    /// # Errors
+    /// As [`Self::open_pass`].
+    pub async fn open_pass_with(
+        &self,
+        seen: &JobRecord,
+        kind: PassKind,
+        shards: Vec<ShardRecord>,
+        not_before: Option<Timestamp>,
+    ) -> Result<PassId, LedgerError> {
         let (job, pass, word) = (&seen.id, transition::job::next_pass(seen), self.env.random_hex(8));
         let record = self
             .update_job(job, |job, now| {
@@ -41,19 +57,12 @@ impl Ledger {
             })
             .await?;
         self.remove_leftovers(job, pass, &word).await?;
-        let shards: Vec<ShardRecord> = ranges
-            .into_iter()
-            .zip(0..)
-            .map(|(range, n)| {
-                let shard = ShardRef { job: job.clone(), pass, shard: ShardId(n) };
-                ShardRecord::new(shard, range, record.nonce.clone())
-            })
-            .collect();
         for batch in shards.chunks(BATCH) {
             let mut writes = Vec::with_capacity(batch.len());
             for shard in batch {
                 let key = shard_key(&shard.shard);
-                writes.push((key.clone(), Some(encode(&key, shard)?)));
+                let epoch = Epoch { nonce: record.nonce.clone(), counter: 0 };
+                writes.push((key.clone(), Some(encode(&key, &ShardRecord { epoch, ..shard.clone() })?)));
             }
             self.while_opening(job, &word, writes).await?;
         }

@@ -69,7 +69,7 @@ impl Ledger {
     /// The workers that live.
     ///
     /// # Errors
-    /// When the back-end does not answer, or a record can't be read.
+    /// When the back-end does not answer.
     pub async fn workers(&self) -> Result<Vec<WorkerRecord>, LedgerError> {
         let now = self.now().await?;
         let all: Vec<WorkerRecord> = self.scan_readable(WORKERS).await?;

@@ -7,7 +7,7 @@ use keyrotate_checkpoint::transition::job as transition;
 use keyrotate_devstack::kes::Failure;
 use keyrotate_devstack::model::{Action, Mode, Rule};
 use keyrotate_proto::id::JobId;
-use keyrotate_proto::state::{JobState, PassKind, PauseReason};
+use keyrotate_proto::state::{JobState, PassKind, PauseReason, StopReason};
 use keyrotate_store::ErrorKind;
 use tokio::time::Instant;
 
@@ -170,5 +170,33 @@ async fn a_write_that_lasts_longer_than_a_worker_may_is_given_up_and_all_else_co
     world.completed(&id, 400).await;
     let counts = world.job(&id).await.result.unwrap().counts;
     assert_eq!(counts.of("rotated"), 400, "each write was counted: {counts:?}");
+    [worker, coordinator].iter().for_each(Process::kill);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_the_checkpoint_lost_goes_on_from_its_parts() {
+    let world = World::new(40, 400).await;
+    let coordinator = world.coordinator("c1");
+    let worker = world.worker("w1");
+    let id = world.submit().await;
+    world.until(&id, walking).await;
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    worker.stop().await;
+    let before = world.scanned(&id).await;
+    assert!((20..380).contains(&before), "it is amid its walk: {before}");
+    let job = world.job(&id).await;
+    world.backend.flush();
+    // As it was kept when it began.
+    let state = JobState::Failed { reason: StopReason::Lost, detail: String::new() };
+    world.ledger.reinstate(&JobRecord { state, frozen: None, passes: Vec::new(), ..job }).await.unwrap();
+    world.ledger.resume_job(&id).await.unwrap();
+    let worker = world.worker("w2");
+    world.until(&id, walking).await;
+    assert!(world.scanned(&id).await >= before);
+    world.completed(&id, 400).await;
+    let counts = world.job(&id).await.result.unwrap().counts;
+    assert_eq!(counts.of("rotated"), 400, "what was written before it was lost is known: {counts:?}");
+    let (rows, keys) = world.reported(&id).await;
+    assert_eq!((rows, keys.len()), (400, 400));
     [worker, coordinator].iter().for_each(Process::kill);
 }
