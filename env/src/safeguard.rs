@@ -16,6 +16,8 @@ pub enum Safeguard {
     Intents,
     /// A write takes effect only on what was looked at.
     Etag,
+    /// What was leased before the checkpoint lost or forgot anything is void.
+    Nonce,
 }
 
 #[cfg(not(feature = "simulation"))]

@@ -1,6 +1,7 @@
 //! What may happen to a job.
 
 use jiff::Timestamp;
+use keyrotate_env::Safeguard;
 use keyrotate_proto::capability::Frozen;
 use keyrotate_proto::id::{Nonce, PassId};
 use keyrotate_proto::outcome::Counts;
@@ -363,6 +364,7 @@ pub fn adopt(job: &JobRecord, run: &str, nonce: &Nonce, now: Timestamp) -> JobRe
     if job.run == run {
         return job.clone();
     }
+    let nonce = if Safeguard::Nonce.stands() { nonce } else { &job.nonce };
     JobRecord { run: run.to_owned(), nonce: nonce.clone(), ..touched(job, now) }
 }
 

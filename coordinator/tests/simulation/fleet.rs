@@ -133,7 +133,7 @@ impl Fleet {
         fleet.weather.slow.store(fleet.dice.between(1_000, 200_000), Ordering::Relaxed);
         for n in 0..fleet.dice.between(8, 40) {
             let key = format!("{:04}", n * 7);
-            if fleet.dice.one_in(8) {
+            if fleet.dice.one_in(4) {
                 fleet.put_in_parts(&key).await;
             } else {
                 fleet.put(&key, false).await;

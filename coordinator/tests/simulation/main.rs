@@ -102,7 +102,8 @@ fn no_storm_does_harm() {
 #[test]
 #[ignore = "takes its time: `./test simulation`"]
 fn without_any_one_of_the_safeguards_harm_is_done() {
-    for safeguard in [Safeguard::Fence, Safeguard::Cursor, Safeguard::End, Safeguard::Intents, Safeguard::Etag] {
+    use Safeguard::{Cursor, End, Etag, Fence, Intents, Nonce};
+    for safeguard in [Fence, Cursor, End, Intents, Etag, Nonce] {
         let found = harmful(0..SEEDS, 1, Some(safeguard));
         println!("without {safeguard:?}: {found:?}");
         assert!(!found.is_empty(), "without {safeguard:?} nothing happens");

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering as AtomicOrdering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use keyrotate_checkpoint::backend::RecordKey;
 use keyrotate_checkpoint::record::{ShardRecord, ShardState};
@@ -26,8 +26,17 @@ use crate::fleet::{BUCKET, Fleet};
 #[derive(Debug, Default)]
 pub(crate) struct Watch {
     shards: Mutex<BTreeMap<RecordKey, ShardRecord>>,
+    leases: Mutex<Leases>,
     harm: Mutex<Vec<String>>,
     forgot: AtomicBool,
+}
+
+/// By their tokens.
+#[derive(Debug, Default)]
+struct Leases {
+    given: BTreeSet<String>,
+    /// Those that were given before the checkpoint was another.
+    void: BTreeSet<String>,
 }
 
 impl Watch {
@@ -39,8 +48,9 @@ impl Watch {
                 shards.remove(key);
                 continue;
             };
+            let is_void = self.leases().knows_as_void(&after);
             if let Some(before) = shards.get(key)
-                && let Some(harm) = harm(before, &after)
+                && let Some(harm) = harm(before, &after, is_void)
             {
                 self.harm(format!("{key}: {harm}"));
             }
@@ -48,8 +58,20 @@ impl Watch {
         }
     }
 
+    fn leases(&self) -> MutexGuard<'_, Leases> {
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The checkpoint begins another run: whoever holds a lease does not know what else came to pass.
+    pub(crate) fn voids_leases(&self) {
+        let mut leases = self.leases();
+        let given = std::mem::take(&mut leases.given);
+        leases.void.extend(given);
+    }
+
     /// The checkpoint is another one than before.
     pub(crate) fn forgets(&self) {
+        self.voids_leases();
         self.forgot.store(true, AtomicOrdering::Relaxed);
         self.shards.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
@@ -63,8 +85,26 @@ impl Watch {
     }
 }
 
-/// What no swap may do to a shard.
-fn harm(before: &ShardRecord, after: &ShardRecord) -> Option<String> {
+impl Leases {
+    fn knows_as_void(&mut self, shard: &ShardRecord) -> bool {
+        let ShardState::Leased { token, .. } = &shard.state else { return false };
+        let is_void = self.void.contains(token);
+        if !is_void {
+            self.given.insert(token.clone());
+        }
+        is_void
+    }
+}
+
+/// What no swap may do to a shard; `is_void`: its lease is from before the checkpoint was another.
+fn harm(before: &ShardRecord, after: &ShardRecord, is_void: bool) -> Option<String> {
+    let until = |shard: &ShardRecord| match shard.state {
+        ShardState::Leased { until, .. } => Some(until),
+        _ => None,
+    };
+    if is_void && (before.cursor != after.cursor || until(before) < until(after)) {
+        return Some("it moved under a lease from before the checkpoint was another".to_owned());
+    }
     let same_nonce = before.epoch.nonce == after.epoch.nonce;
     if same_nonce && after.epoch.counter < before.epoch.counter {
         return Some(format!("the epoch went from {} back to {}", before.epoch, after.epoch));

@@ -18,6 +18,11 @@ use crate::wire::Life;
 /// for half an hour.
 const CALM: Duration = Duration::from_hours(3);
 
+/// Somebody writes to so many keys, and to no other.
+const THEIRS: u64 = 20;
+/// Their numbers are so far apart.
+const EACH: u64 = 14;
+
 /// Longer than anybody is frozen.
 const QUIET: Duration = Duration::from_secs(300);
 
@@ -76,13 +81,21 @@ impl<'a> Storm<'a> {
             weather.tickets.store(dice.between(0, 60), Ordering::Relaxed);
         }
         let busy = dice.one_in(4);
-        for _ in 0..dice.between(4, 24) {
-            let until = tokio::time::Instant::now() + dice.time(Duration::from_secs(30));
+        for _ in 0..dice.between(4, 20) {
+            let until = tokio::time::Instant::now() + dice.time(Duration::from_secs(12));
             while busy && tokio::time::Instant::now() < until {
-                tokio::time::sleep(dice.time(Duration::from_secs(1))).await;
-                self.somebody().await;
+                tokio::select! {
+                    biased;
+                    key = weather.write() => self.somebody_is_faster(&key).await,
+                    () = tokio::time::sleep(dice.time(Duration::from_secs(1))) => self.somebody().await,
+                }
             }
-            tokio::time::sleep_until(until).await;
+            // Half of the deeds are done amid a write, if there is one.
+            if dice.one_in(2) {
+                let _write = tokio::time::timeout_at(until, weather.write()).await;
+            } else {
+                tokio::time::sleep_until(until).await;
+            }
             self.deed().await;
             if self.state().await.is_some_and(|state| state.is_ended()) && dice.one_in(2) {
                 break;
@@ -127,6 +140,7 @@ impl<'a> Storm<'a> {
             }
             9 => {
                 self.tell("the checkpoint is restarted");
+                self.fleet.watch.voids_leases();
                 self.fleet.backend.restart();
             }
             10 | 11 => self.roll_back(),
@@ -148,16 +162,28 @@ impl<'a> Storm<'a> {
 
     /// Somebody writes or deletes one of some keys; all others stay as they are.
     async fn somebody(&mut self) {
+        let key = format!("{:04}", self.fleet.dice.between(0, THEIRS) * EACH);
+        self.somebody_writes(&key).await;
+    }
+
+    /// Somebody's write takes effect before one of the same key that is on its way.
+    async fn somebody_is_faster(&mut self, key: &str) {
+        let theirs = key.parse().is_ok_and(|n: u64| n.is_multiple_of(EACH) && n < THEIRS * EACH);
+        if theirs && self.fleet.dice.one_in(8) {
+            self.somebody_writes(key).await;
+        }
+    }
+
+    async fn somebody_writes(&mut self, key: &str) {
         let dice = self.fleet.dice.clone();
-        let key = format!("{:04}", dice.between(0, 20) * 14);
         // Whoever writes again looks first at what became of the last write.
-        self.fleet.check_body(&key).await;
+        self.fleet.check_body(key).await;
         if dice.one_in(5) {
             self.tell(format!("somebody deletes {key}"));
-            self.fleet.delete(&key);
+            self.fleet.delete(key);
         } else {
             self.tell(format!("somebody puts {key}"));
-            self.fleet.put(&key, true).await;
+            self.fleet.put(key, true).await;
         }
     }
 

@@ -53,6 +53,22 @@ pub(crate) struct Weather {
     pub(crate) slow: AtomicU64,
     /// Tickets of a thousand that are lost after they were confirmed, as many that come twice, and some that come late.
     pub(crate) tickets: AtomicU64,
+    /// The key that was last written to.
+    written: Mutex<String>,
+    writes: Notify,
+}
+
+impl Weather {
+    fn tell_of_write(&self, key: &str) {
+        key.clone_into(&mut self.written.lock().unwrap_or_else(PoisonError::into_inner));
+        self.writes.notify_waiters();
+    }
+
+    /// The key of the next write, when it is on its way.
+    pub(crate) async fn write(&self) -> String {
+        self.writes.notified().await;
+        self.written.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -212,11 +228,13 @@ impl Store for WiredStore {
 
     async fn put(&self, request: PutRequest, body: Body) -> Result<Written> {
         let key = request.at.key.clone();
+        self.wire.weather.tell_of_write(&key);
         self.call("PutObject", &key, |model| async move { model.put(request, body).await }).await
     }
 
     async fn copy(&self, request: CopyRequest) -> Result<Written> {
         let key = request.to.clone();
+        self.wire.weather.tell_of_write(&key);
         self.call("CopyObject", &key, |model| async move { model.copy(request).await }).await
     }
 
@@ -233,10 +251,12 @@ impl Store for WiredStore {
     }
 
     async fn upload_part_copy(&self, request: PartCopyRequest) -> Result<Part> {
+        self.wire.weather.tell_of_write(&request.upload.key);
         self.call("UploadPartCopy", "", |model| async move { model.upload_part_copy(request).await }).await
     }
 
     async fn upload_part(&self, upload: &Upload, number: u32, body: Body, checksum: Option<&str>) -> Result<Part> {
+        self.wire.weather.tell_of_write(&upload.key);
         let (upload, checksum) = (upload.clone(), checksum.map(str::to_owned));
         let effect =
             |model: StoreModel| async move { model.upload_part(&upload, number, body, checksum.as_deref()).await };
@@ -255,6 +275,7 @@ impl Store for WiredStore {
         guard: &Guard,
         place: &InPlace,
     ) -> Result<Written> {
+        self.wire.weather.tell_of_write(&upload.key);
         let (upload, parts, guard, place) = (upload.clone(), parts.to_vec(), guard.clone(), place.clone());
         let effect = |model: StoreModel| async move { model.complete_upload(&upload, &parts, &guard, &place).await };
         self.call("CompleteMultipartUpload", "", effect).await
