@@ -68,13 +68,17 @@ pub(crate) async fn is_killed(lane: &mut Lane, keeps: Keeps, moment: Moment) -> 
         }
     }
     trap.caught().await;
+    let done = match keeps {
+        Keeps::Nothing => scene.scanned(&coordinator, &id).await,
+        Keeps::Always | Keeps::EverySecond => 0,
+    };
     scene.fleet.redis.kill().await.expect("Redis is killed");
     trap.release();
     scene.fleet.redis.restart().await.expect("Redis starts again");
     let since = tokio::time::Instant::now();
     let seen = match keeps {
         Keeps::Nothing => {
-            resumed(&scene, &coordinator, &id).await;
+            resumed(&scene, &coordinator, &id, done).await;
             1
         }
         Keeps::Always | Keeps::EverySecond => {
@@ -97,11 +101,14 @@ pub(crate) fn said(coordinator: &Coordinator, what: &str) -> u64 {
     coordinator.process.stderr().matches(what).count() as u64
 }
 
-/// A job that Redis has forgotten is shown as lost; somebody resumes it.
-async fn resumed(scene: &Scene, coordinator: &Coordinator, id: &str) {
+/// A job that Redis has forgotten is shown as lost; somebody resumes it, and it knows what it had done.
+async fn resumed(scene: &Scene, coordinator: &Coordinator, id: &str, done: u64) {
     let lost = |status: &serde_json::Value| status["state"] == "failed" && status["reason"] == "lost";
     scene.fleet.until(coordinator, id, "it is shown as lost", lost).await;
     scene.fleet.tell(coordinator, id, "resume").await;
+    let begun = |status: &serde_json::Value| status["scanned"].as_u64().unwrap_or(0) > 0;
+    let status = scene.fleet.until(coordinator, id, "it begins", begun).await;
+    assert!(status["scanned"].as_u64() >= Some(done), "{done} had an outcome before: {status}");
     scene.goes_on(coordinator, id).await;
 }
 
@@ -123,6 +130,7 @@ pub(crate) async fn is_meddled_with(lane: &mut Lane, hand: Hand) -> Line {
     let coordinator = scene.fleet.coordinator().await;
     let workers = scene.fleet.workers(2).await;
     let id = scene.submit_and_begin(&coordinator).await;
+    let done = scene.scanned(&coordinator, &id).await;
     let mut seen = 1;
     let since = tokio::time::Instant::now();
     match hand {
@@ -130,12 +138,12 @@ pub(crate) async fn is_meddled_with(lane: &mut Lane, hand: Hand) -> Line {
             let there = scene.fleet.tell_redis(&["DBSIZE"]).await;
             seen = there.parse().expect("a number");
             scene.fleet.tell_redis(&["FLUSHALL"]).await;
-            resumed(&scene, &coordinator, &id).await;
+            resumed(&scene, &coordinator, &id, done).await;
         }
         Hand::TheJob => {
             let deleted = scene.fleet.tell_redis(&["DEL", &format!("keyrotate:r:job/{id}")]).await;
             assert_eq!(deleted, "1");
-            resumed(&scene, &coordinator, &id).await;
+            resumed(&scene, &coordinator, &id, done).await;
         }
         Hand::Scripts => {
             let _ok = scene.fleet.tell_redis(&["SCRIPT", "FLUSH"]).await;
