@@ -288,7 +288,7 @@ mod tests {
         PartHeader {
             version: PART_VERSION,
             shard: ShardRef { job: JobId::new(1, [0; 10]), pass: PassId(1), shard: ShardId(2) },
-            kind: Some(PassKind::Walk),
+            kind: None,
             epoch: Epoch { nonce: Nonce("ab12".into()), counter: 3 },
             number: 4,
             from: Position::Before(String::new()),
@@ -325,8 +325,10 @@ mod tests {
         assert_eq!(header.name(), "parts/p001/s000002/ab12-000003-000004.csv.gz");
         let text = r#"{"version":1,"job":"00000000010000000000000000","pass":1,"shard":2,"epoch":{"nonce":"ab12","counter":3},"number":4,"from":{"before":""},"to":"end","counts":{"by_outcome":{},"rotated_bytes":0,"superseded":0},"replaced":{"by_outcome":{},"rotated_bytes":0,"superseded":0},"previous":null,"bucket":"b"}"#;
         assert_eq!(serde_json::from_str::<PartHeader>(text).unwrap(), header);
-        let header = PartHeader { listed: 7, written: Some(Timestamp::UNIX_EPOCH), ..header };
+        let kind = Some(PassKind::Walk);
+        let header = PartHeader { kind, listed: 7, written: Some(Timestamp::UNIX_EPOCH), ..header };
         let text = serde_json::to_string(&header).unwrap();
+        assert!(text.contains(r#""kind":"walk""#), "{text}");
         assert!(text.contains(r#""listed":7"#) && text.contains(r#""written":"1970-01-01T00:00:00Z""#), "{text}");
     }
 }

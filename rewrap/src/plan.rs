@@ -47,6 +47,8 @@ pub struct Plan {
     /// Whether the hash of its body is wanted when it has passed.
     pub(crate) hashes: bool,
     pub(crate) upload: Option<OpenUpload>,
+    /// Whether one may have been opened whose id was never heard.
+    pub(crate) unheard_upload: bool,
     /// When the first of its facts was asked for.
     pub(crate) looked: Instant,
     /// When its write was answered.
@@ -76,6 +78,7 @@ impl Plan {
             untried,
             hashes,
             upload: None,
+            unheard_upload: false,
             looked,
             written: None,
             unanswered: 0,
@@ -140,6 +143,13 @@ impl Plan {
     #[must_use]
     pub fn needs_intent(&self) -> bool {
         self.needs_intent
+    }
+
+    /// Whether an upload may have been opened whose id was never heard. Another intent is put down for the next one then:
+    /// of two that were begun one may be left.
+    #[must_use]
+    pub fn has_unheard_upload(&self) -> bool {
+        self.unheard_upload
     }
 
     /// The intent to put down; `None` where none is needed.

@@ -152,7 +152,8 @@ async fn write(tools: &Tools, mut plan: Box<Plan>) -> Result<Settled, Unfinished
         tools.rewrapper.open(&mut plan).await?;
         drop(permit);
         plan.tell_of_parts(Arc::clone(&tools.part_added));
-        if let Some(intent) = plan.intent().filter(|intent| intent.upload != before) {
+        let says_more = |intent: &Intent| intent.upload != before || plan.has_unheard_upload();
+        if let Some(intent) = plan.intent().filter(says_more) {
             tools.gate.record(intent).await.map_err(Unfinished::Report)?;
         }
     }

@@ -8,7 +8,8 @@ use keyrotate_devstack::kes::Failure;
 use keyrotate_devstack::model::{Action, Mode, Rule};
 use keyrotate_proto::id::JobId;
 use keyrotate_proto::state::{JobState, PassKind, PauseReason, StopReason};
-use keyrotate_store::ErrorKind;
+use keyrotate_report::{ReportRoot as _, leftovers};
+use keyrotate_store::{ErrorKind, Store as _};
 use tokio::time::Instant;
 
 use crate::walking;
@@ -198,5 +199,23 @@ async fn a_job_that_the_checkpoint_lost_goes_on_from_its_parts() {
     assert_eq!(counts.of("rotated"), 400, "what was written before it was lost is known: {counts:?}");
     let (rows, keys) = world.reported(&id).await;
     assert_eq!((rows, keys.len()), (400, 400));
+    [worker, coordinator].iter().for_each(Process::kill);
+}
+
+/// The store opened it, and the answer was lost; the next one came through.
+#[tokio::test(start_paused = true)]
+async fn an_upload_of_ours_whose_id_was_never_heard_is_in_the_list() {
+    let world = World::on(Mode::minio(), 41, 20).await;
+    let (coordinator, worker) = (world.coordinator("c1"), world.worker("w1"));
+    world.put_in_parts("00007").await;
+    worker
+        .faults
+        .add(Rule::on("CreateMultipartUpload", Action::FailAfter(ErrorKind::Timeout)).of_key("00007").times(1));
+    let id = world.submit().await;
+    world.completed(&id, 20).await;
+    let open = world.store.uploads("bucket", "").await.unwrap();
+    let open: Vec<_> = open.into_iter().map(|upload| (upload.key, upload.id)).collect();
+    assert_eq!(open.len(), 1);
+    assert_eq!(leftovers::read(world.reports.of(&id).unwrap().as_ref()).await.unwrap(), open);
     [worker, coordinator].iter().for_each(Process::kill);
 }

@@ -25,7 +25,7 @@ use keyrotate_report::root::BucketRoot;
 use keyrotate_report::rows::LastRows;
 use keyrotate_store::retry::{RetryPolicy, Retrying};
 use keyrotate_store::wrap::fenced::Fenced;
-use keyrotate_store::{Body, Guard, InPlace, NewObject, ObjectAt, PutRequest, Sse, Store};
+use keyrotate_store::{Body, Guard, InPlace, NewObject, ObjectAt, PutRequest, Sse, Store, Upload};
 use keyrotate_worker::{Permits, Served, Site, SliceLimits, StoreLimits, Worker, WorkerConfig};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -110,6 +110,20 @@ impl World {
         let reports = Arc::new(BucketRoot::new(Arc::new(theirs), "reports", "keyrotate/"));
         let queue = Arc::new(MemoryQueue::new(64));
         Self { env, store, store_limits: StoreLimits::default(), kes, backend, ledger, queue, reports }
+    }
+
+    /// Somebody uploads an object in two parts.
+    pub(crate) async fn put_in_parts(&self, key: &str) {
+        let sse = Sse::Kms { key: Some(KeyName("key-a".into())), context: None, bucket_key: None };
+        let (at, new) = (ObjectAt::current("bucket", key), NewObject { sse, ..NewObject::default() });
+        let id = self.store.create_upload(&at, &new, &InPlace::default()).await.unwrap();
+        let upload = Upload { bucket: at.bucket, key: at.key, id };
+        let mut parts = Vec::new();
+        for number in 1..=2 {
+            let part = Body::Bytes(vec![b'a'; 2000].into());
+            parts.push(self.store.upload_part(&upload, number, part, None).await.unwrap());
+        }
+        self.store.complete_upload(&upload, &parts, &Guard::None, &InPlace::default()).await.unwrap();
     }
 
     pub(crate) async fn submit(&self) -> JobId {

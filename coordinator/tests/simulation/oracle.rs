@@ -10,14 +10,15 @@ use keyrotate_checkpoint::backend::RecordKey;
 use keyrotate_checkpoint::record::{ShardRecord, ShardState};
 use keyrotate_checkpoint::transition::order;
 use keyrotate_proto::id::JobId;
+use keyrotate_proto::intent::Intent;
 use keyrotate_proto::outcome::{Counts, Outcome, SkipReason};
 use keyrotate_proto::position::KeyRange;
 use keyrotate_proto::row::{Row, Seal};
 use keyrotate_report::finish::Manifest;
-use keyrotate_report::leftovers;
 use keyrotate_report::root::BucketRoot;
 use keyrotate_report::rows::LastRows;
 use keyrotate_report::{ReportError, ReportRoot as _};
+use keyrotate_report::{intents, leftovers};
 use keyrotate_store::{GetRequest, ListFrom, ListRequest, ObjectAt, Store as _};
 
 use crate::fleet::{BUCKET, Fleet};
@@ -212,14 +213,21 @@ impl Fleet {
         for extra in listed.iter().filter(|key| !self.wanted().bodies.contains_key(*key) && ours(key)) {
             self.watch.harm(format!("{extra} is left"));
         }
-        // Whose id was never heard may be a user's: a job's report lists it.
-        let mut listed = BTreeSet::new();
+        // Whose id was never heard may be a user's: a job's report lists it. Of a job that nobody remembers only its intents
+        // tell.
+        let (mut listed, mut forgotten) = (BTreeSet::new(), BTreeSet::new());
         for (job, _) in self.submitted() {
             let files = self.report_root().of(&job).unwrap();
             listed.extend(leftovers::read(files.as_ref()).await.unwrap());
+            if self.ledger().job(&job).await.is_err() {
+                for name in intents::list_all(files.as_ref()).await.unwrap() {
+                    let (_, of_file) = intents::read::<Intent>(files.as_ref(), &name).await.unwrap();
+                    forgotten.extend(of_file.into_iter().map(|intent| intent.key));
+                }
+            }
         }
         for upload in self.model.uploads(BUCKET, "").await.unwrap().into_iter().filter(|upload| ours(&upload.key)) {
-            if !listed.contains(&(upload.key.clone(), upload.id)) {
+            if !listed.contains(&(upload.key.clone(), upload.id)) && !forgotten.contains(&upload.key) {
                 self.watch.harm(format!("an upload of {} is left, and in no list", upload.key));
             }
         }

@@ -64,6 +64,7 @@ impl Rewrapper {
         }
         self.may_write()?;
         if let Err(trouble) = strategy::open(self.store.as_ref(), &self.rules.frozen, plan).await {
+            plan.unheard_upload = matches!(&trouble, Trouble::Writing(error) if error.kind.is_ambiguous());
             // What it says about the object, the write will find again.
             return only_halt(&trouble);
         }
