@@ -6,11 +6,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures::stream::{self, StreamExt};
-use keyrotate_checkpoint::record::{JobRecord, ShardRecord};
+use keyrotate_checkpoint::record::JobRecord;
 use keyrotate_checkpoint::{Commit, HeldLease, Ledger};
-use keyrotate_proto::id::JobId;
-use keyrotate_report::ReportStore;
+use keyrotate_proto::id::{JobId, ShardRef};
+use keyrotate_report::chain::ShardParts;
 use keyrotate_report::leftovers::{self, Named, Unended};
+use keyrotate_report::{ReportStore, intents};
 use keyrotate_rewrap::probe;
 use keyrotate_store::Upload;
 use tokio_util::sync::CancellationToken;
@@ -43,8 +44,8 @@ impl Desk {
         let reports = self.site.reports.of(&job.id)?;
         let mut left = Left { reports: Arc::clone(&reports), listed: BTreeSet::new() };
         let mut unended = Unended::default();
-        for shard in shards(&self.site.ledger, job).await? {
-            leftovers::collect(&reports, &shard.shard, parts_of(&shard), &mut unended).await?;
+        for (shard, parts) in shards(&self.site.ledger, reports.as_ref(), job).await? {
+            leftovers::collect(&reports, &shard, parts, &mut unended).await?;
             if unended.ours.len() + unended.unnamed.len() >= BATCH {
                 self.end(job, std::mem::take(&mut unended), &mut left).await?;
             }
@@ -119,10 +120,24 @@ impl Left {
     }
 }
 
-async fn shards(ledger: &Ledger, job: &JobRecord) -> Result<Vec<ShardRecord>, SliceError> {
+/// The shards of all passes and their parts; also those that put intents down and that a checkpoint which came back does
+/// not know any more.
+async fn shards(
+    ledger: &Ledger,
+    reports: &dyn ReportStore,
+    job: &JobRecord,
+) -> Result<Vec<(ShardRef, ShardParts)>, SliceError> {
     let mut all = Vec::new();
     for pass in &job.passes {
-        all.extend(ledger.shards(&job.id, pass.id).await?);
+        let known = ledger.shards(&job.id, pass.id).await?;
+        let mut forgotten = intents::shards(reports, pass.id).await?;
+        forgotten.retain(|shard| known.iter().all(|known| known.shard.shard != *shard));
+        let nothing = ShardParts { range: job.scope(), last_part: None };
+        all.extend(forgotten.into_iter().map(|shard| {
+            let shard = ShardRef { job: job.id.clone(), pass: pass.id, shard };
+            (shard, nothing.clone())
+        }));
+        all.extend(known.into_iter().map(|shard| (shard.shard.clone(), parts_of(&shard))));
     }
     Ok(all)
 }
