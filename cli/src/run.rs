@@ -340,7 +340,7 @@ impl Session {
     async fn confirm(&self, local: &Local, job: &JobRecord, screen: &Screen) -> Result<(), Failure> {
         let target = match job.frozen.as_ref().map(|frozen| &frozen.target) {
             Some(target) if target.is_map() => "the keys that the file names".to_owned(),
-            Some(FrozenTarget::SseKms { key, .. }) if names_key(job) => format!("the key `{key}`"),
+            Some(FrozenTarget::SseKms { key, .. }) if job.spec.names_target() => format!("the key `{key}`"),
             Some(FrozenTarget::SseKms { key, .. }) => format!("the store's default key `{key}`"),
             _ => "SSE-S3".to_owned(),
         };
@@ -358,10 +358,6 @@ impl Session {
         }
         local.confirm().await.map_err(|e| Failure::broke("the target could not be confirmed", &e, "start again"))
     }
-}
-
-fn names_key(job: &JobRecord) -> bool {
-    !job.spec.keys.is_empty() || matches!(&job.spec.target, Target::SseKms { key: Some(_), .. })
 }
 
 fn nobody_said_yes(target: &str, adds: Option<String>) -> Failure {

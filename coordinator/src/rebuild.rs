@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use keyrotate_checkpoint::record::{JobRecord, MAX_AHEAD, ShardRecord};
 use keyrotate_checkpoint::transition::job::next_pass;
+use keyrotate_checkpoint::transition::order;
 use keyrotate_proto::id::ShardId;
 use keyrotate_proto::position::{KeyRange, Position};
 use keyrotate_report::rebuild::{Chain, Remains, remains};
@@ -34,7 +35,10 @@ fn shards(job: &JobRecord, planned: Vec<KeyRange>, remains: &Remains) -> Vec<Sha
         return job.new_shards(planned);
     }
     let scope = job.scope();
-    let outside = |start: &String| !chains.iter().any(|chain| chain.start <= *start && !is_behind(start, &chain.to));
+    let ends_behind = |chain: &Chain, start: &String| {
+        order(&Position::Before(start.clone()), &chain.to).is_some_and(|order| order.is_lt())
+    };
+    let outside = |start: &String| !chains.iter().any(|chain| chain.start <= *start && ends_behind(chain, start));
     let starts: BTreeSet<String> = planned
         .into_iter()
         .map(|range| range.start)
@@ -68,15 +72,6 @@ fn stand_behind(shard: &mut ShardRecord, chain: &Chain) {
     shard.listed = chain.listed;
     shard.last_part = Some(chain.last_part.clone());
     shard.parts = chain.parts;
-}
-
-/// Whether a range that begins before `start` has nothing to do with what lies before a place.
-fn is_behind(start: &str, place: &Position) -> bool {
-    match place {
-        Position::Before(key) => start >= key.as_str(),
-        Position::After(key, _) => start > key.as_str(),
-        Position::End => false,
-    }
 }
 
 #[cfg(test)]

@@ -6,13 +6,13 @@ use std::time::Duration;
 use keyrotate_queue::{DEFAULT_STORE, Queue as _, Route};
 use keyrotate_tests::fleet::Coordinator;
 use keyrotate_tests::prelude::*;
-use keyrotate_tests::proxy::{ACK, CLOSE, Deed, Way, amqp};
+use keyrotate_tests::proxy::{CLOSE, Deed, Way, amqp};
 use memchr::memmem;
 use tokio::time::Instant;
 
 use crate::checkpoint::{Keeps, RESTARTED, WEAK, said};
 use crate::machine::{Disk, Link};
-use crate::queue::{queue, take, with_waiting_tickets};
+use crate::queue::{dies_under_a_publish, lease_anew, queue, take, with_waiting_tickets};
 use crate::scene::{ALWAYS, Lane, Line, OBJECTS, Scene, leased, shard_swap};
 
 /// A scene whose Redis has a disk of its own.
@@ -84,31 +84,8 @@ fn size(folder: &Path) -> u64 {
 
 /// Cut when it has confirmed a ticket, and the coordinator does not know.
 pub(crate) async fn power_is_cut_under_rabbitmq(lane: &mut Lane) -> Line {
-    let mut scene = with_a_disk_of_rabbitmq(lane).await;
-    let wires = scene.wires().await;
-    let coordinator = scene.coordinator_behind(&wires).await;
-    let workers = scene.fleet.workers(2).await;
-    let id = scene.submit_and_begin(&coordinator).await;
-    let trap = wires.rabbitmq.trap(Way::Back, 0, Deed::Hold, amqp(ACK.0, ACK.1));
-    trap.caught().await;
-    scene.on_disk().power_cut();
-    scene.fleet.rabbitmq.kill().expect("RabbitMQ is killed");
-    trap.release();
-    let lost =
-        || workers.iter().filter(|worker| worker.stderr().contains("the connection to RabbitMQ is lost")).count();
-    until("the workers see it", || lost() == 2).await;
-    scene.on_disk().power_back();
-    scene.fleet.rabbitmq.restart().await.expect("RabbitMQ starts again");
-    let back = lease_anew(&workers).await;
-    scene.close(lane, &coordinator, &id, 1 + lost() as u64, Some(back)).await
-}
-
-/// From now until one of them leases by a new ticket.
-async fn lease_anew(workers: &[Process]) -> Duration {
-    let leases = || workers.iter().map(|worker| leased(worker).len()).sum::<usize>();
-    let (since, held) = (Instant::now(), leases());
-    until("somebody leases by a new ticket", || leases() > held).await;
-    since.elapsed()
+    let scene = with_a_disk_of_rabbitmq(lane).await;
+    dies_under_a_publish(lane, scene).await
 }
 
 /// No byte more for ten seconds. One that syncs before it answers ends, and is started again when there is room.

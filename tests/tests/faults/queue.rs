@@ -10,33 +10,45 @@ use keyrotate_tests::prelude::*;
 use keyrotate_tests::proxy::{ACK, CLOSE, Deed, PUBLISH, RETURN, Way, amqp, amqp_method};
 use tokio::time::Instant;
 
+use crate::machine::Disk;
 use crate::scene::{ALWAYS, Lane, Line, OBJECTS, Scene, leased};
 
 const TICKETS: &str = "keyrotate.tickets.default";
 
 /// Killed while a coordinator waits for a confirm and workers have tickets.
 pub(crate) async fn is_killed(lane: &mut Lane) -> Line {
-    let mut scene = with_waiting_tickets(lane).await;
+    let scene = with_waiting_tickets(lane).await;
+    dies_under_a_publish(lane, scene).await
+}
+
+/// Killed when it has confirmed a ticket and the coordinator does not know; where it has a disk of its own, that loses its
+/// power first.
+pub(crate) async fn dies_under_a_publish(lane: &mut Lane, mut scene: Scene) -> Line {
     let wires = scene.wires().await;
     let coordinator = scene.coordinator_behind(&wires).await;
     let workers = scene.fleet.workers(2).await;
     let id = scene.submit_and_begin(&coordinator).await;
     let trap = wires.rabbitmq.trap(Way::Back, 0, Deed::Hold, amqp(ACK.0, ACK.1));
     trap.caught().await;
+    scene.disk.iter().for_each(Disk::power_cut);
     scene.fleet.rabbitmq.kill().expect("RabbitMQ is killed");
     trap.release();
     let lost =
         || workers.iter().filter(|worker| worker.stderr().contains("the connection to RabbitMQ is lost")).count();
     until("the workers see it", || lost() == 2).await;
     let seen = 1 + lost() as u64;
+    scene.disk.iter().for_each(Disk::power_back);
     scene.fleet.rabbitmq.restart().await.expect("RabbitMQ starts again");
-    let (since, held) = (Instant::now(), workers.iter().map(|worker| leased(worker).len()).sum::<usize>());
-    until("somebody leases by a new ticket", || {
-        workers.iter().map(|worker| leased(worker).len()).sum::<usize>() > held
-    })
-    .await;
-    let back = since.elapsed();
+    let back = lease_anew(&workers).await;
     scene.close(lane, &coordinator, &id, seen, Some(back)).await
+}
+
+/// From now until one of them leases by a new ticket.
+pub(crate) async fn lease_anew(workers: &[Process]) -> Duration {
+    let leases = || workers.iter().map(|worker| leased(worker).len()).sum::<usize>();
+    let (since, held) = (Instant::now(), leases());
+    until("somebody leases by a new ticket", || leases() > held).await;
+    since.elapsed()
 }
 
 /// Killed with thousands of tickets in it, which are all there again, and none of which is needed.
