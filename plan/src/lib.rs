@@ -7,6 +7,7 @@
 //! so that every part of the key space that has keys at all gets its share of the questions. The idea is that of
 //! work-stealing range listing in Google's dataflux client. What the answers guessed wrong, splitting mends later.
 
+mod gallop;
 mod midpoint;
 pub mod sample;
 pub mod share;
@@ -14,6 +15,7 @@ pub mod share;
 use keyrotate_proto::position::KeyRange;
 use serde::{Deserialize, Serialize};
 
+pub use gallop::{STRIDES, behind_folder, gallop};
 use midpoint::{midpoint, share_below};
 
 /// Questions that are given out at once, at most.
@@ -81,7 +83,10 @@ pub fn next_questions(probes: &[Probe], scope: &KeyRange, budget: usize) -> Vec<
         return vec![scope.start.clone()];
     }
     let regions = regions(probes, scope);
-    let keys: Vec<&str> = regions.iter().map(|region| region.low.as_str()).collect();
+    let mut keys = found_in(probes);
+    keys.extend(regions.iter().map(|region| region.low.as_str()));
+    keys.sort_unstable();
+    keys.dedup();
     let mut open: Vec<&Region> = regions.iter().filter(|region| !region.closed).collect();
     open.sort_by(|a, b| b.weight.total_cmp(&a.weight).then_with(|| a.low.cmp(&b.low)));
     let heaviest = open.first().map_or(0.0, |region| region.weight);
@@ -155,9 +160,7 @@ fn is_empty(scope: &KeyRange) -> bool {
 fn regions(probes: &[Probe], scope: &KeyRange) -> Vec<Region> {
     let all = Region { low: scope.start.clone(), up: scope.end.clone(), weight: 1.0, closed: false };
     let mut regions = vec![all];
-    let mut keys: Vec<&str> = probes.iter().filter_map(|probe| probe.found.as_deref()).collect();
-    keys.sort_unstable();
-    keys.dedup();
+    let keys = found_in(probes);
     for probe in probes {
         let asked = probe.asked_after.as_str();
         let Some(at) = regions.partition_point(|region| region.low.as_str() <= asked).checked_sub(1) else { continue };
@@ -172,6 +175,14 @@ fn regions(probes: &[Probe], scope: &KeyRange) -> Vec<Region> {
         answer(&mut regions, at, asked, found, &keys);
     }
     regions
+}
+
+/// All keys that are known, in order.
+fn found_in(probes: &[Probe]) -> Vec<&str> {
+    let mut keys: Vec<&str> = probes.iter().filter_map(|probe| probe.found.as_deref()).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    keys
 }
 
 /// Divides the region at `at`, in which `asked` lies, by an answer: a key inside it, or none.

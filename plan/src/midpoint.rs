@@ -20,7 +20,7 @@ type Alphabet = Vec<Option<char>>;
 /// that `keys` (sorted) use; `None` where these leave no room.
 pub(super) fn midpoint(low: &str, up: Option<&str>, keys: &[&str]) -> Option<String> {
     let view = View::of(low, up, keys);
-    let (from, to) = (view.number(low), up.map_or(view.size(), |up| view.number(up)));
+    let (from, to) = (view.number(low), view.end(up));
     let middle = from + to.checked_sub(from)? / 2;
     if middle == from {
         return None;
@@ -44,7 +44,7 @@ fn askable(text: String, between: impl Fn(&str) -> bool) -> Option<String> {
 /// When nothing lies between `asked` and `found`: which share of what can lie between `low` and `up` lies below.
 pub(super) fn share_below(low: &str, up: Option<&str>, asked: &str, found: &str, keys: &[&str]) -> f64 {
     let view = View::of(low, up, keys);
-    let to = up.map_or(view.size(), |up| view.number(up));
+    let to = view.end(up);
     #[expect(clippy::cast_precision_loss, reason = "a guess")]
     let width = |from: u128, to: u128| to.saturating_sub(from) as f64;
     let (below, above) = (width(view.number(low), view.number(asked)), width(view.number(found), to));
@@ -52,13 +52,13 @@ pub(super) fn share_below(low: &str, up: Option<&str>, asked: &str, found: &str,
 }
 
 /// How two texts are counted: the characters that both begin with, then the alphabet of each place.
-struct View {
+pub(super) struct View {
     beginning: Vec<char>,
     alphabets: Vec<Alphabet>,
 }
 
 impl View {
-    fn of(low: &str, up: Option<&str>, keys: &[&str]) -> Self {
+    pub(super) fn of(low: &str, up: Option<&str>, keys: &[&str]) -> Self {
         let low: Vec<char> = low.chars().collect();
         let up: Option<Vec<char>> = up.map(|up| up.chars().collect());
         let common = up.as_ref().map_or(0, |up| low.iter().zip(up).take_while(|(a, b)| a == b).count());
@@ -66,12 +66,24 @@ impl View {
         Self { beginning: low[..common].to_vec(), alphabets }
     }
 
+    /// The number of `up`; without one, behind all others.
+    pub(super) fn end(&self, up: Option<&str>) -> u128 {
+        up.map_or_else(|| self.size(), |up| self.number(up))
+    }
+
+    /// The text of a number, where it lies between `low` and `up` and every store begins a listing behind it.
+    pub(super) fn text_inside(&self, number: u128, low: &str, up: Option<&str>) -> Option<String> {
+        let between = |text: &str| text > low && up.is_none_or(|up| text < up);
+        let text: String = self.beginning.iter().chain(&text(number, &self.alphabets)).collect();
+        if between(&text) { askable(text, between) } else { None }
+    }
+
     fn size(&self) -> u128 {
         self.alphabets.iter().map(|alphabet| alphabet.len() as u128).product()
     }
 
     /// A text that begins with `beginning`, as a number.
-    fn number(&self, text: &str) -> u128 {
+    pub(super) fn number(&self, text: &str) -> u128 {
         let chars: Vec<char> = text.chars().skip(self.beginning.len()).collect();
         number(&chars, &self.alphabets)
     }

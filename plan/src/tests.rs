@@ -285,3 +285,67 @@ fn a_count_is_guessed_to_a_factor_of_three() {
     }
     assert_eq!(guess_count(&[]), 0);
 }
+
+/// Cuts what lies behind a page of keys, as its holder does; the largest piece as a multiple of the mean.
+fn cut_behind_a_page(name: &str, keys: impl IntoIterator<Item = String>, page: usize, pieces: usize) -> (f64, String) {
+    let keys: BTreeSet<String> = keys.into_iter().collect();
+    let seen: Vec<&str> =
+        keys.iter().take(page).step_by(page / 16).chain(keys.iter().nth(page - 1)).map(String::as_str).collect();
+    let range = KeyRange { start: (*seen.last().unwrap()).to_owned(), end: None };
+    let answer = |asked: String| {
+        let found = keys.range((Bound::Excluded(asked.clone()), Bound::Unbounded)).next().cloned();
+        Probe { asked_after: asked, found }
+    };
+    let mut probes: Vec<Probe> = behind_folder(&seen, &range).into_iter().map(answer).collect();
+    for round in 0.. {
+        let strides = gallop(&seen, &range, round * STRIDES);
+        let few = strides.len() < STRIDES as usize;
+        probes.extend(strides.into_iter().map(answer));
+        if few || probes.iter().skip(1).any(|probe| probe.found.is_none()) {
+            break;
+        }
+    }
+    let strides = probes.len();
+    probes.sort_by(|a, b| b.asked_after.cmp(&a.asked_after));
+    probes.extend(seen.windows(2).map(|pair| Probe { asked_after: pair[0].into(), found: Some(pair[1].into()) }));
+    let mut left = pieces * 4;
+    loop {
+        let questions = next_questions(&probes, &range, left);
+        if questions.is_empty() {
+            break;
+        }
+        left -= questions.len();
+        probes.extend(questions.into_iter().map(answer));
+    }
+    let cuts = plan(&range, &probes, pieces);
+    assert_covers(&cuts, &range, pieces);
+    let sizes: Vec<usize> = cuts.iter().map(|cut| keys.iter().filter(|key| cut.contains(key)).count()).collect();
+    let largest = sizes.iter().max().copied().unwrap_or(0) as f64;
+    let skew = largest * pieces as f64 / (keys.len() - page) as f64;
+    (
+        skew,
+        format!(
+            "{name}: {strides} strides, {} questions left, largest piece {skew:.2} x the mean, sizes {sizes:?}",
+            left
+        ),
+    )
+}
+
+/// What is known of a listed page tells where a folder with a long name ends, of which no question before had found more than
+/// its first key.
+#[test]
+fn a_heap_is_cut_by_the_density_that_was_seen() {
+    let folder = "q/of-what-was-brought-over-from-the-archive-of-2014-and-never-looked-at-again";
+    for count in [2_000, 19_000, 1_000_000] {
+        let (skew, text) = cut_behind_a_page("heap", (0..count).map(|n| format!("{folder}/o{n:012}")), 1000, 16);
+        assert!(skew <= 2.5, "{text}");
+        let (skew, text) = cut_behind_a_page("few pieces", (0..count).map(|n| format!("{folder}/o{n:012}")), 1000, 2);
+        assert!(skew <= 1.8, "{text}");
+    }
+    let (skew, text) = cut_behind_a_page("uuid", (0..50_000).map(|n| format!("{folder}/{}", uuid(n))), 1000, 16);
+    assert!(skew <= 2.5, "{text}");
+    let (skew, text) = cut_behind_a_page("dates", (0..50_000).map(|n| format!("{folder}/{}", date(n))), 1000, 16);
+    assert!(skew <= 4.0, "{text}");
+    let (skew, text) = cut_behind_a_page("no folder", (0..50_000).map(|n| format!("user-{n:09}")), 1000, 16);
+    assert!(skew <= 2.5, "{text}");
+}

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use futures::stream::{self, StreamExt, TryStreamExt};
 use keyrotate_manifest::Sorted;
-use keyrotate_plan::{KeySpace, Probe, Stretch, guess_count, next_questions, plan};
+use keyrotate_plan::{KeySpace, Probe, STRIDES, Stretch, behind_folder, gallop, guess_count, next_questions, plan};
 use keyrotate_proto::estimate::Estimate;
 use keyrotate_proto::position::{KeyRange, Position, right_behind};
 use keyrotate_store::{Entry, ListFrom, ListPage, ListRequest, Store, StoreError};
@@ -57,31 +57,64 @@ impl Survey<'_> {
         };
         Ok(KeySpace::of(match small {
             Some(probes) => probes,
-            None => self.ask(&scope, QUESTIONS).await?,
+            None => self.ask(&scope, Vec::new(), QUESTIONS).await?,
         }))
     }
 
-    /// Asks about a range until the planner has no more questions, `most` at most.
-    async fn ask(&self, range: &KeyRange, most: usize) -> Result<Vec<Probe>, SourceError> {
-        let mut probes = Vec::new();
+    /// Asks about a range, of which some is known, until the planner has no more questions, `most` at most.
+    async fn ask(&self, range: &KeyRange, mut probes: Vec<Probe>, mut most: usize) -> Result<Vec<Probe>, SourceError> {
         loop {
-            let questions = next_questions(&probes, range, most.saturating_sub(probes.len()));
+            let questions = next_questions(&probes, range, most);
             if questions.is_empty() {
                 return Ok(probes);
             }
-            let answers = stream::iter(questions.into_iter().map(|after| async move {
-                let found = self.first_behind(&after).await?;
-                Ok::<_, SourceError>(Probe { asked_after: after, found })
-            }));
-            probes.extend(answers.buffered(16).try_collect::<Vec<_>>().await?);
+            most -= questions.len();
+            probes.extend(self.answers(questions).await?);
         }
     }
 
+    async fn answers(&self, questions: Vec<String>) -> Result<Vec<Probe>, SourceError> {
+        let answers = stream::iter(questions.into_iter().map(|after| async move {
+            let found = self.first_behind(&after).await?;
+            Ok::<_, SourceError>(Probe { asked_after: after, found })
+        }));
+        answers.buffered(16).try_collect().await
+    }
+
     /// Keys inside a range, in order, that cut it into so many pieces at most, of about as many keys each as far as a few
-    /// questions tell.
-    pub(crate) async fn cuts(&self, range: &KeyRange, pieces: usize) -> Result<Vec<String>, SourceError> {
-        let probes = self.ask(range, pieces.saturating_mul(QUESTIONS_A_PIECE).min(QUESTIONS)).await?;
+    /// questions tell. `seen` are some keys right before it, in order: they tell how dense it is where it begins, and what its
+    /// keys look like.
+    pub(crate) async fn cuts(
+        &self,
+        range: &KeyRange,
+        seen: &[String],
+        pieces: usize,
+    ) -> Result<Vec<String>, SourceError> {
+        let mut probes = self.strides(range, seen).await?;
+        let known = |pair: &[String]| Probe { asked_after: pair[0].clone(), found: Some(pair[1].clone()) };
+        probes.extend(seen.windows(2).map(known));
+        let probes = self.ask(range, probes, pieces.saturating_mul(QUESTIONS_A_PIECE).min(QUESTIONS)).await?;
         Ok(plan(range, &probes, pieces).into_iter().skip(1).map(|piece| piece.start).collect())
+    }
+
+    /// Goes on behind keys that are known, in ever longer strides, until nothing is there; the furthest first, so that what is
+    /// nearer is told apart within the bounds that it sets.
+    async fn strides(&self, range: &KeyRange, seen: &[String]) -> Result<Vec<Probe>, SourceError> {
+        let seen: Vec<&str> = seen.iter().map(String::as_str).collect();
+        let folder = behind_folder(&seen, range).into_iter().collect();
+        let mut probes = self.answers(folder).await?;
+        for round in 0.. {
+            let questions = gallop(&seen, range, round * STRIDES);
+            let few = questions.len() < STRIDES as usize;
+            let answers = self.answers(questions).await?;
+            let ended = answers.iter().any(|probe| probe.found.as_ref().is_none_or(|key| !range.contains(key)));
+            probes.extend(answers);
+            if few || ended {
+                break;
+            }
+        }
+        probes.sort_by(|a, b| b.asked_after.cmp(&a.asked_after));
+        Ok(probes)
     }
 
     /// The first key behind a text.

@@ -85,7 +85,7 @@ impl Desk {
         {
             let pieces = cuts.len() + 1;
             tracing::warn!(shard = %record.shard, pieces, "three leases in a row ended without progress: it is cut into pieces");
-            let cuts = Cuts { at: cuts, listed_to: &record.cursor, intents: true };
+            let cuts = Cuts { at: cuts, begun_to: &record.cursor, intents: true };
             self.site.ledger.split(&mut lease, cuts).await?;
         }
         let purse = Arc::new(Purse::new(&self.site.ledger, &job));

@@ -101,6 +101,11 @@ impl Permits {
         self.process.size()
     }
 
+    /// So many objects at work keep the calls busy; what waits beyond that could be somebody else's.
+    pub(crate) fn enough_tasks(&self) -> usize {
+        if self.auto { usize::MAX } else { self.count().saturating_mul(4) }
+    }
+
     /// Calls to one store, of which `pool` bounds how many it gets at a time.
     pub(crate) fn of_store(&self, pool: Arc<Pool>) -> Self {
         Self { store: Some(pool), ..self.clone() }

@@ -129,6 +129,8 @@ impl From<Halt> for SliceEnd {
     }
 }
 
+type LookForCuts = JoinHandle<Result<Vec<String>, SourceError>>;
+
 /// One slice at work.
 pub(crate) struct Slice {
     tools: Arc<Tools>,
@@ -136,6 +138,12 @@ pub(crate) struct Slice {
     range: KeyRange,
     /// The source gave everything up to here.
     listed_to: Position,
+    /// Nothing behind this was begun; and how much was, since when.
+    begun_to: Position,
+    begun: usize,
+    began: Instant,
+    /// Some keys of the last page, in order: how dense the shard is there.
+    seen: Vec<String>,
     queue: VecDeque<Item>,
     water: LowWater<Done>,
     tasks: JoinSet<(Ordinal, Result<Done, Unfinished>)>,
@@ -146,10 +154,13 @@ pub(crate) struct Slice {
     renew_at: Instant,
     /// Others want so many pieces of what is not listed yet.
     wanted: Option<u32>,
-    /// Places to cut the shard at are looked for.
-    cutting: Option<JoinHandle<Result<Vec<String>, SourceError>>>,
-    /// It is being cut: nothing is taken from the source meanwhile.
+    /// That was tried since the last page: it would come out the same.
+    looked: bool,
+    /// Places to cut the shard at, for so many others, are looked for.
+    cutting: Option<(LookForCuts, u32)>,
+    /// It is being cut: nothing is taken from the source meanwhile, and nothing begun from there on.
     splitting: Option<JoinHandle<Result<Signal, LedgerError>>>,
+    begins_before: Option<String>,
     /// A part was added to an upload: the checkpoint is told with each renewal.
     got_on: bool,
     window_since: Instant,
@@ -173,6 +184,12 @@ pub(crate) struct Slice {
 /// does not know run out. A few seconds before it must have ended.
 const STOPS_WITHIN: Duration = Duration::from_secs(20);
 
+/// A piece that we would do within this is not worth another's lease.
+const WORTH_LEAVING: Duration = Duration::from_secs(2);
+
+/// So many keys of a page, at most, tell how dense it is.
+const SEEN: usize = 16;
+
 /// So many objects denied before any other outcome mean that the job is denied, not the objects.
 const ALL_DENIED: usize = 20;
 
@@ -184,6 +201,10 @@ impl Slice {
         Self {
             range: lease.record().range.clone(),
             listed_to: lease.record().cursor.clone(),
+            begun_to: lease.record().cursor.clone(),
+            begun: 0,
+            began: now,
+            seen: Vec::new(),
             doubted: lease.record().doubted(lease.kind()),
             renew_at: now + limits.lease_time / 3,
             window_since: now,
@@ -191,6 +212,7 @@ impl Slice {
             begun_in: lease.record().cursor.key().map(str::to_owned),
             closing_leaves_key: false,
             committed: false,
+            looked: false,
             lease: Arc::new(Mutex::new(lease)),
             queue: VecDeque::new(),
             water: LowWater::default(),
@@ -202,6 +224,7 @@ impl Slice {
             wanted: None,
             cutting: None,
             splitting: None,
+            begins_before: None,
             got_on: false,
             source_through: false,
             closed_last: false,
@@ -219,7 +242,7 @@ impl Slice {
         reader.abort();
         self.tasks.shutdown().await;
         self.put_down(&end).await;
-        if let Some(cutting) = self.cutting.take() {
+        if let Some((cutting, _)) = self.cutting.take() {
             cutting.abort();
         }
         for last in [self.renewing.take(), self.splitting.take()].into_iter().flatten() {
@@ -276,7 +299,7 @@ impl Slice {
                 Some(renewed) = OptionFuture::from(self.renewing.as_mut()) => self.renewed(renewed),
                 Some(closed) = OptionFuture::from(self.closing.as_mut()) => self.closed(closed),
                 Some(split) = OptionFuture::from(self.splitting.as_mut()) => self.split(split),
-                Some(cuts) = OptionFuture::from(self.cutting.as_mut()) => self.cut(cuts),
+                Some(cuts) = OptionFuture::from(self.cutting.as_mut().map(|(looking, _)| looking)) => self.cut(cuts),
                 () = self.tools.part_added.notified(), if self.renewing.is_none() && !self.got_on => self.got_on(),
                 page = pages.recv(), if wants_page => self.page(page),
                 Some(joined) = self.tasks.join_next() => self.settle(joined),
@@ -307,6 +330,8 @@ impl Slice {
                 }
                 if let Some(last) = items.last() {
                     self.listed_to = last.after.clone();
+                    self.seen = some_keys(&items);
+                    self.looked = false;
                 }
                 self.queue.extend(items);
             }
@@ -315,20 +340,24 @@ impl Slice {
         }
     }
 
-    /// Where others want pieces of the shard, and it is not listed to its end, looks for places to cut it. Asked once for
-    /// each answer of the checkpoint that says so.
+    /// Where others want pieces of the shard, looks for places to cut it: behind what is listed as long as the listing goes
+    /// on, then in what is listed and not begun. Asked once for each answer of the checkpoint that says so.
     fn look_for_cuts(&mut self) {
-        let looks = self.lists_on() && self.cutting.is_none() && self.splitting.is_none();
-        let (Some(others), Some(from), true) = (self.wanted.take(), self.listed_to.key(), looks) else { return };
-        let (tools, rest) = (Arc::clone(&self.tools), KeyRange { start: from.to_owned(), end: self.range.end.clone() });
-        let look = async move { tools.cutter.cuts(&tools.permits, &rest, others).await };
-        self.cutting = Some(tokio::spawn(for_job(self.tools.job.to_string(), look.in_current_span())));
+        let at_it = self.cutting.is_some() || self.splitting.is_some() || self.ending.is_some();
+        let (Some(others), false) = (self.wanted.take(), at_it) else { return };
+        let from = self.listed_to.key().filter(|_| self.lists_on() && !self.looked);
+        let Some(from) = from.map(str::to_owned) else { return self.leave_of_queue(others) };
+        self.looked = true;
+        let (tools, rest) = (Arc::clone(&self.tools), KeyRange { start: from, end: self.range.end.clone() });
+        let seen = self.seen.clone();
+        let look = async move { tools.cutter.cuts(&tools.permits, &rest, &seen, others).await };
+        self.cutting = Some((tokio::spawn(for_job(self.tools.job.to_string(), look.in_current_span())), others));
     }
 
-    /// Cuts the shard at those places that are not listed yet.
+    /// Cuts the shard at those places that are not begun yet; in what is listed where the store named none.
     fn cut(&mut self, cuts: Result<Result<Vec<String>, SourceError>, JoinError>) {
-        self.cutting = None;
-        let mut cuts = match alive(cuts) {
+        let Some((_, others)) = self.cutting.take() else { return };
+        let cuts = match alive(cuts) {
             Some(Ok(cuts)) => cuts,
             Some(Err(error)) => {
                 tracing::debug!(error = &error as &dyn std::error::Error, "no place to cut the shard at was found");
@@ -336,28 +365,61 @@ impl Slice {
             }
             None => return,
         };
-        // Nor is anything cut off that earlier holders put intents down for: those lie with this shard.
-        let begun = self.tools.left_intents.last_key().max(self.listed_to.key());
-        cuts.retain(|cut| begun.is_some_and(|begun| begun < cut.as_str()));
-        if cuts.is_empty() || !self.lists_on() {
+        if !self.lists_on() || !self.leave(cuts) {
+            self.leave_of_queue(others);
+        }
+    }
+
+    /// Leaves others what is listed and not begun, in pieces of as many objects each; none that we would be done with in no
+    /// time.
+    fn leave_of_queue(&mut self, others: u32) {
+        #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+        let each = self.began.elapsed().as_secs_f64() / self.begun.saturating_sub(self.tasks.len()).max(1) as f64;
+        #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+        let left = each * self.queue.len() as f64;
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an estimate, never negative")]
+        let worth = (left / WORTH_LEAVING.as_secs_f64()) as usize;
+        let pieces = (others as usize + 1).min(worth).min(self.queue.len());
+        if pieces < 2 {
             return;
         }
-        let (tools, lease, listed_to) = (Arc::clone(&self.tools), Arc::clone(&self.lease), self.listed_to.clone());
+        let firsts = self.queue.iter().step_by(self.queue.len().div_ceil(pieces)).skip(1);
+        let mut cuts: Vec<String> = firsts.filter_map(|item| item.after.key().map(str::to_owned)).collect();
+        cuts.dedup();
+        self.leave(cuts);
+    }
+
+    /// Cuts the shard at those places that are not begun yet; says whether there are any.
+    fn leave(&mut self, mut cuts: Vec<String>) -> bool {
+        // Nor is anything cut off that earlier holders put intents down for: those lie with this shard.
+        let begun_to = self.begun_to.clone();
+        let begun = self.tools.left_intents.last_key().max(begun_to.key());
+        cuts.retain(|cut| begun.is_some_and(|begun| begun < cut.as_str()));
+        let Some(first) = cuts.first().filter(|_| self.ending.is_none()) else { return false };
+        self.begins_before = Some(first.clone());
+        let (tools, lease) = (Arc::clone(&self.tools), Arc::clone(&self.lease));
         let split = async move {
             let mut lease = lease.lock().await;
-            let at = Cuts { at: &cuts, listed_to: &listed_to, intents: false };
+            let at = Cuts { at: &cuts, begun_to: &begun_to, intents: false };
             let signal = tools.ledger.split(&mut lease, at).await?;
             tracing::debug!(shard = %lease.shard(), pieces = cuts.len(), "left to others");
             Ok(signal)
         };
         self.splitting = Some(tokio::spawn(split.in_current_span()));
+        true
     }
 
+    /// A source knows nothing of a split since it was opened, and what it gave may lie behind the new end.
     fn split(&mut self, split: Result<Result<Signal, LedgerError>, JoinError>) {
-        self.splitting = None;
+        (self.splitting, self.begins_before) = (None, None);
         match alive(split) {
             Some(Ok(signal)) => {
                 self.range.end.clone_from(&signal.end);
+                let ours = |item: &Item| item.after.key().is_some_and(|key| self.range.contains(key));
+                while self.queue.back().is_some_and(|item| !ours(item)) {
+                    self.queue.pop_back();
+                    self.source_through = true;
+                }
                 self.obey(&signal);
             }
             // Nothing was cut; whatever else is wrong shows with the next commit.
@@ -371,8 +433,13 @@ impl Slice {
     fn fill(&mut self) {
         let window = self.tools.limits.window_rows;
         let room = window + window.min(2 * self.tools.limits.tasks);
-        while self.ending.is_none() && self.tasks.len() < self.tools.limits.tasks && self.water.len() < room {
-            let Some(item) = self.queue.pop_front() else { return };
+        let tasks = self.tools.limits.tasks.min(self.tools.permits.enough_tasks());
+        while self.ending.is_none() && self.tasks.len() < tasks && self.water.len() < room {
+            let end = self.begins_before.as_deref();
+            let ours = |item: &mut Item| end.is_none_or(|end| item.after.key().is_some_and(|key| key < end));
+            let Some(item) = self.queue.pop_front_if(ours) else { return };
+            self.begun_to.clone_from(&item.after);
+            self.begun += 1;
             if self.water.is_empty() {
                 self.window_since = Instant::now();
             }
@@ -562,6 +629,15 @@ impl Slice {
             _ => None,
         }
     }
+}
+
+/// Some keys of a page, in order, the first and the last among them.
+fn some_keys(page: &[Item]) -> Vec<String> {
+    let step = page.len().div_ceil(SEEN).max(1);
+    let some = page.iter().step_by(step).chain(page.last());
+    let mut keys: Vec<String> = some.filter_map(|item| item.after.key().map(str::to_owned)).collect();
+    keys.dedup();
+    keys
 }
 
 /// What a task gave; `None` when it was aborted. A panic goes on here: it is a bug, and hiding it would lose a row.

@@ -28,15 +28,16 @@ impl Cutter {
     }
 
     /// Keys that cut a range behind its first key into one piece for us and `others` more at most, of about as many keys
-    /// each.
+    /// each. `seen` are some keys right before it, in order.
     pub(crate) async fn cuts(
         &self,
         permits: &Permits,
         range: &KeyRange,
+        seen: &[String],
         others: u32,
     ) -> Result<Vec<String>, SourceError> {
         let (bucket, prefix, manifest) = (self.bucket.as_str(), self.prefix.as_str(), self.manifest.as_ref());
         let survey = Survey { store: &self.store, permits, bucket, prefix, manifest };
-        survey.cuts(range, others as usize + 1).await
+        survey.cuts(range, seen, others as usize + 1).await
     }
 }

@@ -167,13 +167,13 @@ async fn a_holder_splits_beyond_what_it_listed_and_the_pass_counts_all_pieces() 
     assert_eq!(ledger.renew(&mut held).await.unwrap().asked, Some(Asked::Split(2)));
     let commit = window(&held, Position::After("c".into(), None), 3);
     assert_eq!(ledger.commit(&mut held, commit).await.unwrap().asked, Some(Asked::Split(2)));
-    let listed_to = Position::After("f".into(), None);
+    let begun_to = Position::After("f".into(), None);
     for bad in [&["e", "h"][..], &["h", "g"], &["g", "g"], &[]] {
         let cuts: Vec<String> = bad.iter().map(|cut| (*cut).to_owned()).collect();
-        let refused = ledger.split(&mut held, Cuts { at: &cuts, listed_to: &listed_to, intents: false }).await;
+        let refused = ledger.split(&mut held, Cuts { at: &cuts, begun_to: &begun_to, intents: false }).await;
         assert!(matches!(refused, Err(LedgerError::Refused(Refusal::BadSplit))), "{bad:?}");
     }
-    let cuts = Cuts { at: &["g".into(), "p".into()], listed_to: &listed_to, intents: false };
+    let cuts = Cuts { at: &["g".into(), "p".into()], begun_to: &begun_to, intents: false };
     let signal = ledger.split(&mut held, cuts).await.unwrap();
     assert_eq!((signal.end.as_deref(), signal.asked), (Some("g"), None));
     let beyond = window(&held, Position::After("h".into(), None), 1);
@@ -334,7 +334,7 @@ async fn what_a_newer_version_put_into_records_stays_in_them() {
     let mut held = take(&ledger, &job, pass, 0).await.unwrap();
     let commit = window(&held, Position::Before("m".into()), 3);
     ledger.commit(&mut held, commit).await.unwrap();
-    let cuts = Cuts { at: &["n".to_owned()], listed_to: &held.record().cursor.clone(), intents: false };
+    let cuts = Cuts { at: &["n".to_owned()], begun_to: &held.record().cursor.clone(), intents: false };
     ledger.split(&mut held, cuts).await.unwrap();
     let rest = window(&held, Position::Before("n".into()), 2);
     ledger.commit(&mut held, rest).await.unwrap();

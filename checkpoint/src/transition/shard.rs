@@ -279,8 +279,8 @@ pub fn ask(shard: &ShardRecord, asked: Asked) -> ShardRecord {
 pub struct Cuts<'a> {
     /// Keys in order: each is the first one of a new shard.
     pub at: &'a [String],
-    /// Its holder works on what lies up to here.
-    pub listed_to: &'a Position,
+    /// Its holder has begun with nothing behind this.
+    pub begun_to: &'a Position,
     /// Whether earlier holders may have put intents down for keys behind the first cut.
     pub intents: bool,
 }
@@ -289,7 +289,7 @@ pub struct Cuts<'a> {
 /// each.
 ///
 /// # Errors
-/// When the lease is not the newest or ran out, or the cuts are not in order, or not all between what is listed and the end.
+/// When the lease is not the newest or ran out, or the cuts are not in order, or not all between what is begun and the end.
 pub fn split(
     job: &JobRecord,
     shard: &ShardRecord,
@@ -299,10 +299,10 @@ pub fn split(
     now: Timestamp,
 ) -> Result<(ShardRecord, Vec<ShardRecord>), Refusal> {
     check(job, shard, fence, now)?;
-    let Cuts { at: cuts, listed_to, intents } = cuts;
+    let Cuts { at: cuts, begun_to, intents } = cuts;
     let behind = |place: &Position, cut: &String| place.key().is_some_and(|key| key < cut.as_str());
     let in_range = |cut: &String| *cut > shard.range.start && shard.range.contains(cut);
-    let may_cut = |cut: &String| in_range(cut) && behind(&shard.cursor, cut) && behind(listed_to, cut);
+    let may_cut = |cut: &String| in_range(cut) && behind(&shard.cursor, cut) && behind(begun_to, cut);
     let Some(kept_end) = cuts.first().filter(|_| cuts.is_sorted_by(|a, b| a < b) && cuts.iter().all(may_cut)) else {
         return Err(Refusal::BadSplit);
     };

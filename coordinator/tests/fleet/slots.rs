@@ -106,26 +106,36 @@ async fn of_more_jobs_than_slots_each_has_its_turn() {
     [worker, coordinator].iter().for_each(Process::kill);
 }
 
+/// A job of one shard with so many objects, by so many workers of so many objects a second each: how long it took, and in how
+/// many shards.
+async fn shared_by(workers: usize, objects: usize, each: f64) -> (i64, u32) {
+    let world = World::new(33, objects).await;
+    let coordinator = world.coordinator_with("c1", CoordinatorConfig { shards: 1, ..world.settings() });
+    let workers: Vec<_> = (0..workers).map(|n| world.worker_at(&format!("w{n}"), Some(each))).collect();
+    let id = world.submit().await;
+    let began = world.env.now();
+    world.completed(&id, objects as u64).await;
+    let job = world.job(&id).await;
+    let walk = job.passes.iter().find(|pass| pass.kind.has_rows()).unwrap();
+    // Those of a job that has ended are forgotten.
+    assert_eq!(world.ledger.shards(&id, walk.id).await.unwrap().len(), 0);
+    workers.iter().chain([&coordinator]).for_each(Process::kill);
+    (world.env.now().duration_since(began).as_secs(), walk.shards)
+}
+
 #[tokio::test(start_paused = true)]
 async fn idle_slots_get_pieces_of_the_one_shard_that_is_left() {
-    let took = async |workers: usize| {
-        let world = World::new(33, 16_000).await;
-        let coordinator = world.coordinator_with("c1", CoordinatorConfig { shards: 1, ..world.settings() });
-        let workers: Vec<_> = (0..workers).map(|n| world.worker_at(&format!("w{n}"), Some(80.0))).collect();
-        let id = world.submit().await;
-        let began = world.env.now();
-        world.completed(&id, 16_000).await;
-        let job = world.job(&id).await;
-        let walk = job.passes.iter().find(|pass| pass.kind.has_rows()).unwrap();
-        let shards = world.ledger.shards(&id, walk.id).await.unwrap();
-        workers.iter().chain([&coordinator]).for_each(Process::kill);
-        (world.env.now().duration_since(began).as_secs(), walk.shards, shards)
-    };
-    let (alone, _, _) = took(1).await;
-    let (shared, pieces, shards) = took(4).await;
+    let (alone, _) = shared_by(1, 16_000, 80.0).await;
+    let (shared, pieces) = shared_by(4, 16_000, 80.0).await;
     assert!(shared * 3 < alone, "{alone} s alone, {shared} s with three others");
     // Enough for eight slots, and not many more.
     assert!((8..100).contains(&pieces), "{pieces} pieces");
-    // Those of a job that has ended are forgotten.
-    assert_eq!(shards.len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_listed_and_not_begun_is_left_to_idle_slots_too() {
+    let (alone, _) = shared_by(1, 900, 2.0).await;
+    let (shared, pieces) = shared_by(4, 900, 2.0).await;
+    assert!(shared * 3 < alone, "{alone} s alone, {shared} s with three others");
+    assert!((8..100).contains(&pieces), "{pieces} pieces");
 }

@@ -415,7 +415,7 @@ impl World {
             &self.job,
             &before,
             &fence,
-            Cuts { at: &cuts, listed_to: &known.cursor, intents: true },
+            Cuts { at: &cuts, begun_to: &known.cursor, intents: true },
             new,
             at(self.now),
         ) {
