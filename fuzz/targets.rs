@@ -11,6 +11,8 @@ use keyrotate_checkpoint::record::{
     BucketRecord, JobRecord, LeaderRecord, LiveRecord, PaceRecord, ShardRecord, WorkerRecord,
 };
 use keyrotate_config::{Given, load};
+use keyrotate_envelope::keyring::Keyring;
+use keyrotate_envelope::{Envelope, Fields, Found};
 use keyrotate_manifest::{Input, Limits, Origin, Wanted, bring_in};
 use keyrotate_proto::api::LimitsChange;
 use keyrotate_proto::forecast::Forecast;
@@ -67,6 +69,31 @@ pub(crate) fn part_file(bytes: &[u8]) {
 pub(crate) fn intents_file(bytes: &[u8]) {
     for bytes in [bytes, &packed(bytes)] {
         let _refused = intents::decode::<Intent>("fuzz", bytes);
+    }
+}
+
+/// A client-side envelope, as metadata and as an instruction file, and a keyring: what is taken is written as it was read.
+pub(crate) fn envelope(bytes: &[u8]) {
+    if let Ok(fields) = Fields::of_file(bytes) {
+        let mut read = vec![Envelope::of_file(None, &fields)];
+        match Found::of(&fields) {
+            Ok(Found::Here(envelope)) => read.push(Ok(*envelope)),
+            Ok(Found::Split(split)) => read.push(Envelope::of_file(Some(&split), &fields)),
+            Ok(Found::Nothing) => {}
+            Err(error) => read.push(Err(error)),
+        }
+        for read in read {
+            match read {
+                Ok(envelope) => {
+                    assert_eq!(Fields::of_file(&envelope.fields().to_file()).as_ref(), Ok(envelope.fields()));
+                    assert_eq!(envelope.with(envelope.key.clone()).key, envelope.key);
+                }
+                Err(error) => assert!(!error.to_string().is_empty()),
+            }
+        }
+    }
+    if let Ok(keyring) = Keyring::parse(bytes) {
+        assert_eq!(Keyring::parse(keyring.text().as_bytes()), Ok(keyring));
     }
 }
 
@@ -136,13 +163,14 @@ pub(crate) fn manifest(bytes: &[u8]) {
 
 /// All targets by the names that libFuzzer knows them by, each with the files and folders of its seeds, from the
 /// repository's root.
-pub(crate) const ALL: [(&str, Target, &[&str]); 6] = [
+pub(crate) const ALL: [(&str, Target, &[&str]); 7] = [
     ("job_file", job_file, &["proto/tests/samples/valid", "proto/tests/samples/invalid"]),
     ("configuration", configuration, &["fuzz/seeds/configuration"]),
     ("part_file", part_file, &["coordinator/tests/fleet/stored/1/part.csv.gz"]),
     ("intents_file", intents_file, &["coordinator/tests/fleet/stored/1/intents.json.gz"]),
     ("json", json, &["coordinator/tests/fleet/stored/1"]),
     ("manifest", manifest, &["fuzz/seeds/manifest"]),
+    ("envelope", envelope, &["fuzz/seeds/envelope"]),
 ];
 
 /// Files that seeds are read from, of a file or a folder.

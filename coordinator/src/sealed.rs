@@ -13,7 +13,8 @@ use std::sync::Arc;
 use aes_gcm::aead::{Aead, Payload};
 use aes_gcm::{Aes256Gcm, KeyInit, Nonce};
 use keyrotate_env::Env;
-use keyrotate_kms::{DataKey, Kms};
+use keyrotate_envelope::secret::DataKey;
+use keyrotate_kms::Kms;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 

@@ -107,8 +107,8 @@ fn file_client(stand: &Stand, limits: Limits) -> Result<KesClient, ConfigError> 
     configured(&set.each_ref().map(|(name, value)| (*name, value.as_str())), limits)
 }
 
-async fn refused<T: std::fmt::Debug>(call: impl Future<Output = Result<T, KmsError>>) -> KmsError {
-    call.await.unwrap_err()
+async fn refused<T>(call: impl Future<Output = Result<T, KmsError>>) -> KmsError {
+    call.await.err().unwrap()
 }
 
 #[tokio::test]
@@ -123,6 +123,22 @@ async fn the_vendors_policy_suffices_for_all_that_we_do() {
     assert!(!key_exists(&kes, "none").await.unwrap());
     assert!(!kes.status().await.unwrap().keystore_unreachable);
     assert_eq!(stand.kes.describe("made").unwrap().created_by, stand.app.identity);
+}
+
+/// Sealing bytes of one's own is a right that the vendor's policy lacks.
+#[tokio::test]
+async fn what_is_brought_along_is_sealed_where_the_policy_says_so() {
+    let stand = Stand::new(Policy::vendor_guide()).await;
+    let error = refused(stand.client().encrypt("old", b"key", b"")).await;
+    assert_eq!(error.kind, Kind::NotAllowed);
+    assert!(error.remedy().unwrap().contains("allow: /v1/key/encrypt/old"), "{:?}", error.remedy());
+
+    let admin = stand.client_as(&stand.admin.text);
+    for plain in [&b""[..], b"key", &[7; 600_000]] {
+        let sealed = admin.encrypt("old", plain, b"context").await.unwrap();
+        assert_eq!(admin.decrypt("old", &sealed, b"context").await.unwrap().expose(), plain);
+        assert_eq!(refused(admin.decrypt("old", &sealed, b"other")).await.kind, Kind::NotAuthentic);
+    }
 }
 
 #[tokio::test]

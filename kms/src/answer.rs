@@ -7,8 +7,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use crate::secret::{DataKey, Plaintext};
 use crate::{KmsErrorKind, SealedKey, Status};
+use keyrotate_envelope::secret::{DataKey, Plaintext};
 
 /// An answer of the service, whole.
 pub(crate) struct Answer {
@@ -57,6 +57,17 @@ pub(crate) fn sealed_key(body: &[u8]) -> Option<SealedKey> {
     let ciphertext = STANDARD.decode(json.ciphertext.as_bytes()).ok()?;
     let plaintext: DataKey = plaintext.into_data_key()?;
     if ciphertext.is_empty() { None } else { Some(SealedKey { plaintext, ciphertext }) }
+}
+
+/// The answer to encrypt.
+pub(crate) fn ciphertext(body: &[u8]) -> Option<Vec<u8>> {
+    #[derive(Deserialize)]
+    struct Json<'a> {
+        #[serde(borrow)]
+        ciphertext: Cow<'a, str>,
+    }
+    let json: Json<'_> = serde_json::from_slice(body).ok()?;
+    STANDARD.decode(json.ciphertext.as_bytes()).ok().filter(|bytes| !bytes.is_empty())
 }
 
 /// The answer to decrypt.

@@ -9,16 +9,15 @@ pub mod config;
 mod ellipses;
 pub mod error;
 mod private_key;
-pub mod secret;
 mod tls;
 mod transport;
 
 use async_trait::async_trait;
+use keyrotate_envelope::secret::{DataKey, Plaintext};
 
 pub use client::KesClient;
 pub use config::{ConfigError, Credential, KesConfig, Limits};
 pub use error::{KmsError, KmsErrorKind};
-pub use secret::DataKey;
 pub use tls::{identity_of, identity_of_api_key};
 pub use transport::refuses_our_certificate;
 
@@ -35,8 +34,12 @@ pub trait Kms: Send + Sync + std::fmt::Debug {
     /// whether a key exists.
     async fn generate(&self, key: &str, context: &[u8]) -> Result<SealedKey>;
 
-    /// Opens what [`Kms::generate`] or a KMS encrypt sealed. The bytes may be of any length.
-    async fn decrypt(&self, key: &str, ciphertext: &[u8], context: &[u8]) -> Result<secret::Plaintext>;
+    /// Seals bytes under `key` with `context` as associated data: at most some 700 kB. A right of its own, which a policy that
+    /// grants the others may not grant.
+    async fn encrypt(&self, key: &str, plaintext: &[u8], context: &[u8]) -> Result<Vec<u8>>;
+
+    /// Opens what [`Kms::generate`] or [`Kms::encrypt`] sealed. The bytes may be of any length.
+    async fn decrypt(&self, key: &str, ciphertext: &[u8], context: &[u8]) -> Result<Plaintext>;
 
     /// Names of keys that begin with `prefix`, sorted. May be incomplete on servers with KES's paging defect.
     async fn list_keys(&self, prefix: &str) -> Result<Vec<String>>;
@@ -46,7 +49,6 @@ pub trait Kms: Send + Sync + std::fmt::Debug {
 }
 
 /// A data key in clear and sealed.
-#[derive(Debug)]
 pub struct SealedKey {
     /// In clear.
     pub plaintext: DataKey,

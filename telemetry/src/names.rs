@@ -103,7 +103,7 @@ pub const STORE_ERROR_KINDS: &[&str] = &[
     "lease-over",
 ];
 /// Calls to KES.
-pub const KES_OPERATIONS: &[&str] = &["create", "generate", "decrypt", "list", "status"];
+pub const KES_OPERATIONS: &[&str] = &["create", "generate", "encrypt", "decrypt", "list", "status"];
 /// Kinds of errors of KES.
 pub const KES_ERROR_KINDS: &[&str] = &[
     "key-exists",

@@ -10,8 +10,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use keyrotate_env::Env;
-use keyrotate_kms::secret::Plaintext;
-use keyrotate_kms::{DataKey, Kms, KmsError, KmsErrorKind, Result, SealedKey, Status};
+use keyrotate_envelope::secret::{DataKey, Plaintext};
+use keyrotate_kms::{Kms, KmsError, KmsErrorKind, Result, SealedKey, Status};
 use zeroize::Zeroizing;
 
 use super::policy::Policy;
@@ -317,6 +317,11 @@ impl Kms for KesModel {
         self.generate_now(key, context)
     }
 
+    async fn encrypt(&self, key: &str, plaintext: &[u8], context: &[u8]) -> Result<Vec<u8>> {
+        self.admit("encrypt", key, &format!("/v1/key/encrypt/{key}")).await?;
+        self.encrypt_now(key, plaintext, context)
+    }
+
     async fn decrypt(&self, key: &str, ciphertext: &[u8], context: &[u8]) -> Result<Plaintext> {
         self.admit("decrypt", key, &format!("/v1/key/decrypt/{key}")).await?;
         self.decrypt_now(key, ciphertext, context)
@@ -398,12 +403,12 @@ mod tests {
         let opened = kes.decrypt("old", &sealed.ciphertext, b"ctx").await.unwrap();
         assert_eq!(opened.expose(), sealed.plaintext.expose());
         for (key, context) in [("old", b"".as_slice()), ("new", b"ctx")] {
-            let error = kes.decrypt(key, &sealed.ciphertext, context).await.unwrap_err();
+            let error = kes.decrypt(key, &sealed.ciphertext, context).await.err().unwrap();
             assert_eq!((error.kind, error.status), (KmsErrorKind::NotAuthentic, Some(400)));
         }
         assert_eq!(kes.create_key("new").await.unwrap_err().kind, KmsErrorKind::KeyExists);
         assert_eq!(kes.create_key("a.b").await.unwrap_err().kind, KmsErrorKind::Refused);
-        assert_eq!(kes.generate("gone", b"").await.unwrap_err().kind, KmsErrorKind::KeyNotFound);
+        assert_eq!(kes.generate("gone", b"").await.err().unwrap().kind, KmsErrorKind::KeyNotFound);
         assert_eq!(kes.list_keys("n").await.unwrap(), ["new"]);
     }
 
@@ -412,7 +417,7 @@ mod tests {
         let kes = model();
         let sealed = kes.generate("old", b"").await.unwrap();
         kes.recreate("old").unwrap();
-        let error = kes.decrypt("old", &sealed.ciphertext, b"").await.unwrap_err();
+        let error = kes.decrypt("old", &sealed.ciphertext, b"").await.err().unwrap();
         assert_eq!(error.kind, KmsErrorKind::NotAuthentic);
     }
 
@@ -422,7 +427,7 @@ mod tests {
         let sealed = kes.generate("old", b"").await.unwrap();
         for anew in [false, true] {
             let backup = kes.take_away("old").unwrap();
-            let error = kes.decrypt("old", &sealed.ciphertext, b"").await.unwrap_err();
+            let error = kes.decrypt("old", &sealed.ciphertext, b"").await.err().unwrap();
             assert_eq!(error.kind, KmsErrorKind::KeyNotFound);
             if anew {
                 kes.create("old", "").unwrap();
@@ -441,9 +446,9 @@ mod tests {
         kes.delete_key("old").unwrap();
         tokio::time::sleep(Duration::from_secs(29)).await;
         other.decrypt("old", &sealed.ciphertext, b"").await.unwrap();
-        assert_eq!(kes.generate("old", b"").await.unwrap_err().kind, KmsErrorKind::KeyNotFound);
+        assert_eq!(kes.generate("old", b"").await.err().unwrap().kind, KmsErrorKind::KeyNotFound);
         tokio::time::sleep(Duration::from_secs(2)).await;
-        let error = other.decrypt("old", &sealed.ciphertext, b"").await.unwrap_err();
+        let error = other.decrypt("old", &sealed.ciphertext, b"").await.err().unwrap();
         assert_eq!(error.kind, KmsErrorKind::KeyNotFound);
     }
 
@@ -476,7 +481,7 @@ mod tests {
         assert_eq!(app.list_keys("").await.unwrap_err().kind, KmsErrorKind::NotAllowed);
         let other = kes.node(Duration::ZERO);
         other.set_failure(Failure::Unavailable);
-        assert_eq!(other.generate("old", b"").await.unwrap_err().kind, KmsErrorKind::Server);
+        assert_eq!(other.generate("old", b"").await.err().unwrap().kind, KmsErrorKind::Server);
         kes.generate("old", b"").await.unwrap();
         kes.set_failure(Failure::KeyStore);
         assert!(app.status().await.unwrap().keystore_unreachable);

@@ -13,7 +13,7 @@ use aes_gcm::{Aes256Gcm, Nonce};
 use bytes::Bytes;
 use hmac::{Hmac, Mac};
 use keyrotate_env::Env;
-use keyrotate_kms::DataKey;
+use keyrotate_envelope::secret::DataKey;
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use zeroize::Zeroizing;

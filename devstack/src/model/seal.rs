@@ -4,7 +4,8 @@ use std::sync::PoisonError;
 
 use bytes::Bytes;
 use futures::stream::{self, StreamExt as _};
-use keyrotate_kms::{DataKey, KmsErrorKind};
+use keyrotate_envelope::secret::DataKey;
+use keyrotate_kms::KmsErrorKind;
 use keyrotate_store::{Body, Result, Sse};
 
 use super::blob::{BlobReader, BlobWriter};

@@ -20,8 +20,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
 use keyrotate_env::Env;
-use keyrotate_kms::secret::Plaintext;
-use keyrotate_kms::{DataKey, Kms, KmsError, KmsErrorKind, SealedKey, Status};
+use keyrotate_envelope::secret::{DataKey, Plaintext};
+use keyrotate_kms::{Kms, KmsError, KmsErrorKind, SealedKey, Status};
 use keyrotate_proto::key::KeyName;
 use keyrotate_store::*;
 use zeroize::Zeroizing;
@@ -64,6 +64,13 @@ impl Kms for TinyKms {
         Env::system().fill(&mut nonce);
         let sealed = cipher.encrypt(&Nonce::from(nonce), Payload { msg: &*plain, aad: context }).unwrap();
         Ok(SealedKey { plaintext: DataKey::new(plain), ciphertext: [&nonce[..], &sealed].concat() })
+    }
+
+    async fn encrypt(&self, key: &str, plaintext: &[u8], context: &[u8]) -> keyrotate_kms::Result<Vec<u8>> {
+        let (cipher, mut nonce) = (self.cipher("encrypt", key)?, [0; 12]);
+        Env::system().fill(&mut nonce);
+        let sealed = cipher.encrypt(&Nonce::from(nonce), Payload { msg: plaintext, aad: context }).unwrap();
+        Ok([&nonce[..], &sealed].concat())
     }
 
     async fn decrypt(&self, key: &str, ciphertext: &[u8], context: &[u8]) -> keyrotate_kms::Result<Plaintext> {
