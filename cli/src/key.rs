@@ -102,13 +102,13 @@ fn shown(status: &KeyStatus) -> String {
     lines.join("\n")
 }
 
-fn kes() -> Result<Arc<dyn Kms>, Failure> {
+pub(crate) fn kes() -> Result<Arc<dyn Kms>, Failure> {
     connect::kes(&Env::system())?.ok_or_else(|| {
         Failure::refused("the environment names no KES", "set MINIO_KMS_KES_ENDPOINT and its companions as for MinIO")
     })
 }
 
-fn broke(error: &KmsError) -> Failure {
+pub(crate) fn broke(error: &KmsError) -> Failure {
     Failure::refused(chain(error), error.remedy().unwrap_or_default())
 }
 

@@ -21,6 +21,7 @@ mod fleet;
 mod health;
 mod jobs;
 mod key;
+mod keyring;
 mod live;
 mod local;
 mod manual;
@@ -42,7 +43,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use keyrotate_telemetry::Settings;
 
-use crate::args::{Cli, DlqVerb, KeyVerb, TokenVerb, Verb};
+use crate::args::{Cli, DlqVerb, KeyVerb, KeyringVerb, TokenVerb, Verb};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::jobs::{failed, report, verbs};
@@ -113,6 +114,10 @@ async fn perform(verb: Verb) -> Result<Exit, Failure> {
         Verb::Key(KeyVerb::Status(args)) => key::status(args).await,
         Verb::Key(KeyVerb::Create(args)) => key::create(args).await,
         Verb::Key(KeyVerb::List(args)) => key::list(args).await,
+        Verb::Keyring(KeyringVerb::New(args)) => keyring::new(args).await,
+        Verb::Keyring(KeyringVerb::Import(args)) => keyring::import(args).await,
+        Verb::Keyring(KeyringVerb::List(args)) => keyring::list(&args),
+        Verb::Keyring(KeyringVerb::Open(args)) => keyring::open(args).await,
         Verb::Token(TokenVerb::New(args)) => token::new(args),
         Verb::Coordinator(args) => coordinator::serve(args).await,
         Verb::Generate(args) => files::generate(&args),

@@ -19,7 +19,8 @@ pub(crate) use jobs::{
 };
 pub(crate) use tools::{
     CompletionsArgs, DemoArgs, DevstackArgs, DialectArg, DoctorArgs, ExplainArgs, GenerateArgs, KeyCreateArgs,
-    KeyListArgs, KeyStatusArgs, KeyVerb, ManArgs, ModeArg, PermissionsArgs, PolicyArg, ValidateArgs,
+    KeyListArgs, KeyStatusArgs, KeyVerb, KeyringImportArgs, KeyringListArgs, KeyringNewArgs, KeyringOpenArgs,
+    KeyringPlace, KeyringVerb, ManArgs, ModeArg, PermissionsArgs, PolicyArg, ValidateArgs,
 };
 
 /// Rotates the encryption key of every object in a bucket, on any S3-compatible store.
@@ -84,6 +85,9 @@ pub(crate) enum Verb {
     /// Look after keys on the KES that the environment names.
     #[command(subcommand)]
     Key(KeyVerb),
+    /// Look after wrapping keys of client-side encryption: a file, sealed by keys on KES.
+    #[command(subcommand)]
+    Keyring(KeyringVerb),
     /// Make tokens for the coordinator.
     #[command(subcommand)]
     Token(TokenVerb),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::values::probe_prefix;
+use super::values::{entry, probe_prefix};
 use super::{Output, StateArgs};
 use crate::scope::ScopeArg;
 
@@ -71,6 +71,86 @@ pub(crate) struct KeyListArgs {
     /// Only those that begin so.
     #[arg(value_name = "PREFIX")]
     pub(crate) prefix: Option<String>,
+    /// How results are printed.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
+}
+
+/// What to do with a keyring.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum KeyringVerb {
+    /// Make an AES-256 wrapping key and add it. Only KES sees it in clear.
+    New(KeyringNewArgs),
+    /// Add a wrapping key that clients have used so far: AES-256 or an RSA private key.
+    Import(KeyringImportArgs),
+    /// Show what a keyring has; nothing of that is secret.
+    List(KeyringListArgs),
+    /// See that a key can be opened, or hand it out for the configuration of clients.
+    Open(KeyringOpenArgs),
+}
+
+/// Which key of which keyring.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct KeyringPlace {
+    /// The keyring file; made where there is none.
+    #[arg(value_name = "KEYRING")]
+    pub(crate) file: PathBuf,
+    /// What job files will call the key.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: String,
+    /// The key on KES that seals it.
+    #[arg(long, value_name = "KES_KEY")]
+    pub(crate) key: String,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct KeyringNewArgs {
+    #[command(flatten)]
+    pub(crate) place: KeyringPlace,
+    /// What clients find it by: an entry of its material description. Once for each [default: kid=NAME]
+    #[arg(long, value_name = "KEY=VALUE", value_parser = entry)]
+    pub(crate) description: Vec<(String, String)>,
+    /// How results are printed.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct KeyringImportArgs {
+    #[command(flatten)]
+    pub(crate) place: KeyringPlace,
+    /// The file with the key: 32 bytes, hex or base64, or PKCS#8 in PEM or DER; `-` for standard input.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) from: PathBuf,
+    /// What clients find it by: an entry of its material description. Once for each [default: none, as clients do]
+    #[arg(long, value_name = "KEY=VALUE", value_parser = entry)]
+    pub(crate) description: Vec<(String, String)>,
+    /// How results are printed.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct KeyringListArgs {
+    /// The keyring file.
+    #[arg(value_name = "KEYRING")]
+    pub(crate) file: PathBuf,
+    /// How results are printed.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct KeyringOpenArgs {
+    /// The keyring file.
+    #[arg(value_name = "KEYRING")]
+    pub(crate) file: PathBuf,
+    /// Which key.
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+    /// Write the key in clear to this new file, which only you can read; `-` for standard output, if that is no terminal.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
     /// How results are printed.
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub(crate) output: Output,

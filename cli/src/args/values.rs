@@ -57,6 +57,12 @@ pub(super) fn probe_prefix(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
+/// An entry of a material description.
+pub(super) fn entry(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("a name and a value, such as `kid=invoices-2026`")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
