@@ -20,6 +20,8 @@ rustup target add "$target"
 SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
 export SOURCE_DATE_EPOCH
 export RUSTFLAGS="--remap-path-prefix=$PWD=/src --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo"
+# Names of functions stay for backtraces, lines do not: they are two thirds of the file.
+export CARGO_PROFILE_RELEASE_STRIP=debuginfo
 cargo build --release --locked --target "$target" --package keyrotate
 executable=target/$target/release/keyrotate
 
@@ -31,7 +33,9 @@ fi
 
 command -v cargo-cyclonedx >/dev/null || cargo install --quiet --locked cargo-cyclonedx
 cargo cyclonedx --quiet --manifest-path cli/Cargo.toml --target "$target" --format json --override-filename "$name.cdx"
-mv "cli/$name.cdx.json" "$folder/"
+# One is written beside each package of this workspace, with this machine's path in it.
+sed "s|$PWD|/src|g" "cli/$name.cdx.json" >"$folder/$name.cdx.json"
+rm -- */"$name.cdx.json"
 
 # The same names, owners and times each time.
 tar --create --sort=name --owner=0 --group=0 --numeric-owner --mtime="@$SOURCE_DATE_EPOCH" --transform "s|.*/|$name/|" \
