@@ -101,9 +101,10 @@ impl Permits {
         self.process.size()
     }
 
-    /// So many objects at work keep the calls busy; what waits beyond that could be somebody else's.
+    /// So many objects at work keep the calls busy; what waits beyond that could be somebody else's. As many while the store asks
+    /// for less: most of them wait then before they ask again, and hold nothing.
     pub(crate) fn enough_tasks(&self) -> usize {
-        if self.auto { usize::MAX } else { self.count().saturating_mul(4) }
+        if self.auto { usize::MAX } else { self.own.max(self.count()).saturating_mul(8) }
     }
 
     /// Calls to one store, of which `pool` bounds how many it gets at a time.
