@@ -171,7 +171,7 @@ async fn a_job_needs_no_more_of_kes_than_the_page_says() {
     let paths = kes_paths();
     let (needed, convenient): (Vec<_>, Vec<_>) =
         paths.iter().cloned().partition(|path| path.contains("/generate/") || path.contains("/decrypt/"));
-    assert_eq!((needed.len(), convenient.len()), (2, 3), "{paths:?}");
+    assert_eq!((needed.len(), convenient.len()), (2, 4), "{paths:?}");
     let dir = tempfile::tempdir().expect("there is room for a temporary folder");
     let file = dir.path().join("job.yaml").display().to_string();
     std::fs::write(&file, JobFile::of("invoices").key("key-b").text()).expect("the test's folder can be written");
