@@ -35,6 +35,8 @@ const FOLDERS: [&str; 2] = ["/usr/lib/rabbitmq/bin", "/opt/rabbitmq/sbin"];
 const PROGRAM: &str = "rabbitmq-server";
 /// A start lasts five seconds on an idle machine.
 const PATIENCE: Duration = Duration::from_secs(90);
+/// A port that is free may be somebody else's a moment later: then others are tried.
+const TRIES: u32 = 3;
 /// Reads until this process closes its end or is gone itself, then kills the process groups that are named in the folder
 /// and removes it. So nothing stays when this process is killed, or keeps the handle in a `static`.
 const GUARDIAN: &str = r#"cat >/dev/null; for group in $(cat "$0/groups"); do kill -9 "-$group"; done; rm -rf "$0""#;
@@ -64,10 +66,19 @@ impl PrivateRabbitMq {
     /// # Errors
     /// When `rabbitmq-server` is missing or does not start.
     pub async fn start() -> Result<Self, PeerError> {
+        for _ in 1..TRIES {
+            match Self::start_on(Ports::free()?).await {
+                Err(PeerError::Silent { log, .. }) if port_was_taken(&log) => {}
+                other => return other,
+            }
+        }
+        Self::start_on(Ports::free()?).await
+    }
+
+    async fn start_on(ports: Ports) -> Result<Self, PeerError> {
         program(PROGRAM)?;
         let folder = tempfile::Builder::new().prefix("keyrotate-rabbitmq-").tempdir();
         let folder = folder.map_err(PeerError::io("make a folder for RabbitMQ"))?.keep();
-        let ports = Ports::free()?;
         fs::write(folder.join("groups"), "").map_err(PeerError::io("write into RabbitMQ's folder"))?;
         let guardian = guardian(&folder).spawn().map_err(PeerError::io("start a guardian for RabbitMQ"))?;
         // In the foreground, and before the broker would start one that stays.
@@ -277,4 +288,24 @@ fn configuration(folder: &Path, ports: &Ports) -> String {
         kept.join("\n"),
         definitions.display()
     )
+}
+
+/// Whether it ended since another process took one of its ports.
+fn port_was_taken(log: &str) -> bool {
+    ["eaddrinuse", "dist_port_already_used"].iter().any(|said| log.contains(said))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As RabbitMQ 3.10 says it.
+    #[test]
+    fn a_port_that_somebody_took_is_seen_in_the_log() {
+        assert!(port_was_taken("{could_not_start_listener,\"127.0.0.1\",37631,eaddrinuse}"));
+        assert!(port_was_taken(
+            "{failed_to_start_child,prelaunch,{dist_port_already_used,24673,\"up\",\"localhost\"}}"
+        ));
+        assert!(!port_was_taken("{error,{rabbitmq_management,{missing_dependencies,[]}}}"));
+    }
 }
