@@ -225,6 +225,11 @@ impl Ledger {
         let Step { job, shard: record } = match step {
             Ok(step) => step,
             Err(LedgerError::Refused(refusal)) => return Err(refusal.into()),
+            Err(error @ LedgerError::Lost(_)) => {
+                // The job may have ended, and its shards been forgotten, since it was looked at.
+                let job: JobRecord = self.view(&keys[..1]).await?.get(&keys[0])?;
+                return Err(if job.state.is_ended() { LeaseRefusal::Over } else { error.into() });
+            }
             Err(error) => return Err(error.into()),
         };
         let kind = shard::kind(&job, &record)?;
