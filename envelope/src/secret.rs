@@ -75,12 +75,13 @@ pub(crate) enum Material {
     Rsa(Box<Rsa>),
 }
 
-/// An AES-256 key; the key schedule is wiped by `aes`, the allocation of aws-lc by itself.
+/// An AES-256 key; `aes` wipes its schedule.
 pub(crate) struct Aes {
     pub(crate) gcm: Aes256Gcm,
     pub(crate) bytes: Zeroizing<[u8; KEY_BYTES]>,
 }
 
+/// An RSA key; aws-lc wipes what it frees.
 pub(crate) struct Rsa {
     pub(crate) oaep: OaepPrivateDecryptingKey,
     pub(crate) pkcs1: Pkcs1PrivateDecryptingKey,
@@ -93,13 +94,9 @@ impl WrappingKey {
     /// An AES-256 key; `None` when there are not 32 bytes.
     #[must_use]
     pub fn aes(bytes: &[u8]) -> Option<Self> {
-        let mut key = Zeroizing::new([0; KEY_BYTES]);
-        if bytes.len() != key.len() {
-            return None;
-        }
-        key.copy_from_slice(bytes);
-        let gcm = Aes256Gcm::new((&*key).into());
-        Some(Self(Material::Aes(Box::new(Aes { gcm, bytes: key }))))
+        let DataKey(bytes) = DataKey::from_slice(bytes)?;
+        let gcm = Aes256Gcm::new((&*bytes).into());
+        Some(Self(Material::Aes(Box::new(Aes { gcm, bytes }))))
     }
 
     /// An RSA private key, PKCS#8 in DER, of 2048 to 8192 bits; `None` when it is none.

@@ -4,11 +4,11 @@ use std::borrow::Cow;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use keyrotate_envelope::secret::{DataKey, Plaintext};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use crate::{KmsErrorKind, SealedKey, Status};
-use keyrotate_envelope::secret::{DataKey, Plaintext};
 
 /// An answer of the service, whole.
 pub(crate) struct Answer {

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use keyrotate_env::Env;
+use keyrotate_envelope::secret::Plaintext;
 use keyrotate_telemetry::{Instrument as _, metrics, spans};
 use reqwest::Method;
 use tokio::time::Instant;
@@ -20,7 +21,6 @@ use crate::config::{ConfigError, KesConfig};
 use crate::tls::{self, Files};
 use crate::transport::{self, Clients, Trouble};
 use crate::{Kms, KmsError, KmsErrorKind, Result, SealedKey, Status};
-use keyrotate_envelope::secret::Plaintext;
 
 /// Pages of a listing that are followed: more than anybody has keys.
 const MOST_PAGES: usize = 64;
@@ -294,7 +294,7 @@ fn path(operation: &str, key: &str) -> String {
 
 fn body(fields: &[(&str, &[u8])]) -> Zeroizing<Vec<u8>> {
     let mut body = Zeroizing::new(b"{".to_vec());
-    let length: usize = fields.iter().map(|(name, value)| name.len() + value.len() / 3 * 4 + 12).sum();
+    let length = fields.iter().map(|(name, value)| name.len() + value.len().div_ceil(3) * 4 + 6).sum::<usize>() + 1;
     // Grown, it would leave parts of a secret behind.
     body.reserve_exact(length);
     for (name, value) in fields.iter().filter(|(_, value)| !value.is_empty()) {

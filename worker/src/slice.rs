@@ -152,7 +152,7 @@ pub(crate) struct Slice {
     made: Vec<Intent>,
     renewing: Option<JoinHandle<Result<Signal, LedgerError>>>,
     renew_at: Instant,
-    /// Others want so many pieces of what is not listed yet.
+    /// Others want so many pieces of what is not begun yet.
     wanted: Option<u32>,
     /// That was tried since the last page: it would come out the same.
     looked: bool,
